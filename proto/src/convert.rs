@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Wire to types and types to wire. `TryFrom` of a message is the only validation of wire input.

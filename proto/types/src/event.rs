@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happened, for whoever watches: command line, journal, metrics, people.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{JobId, NodeName};
+use crate::time::UnixMillis;
+
+/// How serious an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Normal course.
+    Info,
+    /// Somebody should look when convenient.
+    Warning,
+    /// Somebody should look now.
+    Alarm,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Alarm => "alarm",
+        })
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $severity:ident;)*) => {
+        /// What kind of thing happened. The text is stable: it is a filter and a metric label.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum EventKind {
+            $($(#[$doc])* #[serde(rename = $text)] $variant,)*
+            /// Written by a newer version.
+            #[serde(other)]
+            Unknown,
+        }
+
+        impl EventKind {
+            /// Its text.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* Self::Unknown => "unknown" }
+            }
+
+            /// How serious it is.
+            #[must_use]
+            pub const fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity,)* Self::Unknown => Severity::Warning }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The controller began to serve.
+    ControllerStarted = "controller.started", Info;
+    /// The controller was asked to end.
+    ControllerStopping = "controller.stopping", Info;
+    /// A restored controller's new epoch was confirmed.
+    EpochConfirmed = "controller.epoch-confirmed", Warning;
+    /// A stage of a CA rotation was taken.
+    CaRotated = "ca.rotated", Warning;
+    /// A backup was taken.
+    BackupTaken = "backup.taken", Info;
+    /// A join token was made.
+    TokenCreated = "token.created", Info;
+    /// A join token was made useless.
+    TokenDeleted = "token.deleted", Info;
+    /// A machine joined and became a node.
+    NodeJoined = "node.joined", Info;
+    /// Somebody tried to join with a token they should not have.
+    JoinRefused = "join.refused", Warning;
+    /// A used token was presented with another key: one of the two is a thief.
+    TokenReused = "token.reused", Alarm;
+    /// An agent opened its session.
+    NodeConnected = "node.connected", Info;
+    /// An agent's session ended.
+    NodeDisconnected = "node.disconnected", Warning;
+    /// Two live sessions claim to be one node.
+    NodeContested = "node.contested", Alarm;
+    /// A node became healthy.
+    NodeHealthy = "node.healthy", Info;
+    /// A node stopped being healthy.
+    NodeUnhealthy = "node.unhealthy", Warning;
+    /// A node needs a reboot.
+    RebootNeeded = "node.reboot-needed", Warning;
+    /// A node needs no reboot any more.
+    RebootNotNeeded = "node.reboot-not-needed", Info;
+    /// A node was rebooted: its boot id changed.
+    NodeRebooted = "node.rebooted", Info;
+    /// A node's clock is off.
+    ClockSkewed = "node.clock-skewed", Warning;
+    /// A node's clock is right again.
+    ClockRight = "node.clock-right", Info;
+    /// A node's certificate was renewed.
+    CertificateRenewed = "node.certificate-renewed", Info;
+    /// A node's labels changed.
+    NodeLabelled = "node.labelled", Info;
+    /// A node's certificates were revoked.
+    NodeRevoked = "node.revoked", Warning;
+    /// A node was forgotten.
+    NodeRemoved = "node.removed", Warning;
+    /// An agent has obeyed a newer controller than this one.
+    EpochBehind = "controller.epoch-behind", Alarm;
+    /// An operator certificate was made.
+    OperatorCreated = "operator.created", Info;
+    /// An operator's role changed.
+    OperatorChanged = "operator.changed", Info;
+    /// An operator is trusted no longer.
+    OperatorRemoved = "operator.removed", Info;
+    /// A job began.
+    JobStarted = "job.started", Info;
+    /// A job failed on one node.
+    JobNodeFailed = "job.node-failed", Warning;
+    /// Somebody asked a job to stop.
+    JobStopRequested = "job.stop-requested", Info;
+    /// A job ended.
+    JobEnded = "job.ended", Info;
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Rises by one with every event.
+    pub cursor: u64,
+    /// When, by the controller's clock.
+    pub at: UnixMillis,
+    /// What kind.
+    pub kind: EventKind,
+    /// The node it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+    /// The job it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    /// What happened, in a sentence.
+    pub message: String,
+}

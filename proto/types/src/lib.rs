@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The words of Windlass and what they mean. No I/O, no async, no wire format.
+//!
+//! - [`name`]: node, operator and label names, checked at construction.
+//! - [`role`]: what an operator may do.
+//! - [`time`]: moments as milliseconds since the Unix epoch.
+//! - [`pin`]: the digest of a CA's public key.
+//! - [`digest`]: SHA-256 of a file's content.
+//! - [`facts`]: what an agent observes about its node.
+//! - [`condition`]: what the controller concludes about a node.
+//! - [`selector`]: which nodes an operator means.
+//! - [`action`]: what a node can be asked to do.
+//! - [`outcome`]: how that ended, and what to do about a failure.
+//! - [`job`]: an action on many nodes.
+//! - [`event`]: what happened, for whoever watches.
+//! - [`escape`]: text from elsewhere, made safe for a terminal.
+//! - [`error_chain`]: an error with all its causes on one line.
+
+mod hex;
+
+pub mod action;
+pub mod condition;
+pub mod digest;
+pub mod error_chain;
+pub mod escape;
+pub mod event;
+pub mod facts;
+pub mod job;
+pub mod name;
+pub mod outcome;
+pub mod pin;
+pub mod role;
+pub mod selector;
+pub mod time;

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Names that operators give. Each is checked once, where it comes in, and is then safe to print and to put into a path.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest node or operator name: a DNS label (RFC 1123), because a node's name often is its host name.
+const LONGEST_NAME: usize = 63;
+
+/// Longest label key or value, as in Kubernetes.
+const LONGEST_LABEL: usize = 63;
+
+/// A name that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadName {
+    /// Nothing there.
+    #[error("a {0} cannot be empty")]
+    Empty(&'static str),
+    /// Too long.
+    #[error("a {what} has at most {longest} characters, this one has {length}")]
+    TooLong {
+        /// What kind of name.
+        what: &'static str,
+        /// The limit.
+        longest: usize,
+        /// What it has.
+        length: usize,
+    },
+    /// A character that may not be there.
+    #[error("a {what} has only {allowed}; found {found:?} at position {position}")]
+    Character {
+        /// What kind of name.
+        what: &'static str,
+        /// What may be there.
+        allowed: &'static str,
+        /// What is there.
+        found: char,
+        /// Where, counted from 1.
+        position: usize,
+    },
+}
+
+fn checked(
+    what: &'static str,
+    allowed: &'static str,
+    longest: usize,
+    text: &str,
+    fits: impl Fn(usize, char) -> bool,
+) -> Result<(), BadName> {
+    if text.is_empty() {
+        return Err(BadName::Empty(what));
+    }
+    if let Some((index, found)) = text.chars().enumerate().find(|(index, c)| !fits(*index, *c)) {
+        return Err(BadName::Character { what, allowed, found, position: index + 1 });
+    }
+    if text.len() > longest {
+        return Err(BadName::TooLong { what, longest, length: text.len() });
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $allowed:literal, $longest:expr, $fits:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// Checks and wraps.
+            ///
+            /// # Errors
+            /// If the text breaks a rule; the error names the rule and the place.
+            pub fn new(text: impl Into<String>) -> Result<Self, BadName> {
+                let text = text.into();
+                checked($what, $allowed, $longest, &text, $fits)?;
+                Ok(Self(text))
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = BadName;
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = BadName;
+            fn try_from(text: String) -> Result<Self, BadName> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a node, unique in one controller.
+    NodeName,
+    "node name",
+    "a-z, 0-9, '-' and '.', and begins with a letter or digit",
+    LONGEST_NAME,
+    |index, c| c.is_ascii_lowercase() || c.is_ascii_digit() || (index > 0 && (c == '-' || c == '.'))
+);
+
+name!(
+    /// The name of an operator's certificate.
+    OperatorName,
+    "operator name",
+    "a-z, 0-9, '-', '_', '.' and '@', and begins with a letter or digit",
+    LONGEST_NAME,
+    |index, c| c.is_ascii_lowercase() || c.is_ascii_digit() || (index > 0 && "-_.@".contains(c))
+);
+
+name!(
+    /// The key of a label.
+    LabelKey,
+    "label key",
+    "letters, digits, '-', '_', '.' and '/', and begins with a letter or digit",
+    LONGEST_LABEL,
+    |index, c| c.is_ascii_alphanumeric() || (index > 0 && "-_./".contains(c))
+);
+
+name!(
+    /// The value of a label.
+    LabelValue,
+    "label value",
+    "letters, digits, '-', '_' and '.', and begins with a letter or digit",
+    LONGEST_LABEL,
+    |index, c| c.is_ascii_alphanumeric() || (index > 0 && "-_.".contains(c))
+);
+
+name!(
+    /// The id of a job: a decimal number given by the controller.
+    JobId,
+    "job id",
+    "digits",
+    20,
+    |_, c| c.is_ascii_digit()
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_ordinary_names() {
+        for name in ["node1", "k8s1.syzygy.ca", "a", "10-0-0-172"] {
+            assert!(NodeName::new(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn refuses_names_that_could_do_harm() {
+        for name in ["", "-node", ".", "../etc", "Node1", "a b", "a\u{1b}[31m", "a\nb", "a;reboot", "ä", "\u{202e}a"] {
+            assert!(NodeName::new(name).is_err(), "{name:?}");
+        }
+        assert!(NodeName::new("a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn the_refusal_says_where_and_is_itself_harmless() {
+        let error = NodeName::new("ab\u{1b}[31m").expect_err("an escape sequence").to_string();
+        assert!(error.contains("position 3") && !error.contains('\u{1b}'), "{error}");
+    }
+}
