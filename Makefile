@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+# The verbs people and continuous integration share. `make help` lists them.
+#
+# Only `deps` and `install` write outside the tree (and CARGO_TARGET_DIR, if it is set).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# Where rustup puts cargo; a fresh shell may not know it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+MUSL := x86_64-unknown-linux-musl
+NEXTEST_PROFILE ?= default
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+CARGO_LOCKED := --locked
+
+# Where `install` puts things. DESTDIR is for packages.
+PREFIX ?= /usr
+UNITS := $(PREFIX)/lib/systemd/system
+INSTALL_PROGRAM := install -D -m 0755
+INSTALL_FILE := install -D -m 0644
+
+.PHONY: help
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- what is needed ---
+
+.PHONY: deps deps-packages deps-rust deps-nextest
+deps: deps-packages deps-rust deps-nextest ## Install what is missing: Debian packages (as root), Rust's musl target, cargo-nextest
+
+# PROGRAM:PACKAGE. systemd is here for systemd-analyze, which checks the units.
+NEEDED := cc:build-essential readelf:binutils musl-gcc:musl-tools systemd-analyze:systemd
+deps-packages:
+	@missing=; for need in $(NEEDED); do command -v $${need%%:*} >/dev/null || missing+=" $${need##*:}"; done
+	[[ -n $$missing ]] || exit 0
+	command -v apt-get >/dev/null || { echo "no apt-get here: install what corresponds to$$missing" >&2; exit 1; }
+	$(SUDO) apt-get update
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+
+NO_RUST := no Rust here: install it with rustup (https://rustup.rs) and run this again. Debian's own Rust is too old.
+deps-rust:
+	@command -v cargo rustup >/dev/null || ! apt-cache show rustup >/dev/null 2>&1 \
+	  || $(SUDO) apt-get install -y --no-install-recommends rustup
+	if command -v rustup >/dev/null; then
+	  rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install
+	  rustup target list --installed | grep -qx $(MUSL) || rustup target add $(MUSL)
+	fi
+	command -v cargo >/dev/null || { echo "$(NO_RUST)" >&2; exit 1; }
+	cargo metadata $(CARGO_LOCKED) --no-deps --format-version 1 >/dev/null
+
+deps-nextest:
+	@cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
+
+# --- building ---
+
+.PHONY: build clean
+build: ## Build for installing: the controller, and the agent as one static file
+	cargo build $(CARGO_LOCKED) --release --package windlass-controller
+	cargo build $(CARGO_LOCKED) --release --package windlass-agent --target $(MUSL)
+
+clean: ## Remove what was built
+	cargo clean
+
+# --- checking ---
+
+.PHONY: test fmt-check lint doc static-check doctest nextest
+test: deps fmt-check lint doc static-check doctest nextest ## Everything that must hold before a change is taken
+
+fmt-check: ## Check the formatting
+	cargo fmt --all --check
+
+lint: ## Check with clippy; a warning is an error
+	cargo clippy $(CARGO_LOCKED) --workspace --all-targets -- -D warnings
+
+doc: ## Build the code's documentation; a broken link is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_LOCKED) --workspace --no-deps --document-private-items
+
+# Built with the development profile: how it is linked does not depend on optimisation, and the release build takes minutes.
+STATIC_AGENT := $(TARGET_DIR)/$(MUSL)/debug/windlass-agent
+static-check: ## Prove that the agent is static: no interpreter, no shared library
+	cargo build $(CARGO_LOCKED) --package windlass-agent --target $(MUSL)
+	readelf --wide --program-headers --dynamic $(STATIC_AGENT) > $(STATIC_AGENT).elf
+	if grep -E 'INTERP|\(NEEDED\)' $(STATIC_AGENT).elf; then echo "the agent is not static" >&2; exit 1; fi
+
+doctest: ## Run the examples in the documentation
+	cargo test $(CARGO_LOCKED) --workspace --doc --quiet
+
+nextest: ## Run unit, integration and simulation tests
+	cargo build $(CARGO_LOCKED) --workspace --bins
+	cargo nextest run $(CARGO_LOCKED) --workspace --profile $(NEXTEST_PROFILE)
+
+.PHONY: deny
+deny: ## Check licences, sources and banned crates (needs cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo deny --workspace check bans licenses sources
+
+# --- installing ---
+
+.PHONY: install install-controller install-agent
+install: install-controller install-agent ## Install both programs below DESTDIR (after `make build`)
+
+install-controller: ## Install what the bastion needs
+	$(INSTALL_PROGRAM) $(TARGET_DIR)/release/windlass $(DESTDIR)$(PREFIX)/bin/windlass
+	$(INSTALL_FILE) packaging/systemd/windlass-controller.service $(DESTDIR)$(UNITS)/windlass-controller.service
+	$(INSTALL_FILE) packaging/systemd/windlass-controller.socket $(DESTDIR)$(UNITS)/windlass-controller.socket
+	$(INSTALL_FILE) packaging/systemd/windlass-controller-join.socket $(DESTDIR)$(UNITS)/windlass-controller-join.socket
+	$(INSTALL_FILE) packaging/systemd/windlass-controller-local.socket $(DESTDIR)$(UNITS)/windlass-controller-local.socket
+	$(INSTALL_FILE) packaging/sysusers.d/windlass.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/windlass.conf
+	$(INSTALL_FILE) packaging/tmpfiles.d/windlass.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/windlass.conf
+	$(INSTALL_FILE) packaging/firewalld/windlass.xml $(DESTDIR)$(PREFIX)/lib/firewalld/services/windlass.xml
+	[[ -e $(DESTDIR)/etc/windlass/controller.toml ]] || $(INSTALL_FILE) packaging/config/controller.toml $(DESTDIR)/etc/windlass/controller.toml
+
+install-agent: ## Install what a node needs
+	$(INSTALL_PROGRAM) $(TARGET_DIR)/$(MUSL)/release/windlass-agent $(DESTDIR)$(PREFIX)/bin/windlass-agent
+	$(INSTALL_FILE) packaging/systemd/windlass-agent.service $(DESTDIR)$(UNITS)/windlass-agent.service
+	[[ -e $(DESTDIR)/etc/windlass/agent.toml ]] || $(INSTALL_FILE) packaging/config/agent.toml $(DESTDIR)/etc/windlass/agent.toml
