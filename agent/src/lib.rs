@@ -1,1 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The Windlass agent: runs on every node, dials the controller, opens no port.
+//!
+//! - [`host`]: the door to the machine.
 
+pub mod host;
