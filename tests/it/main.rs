@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What holds for the whole: one test binary, so that it is linked once.
+//!
+//! - [`architecture`]: the borders between the crates and the habits of the source, read from the tree itself.
+//! - [`contract_style`]: the shape of the wire contract, read from its descriptor.
+//! - [`units`]: the systemd units and how tight their sandbox is, read by systemd's own tool.
+
+mod architecture;
+mod contract_style;
+mod units;
