@@ -9,6 +9,9 @@
 pub mod memory;
 pub mod sqlite;
 
+#[cfg(test)]
+mod contract;
+
 use std::fmt::Debug;
 
 use async_trait::async_trait;
@@ -83,6 +86,13 @@ impl Transaction {
         self.changes.push(Change::Delete(key.into()));
         self
     }
+
+    /// Adds the removal of every key that begins with this.
+    #[must_use]
+    pub fn delete_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.changes.push(Change::DeletePrefix(prefix.into()));
+        self
+    }
 }
 
 /// What became of a transaction.
@@ -94,6 +104,9 @@ pub enum Committed {
     /// A condition did not hold; nothing was changed.
     Conflict,
 }
+
+/// Groups of changes a watch may be behind before it is told to read anew. Bounds what a stuck follower can cost.
+const WATCH_BACKLOG: usize = 4096;
 
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +126,16 @@ pub enum StoreError {
     /// The database's thread is gone; the controller is ending.
     #[error("the state database is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Tells a full disk from everything else.
+    pub(crate) fn new(operation: &'static str, source: rusqlite::Error) -> Self {
+        match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
+            _ => Self::Database { operation, source },
+        }
+    }
 }
 
 /// Where the controller keeps everything.
