@@ -63,6 +63,14 @@ build: ## Build for installing: the controller, and the agent as one static file
 	cargo build $(CARGO_LOCKED) --release --package windlass-controller
 	cargo build $(CARGO_LOCKED) --release --package windlass-agent --target $(MUSL)
 
+.PHONY: demo demo-down
+demo: ## Start a controller and one agent on this machine, in target/demo, and look at them
+	cargo build $(CARGO_LOCKED) --workspace --bins
+	packaging/demo up
+
+demo-down: ## End the demo and remove what it made
+	packaging/demo down
+
 clean: ## Remove what was built
 	cargo clean
 
