@@ -85,8 +85,8 @@ fmt-check: ## Check the formatting
 lint: ## Check with clippy; a warning is an error
 	cargo clippy $(CARGO_LOCKED) --workspace --all-targets -- -D warnings
 
-doc: ## Build the code's documentation; a broken link is an error
-	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_LOCKED) --workspace --no-deps --document-private-items
+doc: ## Build the documentation of the code, private items too; a broken link is an error
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc $(CARGO_LOCKED) --workspace --no-deps --document-private-items
 
 # Built with the development profile: how it is linked does not depend on optimisation, and the release build takes minutes.
 STATIC_AGENT := $(TARGET_DIR)/$(MUSL)/debug/windlass-agent
