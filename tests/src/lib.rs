@@ -1,2 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the tests of the whole system share.
+//!
+//! - [`fuzz`]: every reader of input from elsewhere, as functions of bytes that must not panic.
+
+pub mod fuzz;

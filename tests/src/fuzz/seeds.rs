@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Well-formed inputs, from which mutation goes on.
+
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
+
+/// Deep enough for every message of the contract, which has no recursive one.
+const MOST_DEEP: usize = 6;
+
+/// One encoded message of every kind in the contract, with every field set.
+#[must_use]
+pub fn messages() -> Vec<Vec<u8>> {
+    let pool = DescriptorPool::decode(windlass_proto::DESCRIPTOR).expect("the build script wrote a descriptor set");
+    let ours = pool.all_messages().filter(|m| m.package_name() == "windlass.v1" && !m.is_map_entry());
+    ours.map(|message| filled(&message, 0).encode_to_vec()).collect()
+}
+
+fn filled(descriptor: &MessageDescriptor, depth: usize) -> DynamicMessage {
+    let mut message = DynamicMessage::new(descriptor.clone());
+    if depth < MOST_DEEP {
+        for field in descriptor.fields() {
+            message.set_field(&field, value(&field, depth));
+        }
+    }
+    message
+}
+
+fn value(field: &FieldDescriptor, depth: usize) -> Value {
+    let kind = field.kind();
+    match &kind {
+        Kind::Message(entry) if field.is_map() => {
+            let value = scalar(&entry.map_entry_value_field().kind(), depth);
+            Value::Map([(MapKey::String("key".to_owned()), value)].into())
+        }
+        _ if field.is_list() => Value::List(vec![scalar(&kind, depth), scalar(&kind, depth)]),
+        _ => scalar(&kind, depth),
+    }
+}
+
+fn scalar(kind: &Kind, depth: usize) -> Value {
+    match kind {
+        Kind::Message(message) => Value::Message(filled(message, depth + 1)),
+        Kind::Enum(_) => Value::EnumNumber(1),
+        Kind::String => Value::String("/node1".to_owned()),
+        Kind::Bytes => Value::Bytes(vec![7; 32].into()),
+        Kind::Bool => Value::Bool(true),
+        Kind::Double => Value::F64(1.5),
+        Kind::Float => Value::F32(1.5),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(-3),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(-3),
+        Kind::Uint32 | Kind::Fixed32 => Value::U32(300),
+        Kind::Uint64 | Kind::Fixed64 => Value::U64(300),
+    }
+}
