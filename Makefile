@@ -102,13 +102,13 @@ nextest: ## Run unit, integration and simulation tests
 	cargo build $(CARGO_LOCKED) --workspace --bins
 	cargo nextest run $(CARGO_LOCKED) --workspace --profile $(NEXTEST_PROFILE)
 
-# `make fuzz FUZZ=wire SECONDS=600`. Without a sanitizer, so that the pinned toolchain will do.
+# `make fuzz FUZZ=wire FUZZ_SECONDS=600`. Without a sanitizer, so that the pinned toolchain will do.
 FUZZ ?= wire
-SECONDS ?= 60
+FUZZ_SECONDS ?= 60
 .PHONY: fuzz
-fuzz: ## Fuzz the target FUZZ for SECONDS (needs cargo-fuzz)
+fuzz: ## Fuzz the target FUZZ for FUZZ_SECONDS (needs cargo-fuzz)
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is not installed: cargo install --locked cargo-fuzz" >&2; exit 1; }
-	cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $(FUZZ) -- -max_total_time=$(SECONDS)
+	cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: deny
 deny: ## Check licences, sources and banned crates (needs cargo-deny)
