@@ -23,3 +23,32 @@ impl Clock for SystemClock {
         UnixMillis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 }
+
+/// A clock that tests set.
+#[cfg(test)]
+pub(crate) mod fixed {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    use super::{Clock, UnixMillis};
+
+    #[derive(Debug)]
+    pub(crate) struct FixedClock(AtomicI64);
+
+    impl FixedClock {
+        pub(crate) fn at(moment: UnixMillis) -> Arc<Self> {
+            Arc::new(Self(AtomicI64::new(moment.0)))
+        }
+
+        pub(crate) fn advance(&self, by: Duration) {
+            self.0.fetch_add(i64::try_from(by.as_millis()).expect("a short time"), Ordering::Relaxed);
+        }
+    }
+
+    impl Clock for FixedClock {
+        fn now(&self) -> UnixMillis {
+            UnixMillis(self.0.load(Ordering::Relaxed))
+        }
+    }
+}

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The nodes: what is recorded of each, what its agent last said, and the session it has open.
+//!
+//! Records and facts are stored, so a restart forgets no node; heartbeats are not, since nobody needs them after a
+//! restart. Conclusions about a node ([`conditions`]) are drawn in one place, after every change, and a conclusion that
+//! turns is an event.
+
+pub mod conditions;
+mod node;
+mod refresh;
+pub mod session;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use windlass_proto::refusal::{Reason, Refusal};
+use windlass_proto::v1;
+use windlass_types::event::EventKind;
+use windlass_types::facts::{Fact, Subject};
+use windlass_types::name::{LabelKey, LabelValue, NodeName};
+use windlass_types::selector::NodeSelector;
+use windlass_types::time::UnixMillis;
+
+pub use node::{KnownFact, NodeRecord, NodeView, Revocation, SessionView};
+
+use crate::clock::Clock;
+use crate::events::EventLog;
+use crate::pki::Serial;
+use crate::store::{Committed, Compare, Store, StoreError, Transaction};
+use node::{NodeEntry, Session};
+use refresh::Refreshes;
+
+const NODES: &str = "nodes/";
+const FACTS: &str = "facts/";
+
+/// Messages that may wait for an agent to read them. An agent that lets more gather is not reading.
+const WAITING_MESSAGES: usize = 64;
+
+/// A message for an agent; boxed because thousands of idle sessions each reserve room for several.
+pub type Downward = Box<v1::ConnectResponse>;
+
+/// The nodes.
+#[derive(Debug)]
+pub struct Fleet {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    events: Arc<EventLog>,
+    clock_skew_limit: Duration,
+    nodes: RwLock<BTreeMap<NodeName, Arc<Mutex<NodeEntry>>>>,
+    refreshes: Refreshes,
+    next_session: std::sync::atomic::AtomicU64,
+}
+
+/// A node that cannot be told anything now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node is not connected")]
+pub struct NotConnected;
+
+impl Fleet {
+    /// Reads all nodes from the store.
+    ///
+    /// # Errors
+    /// If the store cannot be read or holds something else.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        events: Arc<EventLog>,
+        clock_skew_limit: Duration,
+    ) -> Result<Arc<Self>, FleetError> {
+        let mut nodes = BTreeMap::new();
+        for entry in store.range(NODES, None, usize::MAX).await? {
+            let record: NodeRecord = serde_json::from_slice(&entry.value)
+                .map_err(|source| FleetError::Record { key: entry.key.clone(), source })?;
+            let facts = match store.get(&format!("{FACTS}{}", record.name)).await? {
+                Some(entry) => serde_json::from_slice(&entry.value)
+                    .map_err(|source| FleetError::Record { key: entry.key.clone(), source })?,
+                None => BTreeMap::new(),
+            };
+            let entry = NodeEntry::new(record, facts, clock.now(), clock_skew_limit);
+            nodes.insert(entry.record.name.clone(), Arc::new(Mutex::new(entry)));
+        }
+        Ok(Arc::new(Self {
+            store,
+            clock,
+            events,
+            clock_skew_limit,
+            nodes: RwLock::new(nodes),
+            refreshes: Refreshes::default(),
+            next_session: std::sync::atomic::AtomicU64::new(1),
+        }))
+    }
+
+    /// Whether a name is free for a new node.
+    ///
+    /// # Errors
+    /// Says what to do if it is not.
+    pub fn require_free(&self, name: &NodeName) -> Result<(), Refusal> {
+        if self.entry(name).is_none() {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::AlreadyExists, format!("there is already a node {name}"))
+            .advise(format!("choose another name, or forget the old node with `windlass node remove {name}`")))
+    }
+
+    /// Adds a new node to a transaction.
+    ///
+    /// # Errors
+    /// If the name is taken.
+    pub fn enrol(
+        &self,
+        name: &NodeName,
+        serial: Serial,
+        transaction: Transaction,
+    ) -> Result<(NodeRecord, Transaction), Refusal> {
+        self.require_free(name)?;
+        let record = NodeRecord::new(name.clone(), serial, self.clock.now());
+        let transaction = transaction.when(Compare::Absent(node_key(name)));
+        Ok((record.clone(), put(transaction, &record)))
+    }
+
+    /// Adds a renewed certificate to a transaction.
+    ///
+    /// # Errors
+    /// If there is no such node or it is revoked.
+    pub fn renewed(
+        &self,
+        name: &NodeName,
+        serial: Serial,
+        transaction: Transaction,
+    ) -> Result<(NodeRecord, Transaction), Refusal> {
+        let mut record = self.record(name)?;
+        if record.revoked.is_some() {
+            return Err(Refusal::new(Reason::NotTrusted, format!("{name} is revoked")));
+        }
+        record.serial = serial;
+        Ok((record.clone(), put(transaction, &record)))
+    }
+
+    /// Takes over a record that is committed.
+    pub fn admit(&self, record: NodeRecord) {
+        if let Some(entry) = self.entry(&record.name) {
+            let mut entry = lock(&entry);
+            entry.record = record;
+            self.conclude(&mut entry);
+            return;
+        }
+        let entry = NodeEntry::new(record, BTreeMap::new(), self.clock.now(), self.clock_skew_limit);
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        nodes.insert(entry.record.name.clone(), Arc::new(Mutex::new(entry)));
+    }
+
+    /// The record of a node.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn record(&self, name: &NodeName) -> Result<NodeRecord, Refusal> {
+        self.entry(name).map(|entry| lock(&entry).record.clone()).ok_or_else(|| no_such_node(name))
+    }
+
+    /// Everything known of the chosen nodes, by name.
+    ///
+    /// # Errors
+    /// If a chosen name does not exist.
+    pub fn select(&self, selector: &NodeSelector) -> Result<Vec<NodeView>, Refusal> {
+        for name in &selector.names {
+            self.record(name)?;
+        }
+        let views = self.entries().into_iter().map(|entry| lock(&entry).view());
+        Ok(views.filter(|view| node::is_chosen(view, selector)).collect())
+    }
+
+    /// Everything known of every node, by name, beginning after `after`, at most `limit`.
+    #[must_use]
+    pub fn list(&self, after: Option<&str>, limit: usize) -> Vec<NodeView> {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        let rest = nodes.iter().filter(|(name, _)| after.is_none_or(|after| name.as_str() > after));
+        rest.take(limit).map(|(_, entry)| lock(entry).view()).collect()
+    }
+
+    /// Changes labels.
+    ///
+    /// # Errors
+    /// If there is no such node or the store cannot be written.
+    pub async fn label(
+        &self,
+        name: &NodeName,
+        set: BTreeMap<LabelKey, LabelValue>,
+        remove: &[LabelKey],
+    ) -> Result<NodeView, Refusal> {
+        let mut record = self.record(name)?;
+        record.labels.retain(|key, _| !remove.contains(key));
+        record.labels.extend(set);
+        self.save(&record).await?;
+        self.admit(record);
+        let entry = self.entry(name).ok_or_else(|| no_such_node(name))?;
+        Ok(lock(&entry).view())
+    }
+
+    /// Marks a record as revoked; the caller commits it together with the certificates.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn revoked(&self, name: &NodeName, reason: &str) -> Result<(NodeRecord, Transaction), Refusal> {
+        let mut record = self.record(name)?;
+        let at = self.clock.now();
+        record.revoked.get_or_insert_with(|| Revocation { at, reason: reason.to_owned() });
+        Ok((record.clone(), put(Transaction::new(), &record)))
+    }
+
+    /// The removal of a node, to be committed together with the revocation of its certificates.
+    #[must_use]
+    pub fn removal(&self, name: &NodeName) -> Transaction {
+        Transaction::new().delete(node_key(name)).delete(format!("{FACTS}{name}"))
+    }
+
+    /// Forgets a node whose removal is committed.
+    pub fn forget(&self, name: &NodeName) {
+        self.nodes.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Sends something to a node's agent.
+    ///
+    /// # Errors
+    /// If the agent has no session, or does not read what it was sent.
+    pub fn send(&self, name: &NodeName, message: v1::connect_response::Message) -> Result<(), NotConnected> {
+        let entry = self.entry(name).ok_or(NotConnected)?;
+        let entry = lock(&entry);
+        let session = entry.session.as_ref().ok_or(NotConnected)?;
+        session.send(message).map_err(|_| {
+            session.ended.cancel();
+            NotConnected
+        })
+    }
+
+    /// The certificate of a node's open session.
+    #[must_use]
+    pub fn session_serial(&self, name: &NodeName) -> Option<Serial> {
+        let entry = self.entry(name)?;
+        lock(&entry).session.as_ref().map(|session| session.view.serial)
+    }
+
+    /// Asks nodes to observe everything now; returns those that answered in time.
+    pub async fn refresh(&self, names: &[NodeName], timeout: Duration) -> Vec<NodeName> {
+        let mut refresh = self.refreshes.begin();
+        let order = v1::connect_response::Message::Observe(v1::ObserveOrder { request: refresh.id() });
+        let asked = names.iter().filter(|name| self.send(name, order.clone()).is_ok()).count();
+        refresh.wait(asked, timeout).await
+    }
+
+    /// Connected agents.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.entries().iter().filter(|entry| lock(entry).session.is_some()).count()
+    }
+
+    /// Tells every connected agent something.
+    pub fn broadcast(&self, message: &v1::connect_response::Message) {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        let names: Vec<_> = nodes.keys().cloned().collect();
+        drop(nodes);
+        for name in names {
+            // Who is not connected is told at the beginning of the next session.
+            let _not_connected = self.send(&name, message.clone());
+        }
+    }
+
+    fn begin_session(
+        &self,
+        name: &NodeName,
+        serial: Serial,
+        address: SocketAddr,
+        hello: &v1::Hello,
+    ) -> Result<(Session, mpsc::Receiver<Downward>), Refusal> {
+        let entry = self.entry(name).ok_or_else(|| no_such_node(name))?;
+        let mut entry = lock(&entry);
+        let id = self.next_session.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (outbox, inbox) = mpsc::channel(WAITING_MESSAGES);
+        let session = Session::new(id, serial, address, outbox, hello);
+        let now = self.clock.now();
+        if let Some(old) = entry.session.take() {
+            old.ended.cancel();
+            if old.view.address.ip() != address.ip() {
+                let message = format!("{name} is claimed from {} and from {}", old.view.address.ip(), address.ip());
+                self.events.emit(EventKind::NodeContested, Some(name), None, message);
+            }
+        }
+        if entry.record.boot_id.as_ref().is_some_and(|boot_id| *boot_id != hello.boot_id) {
+            self.events.emit(EventKind::NodeRebooted, Some(name), None, format!("{name} was rebooted"));
+        }
+        entry.record.boot_id = Some(hello.boot_id.clone());
+        entry.seen(now, hello.unix_millis);
+        entry.session = Some(session.clone());
+        self.conclude(&mut entry);
+        Ok((session, inbox))
+    }
+
+    fn end_session(&self, name: &NodeName, id: u64, why: &str) {
+        let Some(entry) = self.entry(name) else { return };
+        let mut entry = lock(&entry);
+        if entry.session.as_ref().is_some_and(|session| session.view.id == id) {
+            entry.session = None;
+            entry.disconnected_because = why.to_owned();
+            self.conclude(&mut entry);
+        }
+    }
+
+    fn heartbeat(&self, name: &NodeName, heartbeat: &v1::Heartbeat) {
+        let Some(entry) = self.entry(name) else { return };
+        let mut entry = lock(&entry);
+        let now = self.clock.now();
+        entry.seen(now, heartbeat.unix_millis);
+        entry.load_one_centi = heartbeat.load_one_centi;
+        entry.memory_available_mebibytes = heartbeat.memory_available_mebibytes;
+        entry.facts_confirmed_at = now.minus(Duration::from_millis(heartbeat.facts_age_millis.into()));
+        self.conclude(&mut entry);
+    }
+
+    async fn facts(&self, name: &NodeName, report: &v1::FactsReport) -> Result<(), StoreError> {
+        let Some(entry) = self.entry(name) else { return Ok(()) };
+        let now = self.clock.now();
+        let stored = {
+            let mut entry = lock(&entry);
+            let mut worth_storing = false;
+            for fact in &report.facts {
+                match Fact::try_from(fact) {
+                    Ok(known) => {
+                        let observed_at = now.minus(Duration::from_millis(fact.age_millis));
+                        worth_storing |= entry.learn(known, observed_at);
+                    }
+                    Err(error) => tracing::warn!(node = %name, %error, "a fact was refused"),
+                }
+            }
+            entry.facts_confirmed_at = now;
+            self.conclude(&mut entry);
+            worth_storing.then(|| serde_json::to_vec(&entry.facts).expect("facts are always JSON"))
+        };
+        if let Some(value) = stored {
+            let _: Committed = self.store.commit(Transaction::new().put(format!("{FACTS}{name}"), value)).await?;
+        }
+        if report.request != 0 {
+            self.refreshes.answered(report.request, name);
+        }
+        Ok(())
+    }
+
+    /// Draws the conclusions about a node anew and tells of those that turned.
+    fn conclude(&self, entry: &mut NodeEntry) {
+        for (kind, message) in entry.conclude(self.clock.now(), self.clock_skew_limit) {
+            self.events.emit(kind, Some(&entry.record.name), None, message);
+        }
+    }
+
+    async fn save(&self, record: &NodeRecord) -> Result<(), Refusal> {
+        let committed = self.store.commit(put(Transaction::new(), record)).await;
+        committed.map(|_| ()).map_err(|error| crate::join::store(&error))
+    }
+
+    fn entry(&self, name: &NodeName) -> Option<Arc<Mutex<NodeEntry>>> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn entries(&self) -> Vec<Arc<Mutex<NodeEntry>>> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+/// A failure to read the fleet from the store.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The state database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record cannot be read.
+    #[error("understand the stored record {key}")]
+    Record {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+fn no_such_node(name: &NodeName) -> Refusal {
+    Refusal::new(Reason::NotFound, format!("there is no node {name}")).advise("`windlass get nodes` lists them")
+}
+
+fn node_key(name: &NodeName) -> String {
+    format!("{NODES}{name}")
+}
+
+fn put(transaction: Transaction, record: &NodeRecord) -> Transaction {
+    transaction.put(node_key(&record.name), serde_json::to_vec(record).expect("a node record is always JSON"))
+}
+
+fn lock(entry: &Mutex<NodeEntry>) -> MutexGuard<'_, NodeEntry> {
+    entry.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Facts by subject.
+pub type Facts = BTreeMap<Subject, KnownFact>;
+
+/// When something was heard last, for those never heard of.
+pub const NEVER: UnixMillis = UnixMillis(0);

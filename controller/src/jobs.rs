@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Jobs: one action on many nodes, recorded so that neither the caller, the controller nor an agent can lose it.
+//!
+//! A job is stored before the first order leaves. An order is sent again whenever it may have been lost; the agent knows
+//! the job's id and never does it twice. A node's end is stored together with its output before it is acknowledged, so
+//! it is reported again until it is. What follows from a report is decided in [`run`], which does no I/O.
+
+pub mod output;
+pub mod record;
+pub mod run;
+pub(crate) mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch as signal;
+use windlass_proto::refusal::{Reason, Refusal};
+use windlass_proto::v1;
+use windlass_proto::v1::OutputStream;
+use windlass_proto::v1::connect_response::Message as Down;
+use windlass_types::action::Action;
+use windlass_types::event::EventKind;
+use windlass_types::name::{JobId, NodeName};
+use windlass_types::outcome::{Ending, Outcome};
+use windlass_types::time::UnixMillis;
+
+use crate::clock::Clock;
+use crate::events::EventLog;
+use crate::fleet::Fleet;
+use crate::orders::Epoch;
+use crate::store::StoreError;
+use output::Outputs;
+use record::Records;
+use run::{Happening, JobRecord, NodeRun, Run};
+pub use watch::Watcher;
+
+/// How long beyond its own timeout a node may stay silent before its end counts as unknown: time for the two signals,
+/// for a reconnect with backoff, and for pushing output.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// Between the two signals of a stopped job.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// The jobs.
+#[derive(Debug)]
+pub struct Jobs {
+    records: Records,
+    outputs: Outputs,
+    fleet: Arc<Fleet>,
+    events: Arc<EventLog>,
+    clock: Arc<dyn Clock>,
+    epoch: Arc<Epoch>,
+    output_limit_bytes: u64,
+    active: Mutex<HashMap<JobId, Arc<ActiveJob>>>,
+}
+
+/// A job under way.
+#[derive(Debug)]
+pub(crate) struct ActiveJob {
+    run: Mutex<Run>,
+    changed: signal::Sender<u64>,
+}
+
+impl ActiveJob {
+    fn new(run: Run) -> Arc<Self> {
+        Arc::new(Self { run: Mutex::new(run), changed: signal::channel(0).0 })
+    }
+
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+}
+
+/// What a job is made of.
+#[derive(Debug)]
+pub struct NewJob {
+    /// Chosen by the caller.
+    pub request_id: String,
+    /// What.
+    pub action: Action,
+    /// Where.
+    pub nodes: Vec<NodeName>,
+    /// Nodes at once; 0 for all.
+    pub batch: u32,
+    /// Failures after which no further node begins.
+    pub max_failures: Option<u32>,
+    /// What a node may take.
+    pub timeout: Duration,
+    /// Who asked.
+    pub created_by: String,
+}
+
+impl Jobs {
+    /// Reads jobs that were under way; [`Jobs::resume`] continues them.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn open(
+        records: Records,
+        outputs: Outputs,
+        fleet: Arc<Fleet>,
+        events: Arc<EventLog>,
+        clock: Arc<dyn Clock>,
+        epoch: Arc<Epoch>,
+        output_limit_bytes: u64,
+    ) -> Result<Arc<Self>, StoreError> {
+        let jobs = Self {
+            records,
+            outputs,
+            fleet,
+            events,
+            clock,
+            epoch,
+            output_limit_bytes,
+            active: Mutex::default(),
+        };
+        for record in jobs.records.unfinished().await? {
+            let id = record.id.clone();
+            let give_up_at = jobs.give_up_at(&record);
+            let run = jobs.records.load_run(record, Some(give_up_at)).await?;
+            jobs.active().insert(id, ActiveJob::new(run));
+        }
+        Ok(Arc::new(jobs))
+    }
+
+    /// Continues the jobs a former process left under way.
+    pub async fn resume(self: &Arc<Self>) {
+        let jobs: Vec<_> = self.active().values().cloned().collect();
+        for job in jobs {
+            self.supervise(&job);
+            self.advance(&job).await;
+        }
+    }
+
+    /// Records a job and starts it; the same request gives the same job.
+    ///
+    /// # Errors
+    /// If no node was chosen or the store cannot be written.
+    pub async fn create(self: &Arc<Self>, new: NewJob) -> Result<JobRecord, Refusal> {
+        if new.nodes.is_empty() {
+            return Err(Refusal::new(Reason::BadRequest, "no node was chosen")
+                .advise("name nodes, or choose with -l KEY=VALUE, --fact PATH=VALUE or --all"));
+        }
+        let (record, is_new) =
+            self.records.create(new, self.clock.now()).await.map_err(|error| crate::join::store(&error))?;
+        if is_new {
+            let job = ActiveJob::new(Run::new(record.clone()));
+            self.active().insert(record.id.clone(), Arc::clone(&job));
+            let message =
+                format!("{} started job {} on {}: {}", record.created_by, record.id, count(record.nodes.len()), record.action);
+            self.events.emit(EventKind::JobStarted, None, Some(&record.id), message);
+            self.supervise(&job);
+            self.advance(&job).await;
+        }
+        Ok(record)
+    }
+
+    /// Asks a job to stop: no further node begins, active ones are signalled.
+    ///
+    /// # Errors
+    /// If there is no such job or the store cannot be written.
+    pub async fn stop(self: &Arc<Self>, id: &JobId, by: &str) -> Result<(JobRecord, (usize, usize)), Refusal> {
+        let Some(job) = self.find(id) else { return self.summary(id).await };
+        let record = {
+            let mut run = job.run();
+            run.record.stop_requested = true;
+            run.record.clone()
+        };
+        self.records.save(&record).await.map_err(|error| crate::join::store(&error))?;
+        self.events.emit(EventKind::JobStopRequested, None, Some(id), format!("{by} asked job {id} to stop"));
+        let active = job.run().active();
+        for name in &active {
+            self.send_stop(id, name);
+        }
+        self.advance(&job).await;
+        self.summary(id).await
+    }
+
+    /// A job and how many of its nodes ended well and otherwise.
+    ///
+    /// # Errors
+    /// If there is no such job or the store cannot be read.
+    pub async fn summary(&self, id: &JobId) -> Result<(JobRecord, (usize, usize)), Refusal> {
+        if let Some(job) = self.find(id) {
+            let run = job.run();
+            return Ok((run.record.clone(), run.tally()));
+        }
+        let run = self.load(id).await?;
+        Ok((run.record.clone(), run.tally()))
+    }
+
+    /// Jobs, newest first, beginning before `before`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn list(&self, before: Option<&JobId>, limit: usize) -> Result<Vec<(JobRecord, (usize, usize))>, Refusal> {
+        let records = self.records.newest(before, limit).await.map_err(|error| crate::join::store(&error))?;
+        let mut all = Vec::with_capacity(records.len());
+        for record in records {
+            all.push(self.summary(&record.id).await?);
+        }
+        Ok(all)
+    }
+
+    /// Replays a job and follows it to its end.
+    ///
+    /// # Errors
+    /// If there is no such job or the store cannot be read.
+    pub async fn watch(self: &Arc<Self>, id: &JobId) -> Result<Watcher, Refusal> {
+        let job = match self.find(id) {
+            Some(job) => job,
+            None => ActiveJob::new(self.load(id).await?),
+        };
+        Ok(Watcher::new(job, self.outputs.clone()))
+    }
+
+    /// Whether a job under way has this action for this node.
+    #[must_use]
+    pub fn has_order(&self, id: &JobId, node: &NodeName, wanted: impl Fn(&Action) -> bool) -> bool {
+        self.find(id).is_some_and(|job| {
+            let run = job.run();
+            matches!(run.node(node), Some(NodeRun::Active { .. })) && wanted(&run.record.action)
+        })
+    }
+
+    /// An agent's session began: orders it does not know of may have been lost.
+    pub async fn connected(self: &Arc<Self>, node: &NodeName, known: &[String]) {
+        if self.epoch.is_read_only() {
+            return;
+        }
+        let jobs: Vec<_> = self.active().iter().map(|(id, job)| (id.clone(), Arc::clone(job))).collect();
+        for (id, job) in jobs {
+            let (is_active, stopping) = {
+                let run = job.run();
+                (matches!(run.node(node), Some(NodeRun::Active { .. })), run.record.stop_requested)
+            };
+            match (is_active, known.iter().any(|known| *known == id.as_str()), stopping) {
+                (true, true, true) => self.send_stop(&id, node),
+                (true, false, true) => self.end_and_advance(&job, node, Outcome::bare(Ending::Stopped)).await,
+                (true, false, false) => {
+                    // If it is gone again already, its next session comes here again.
+                    let _next_session = self.send_order(&job, node);
+                }
+                (true, true, false) | (false, ..) => {}
+            }
+        }
+    }
+
+    /// Takes an agent's report; an end is acknowledged once it is stored.
+    ///
+    /// # Errors
+    /// If the store cannot be written; then nothing was taken and the agent will report again.
+    pub async fn report(self: &Arc<Self>, node: &NodeName, report: v1::JobReport) -> Result<(), StoreError> {
+        let Ok(id) = JobId::new(report.job.clone()) else { return Ok(()) };
+        let job = self.find(&id);
+        match report.state {
+            Some(v1::job_report::State::Started(started)) => {
+                if let Some(job) = job.filter(|job| job.run().node(node).is_some()) {
+                    job.run().happened(Happening::Started { node: node.clone(), pid: started.pid });
+                    job.signal();
+                }
+            }
+            Some(v1::job_report::State::Outcome(message)) => {
+                if let Some(job) = job {
+                    let ended = read_outcome(&message);
+                    self.end(&job, node, ended, &message).await?;
+                    self.advance(&job).await;
+                }
+                // Also for a job that is over or was never this node's: the agent should forget it.
+                let _told_next_time = self.fleet.send(node, Down::Ack(v1::ReportAck { job: report.job }));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// A piece of output that is stored in a file now.
+    pub fn spooled(&self, id: &JobId, node: &NodeName, stream: OutputStream, offset: u64, end: u64) {
+        if let Some(job) = self.find(id)
+            && end > offset
+        {
+            job.run().happened(Happening::Spooled { node: node.clone(), stream, offset, end });
+            job.signal();
+        }
+    }
+
+    /// The files with output.
+    #[must_use]
+    pub const fn outputs(&self) -> &Outputs {
+        &self.outputs
+    }
+
+    /// Most bytes kept of each output of a node.
+    #[must_use]
+    pub const fn output_limit_bytes(&self) -> u64 {
+        self.output_limit_bytes
+    }
+
+    /// Jobs under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.active().len()
+    }
+
+    /// Lets nodes begin whose turn it is, skips those whose turn will never come, and ends the job when all have ended.
+    async fn advance(self: &Arc<Self>, job: &Arc<ActiveJob>) {
+        if self.epoch.is_read_only() {
+            return;
+        }
+        loop {
+            let (turn, left_over, batched, id) = {
+                let mut run = job.run();
+                let give_up_at = self.give_up_at(&run.record);
+                (run.take_turn(give_up_at), run.left_over(), run.record.batch > 0, run.record.id.clone())
+            };
+            if turn.is_empty() && left_over.is_empty() {
+                break;
+            }
+            if batched && let Err(error) = self.records.begun(&id, &turn).await {
+                // Only a restart in this moment would let more nodes work at once than asked for.
+                tracing::warn!(error = %windlass_types::error_chain::ErrorChain(&error), "could not record whose turn it is");
+            }
+            for node in turn {
+                if self.send_order(job, &node).is_err() {
+                    self.record_end(job, &node, Outcome::bare(Ending::Unreachable)).await;
+                }
+            }
+            for node in left_over {
+                self.record_end(job, &node, Outcome::bare(Ending::Skipped)).await;
+            }
+        }
+        self.finish(job).await;
+    }
+
+    async fn finish(&self, job: &Arc<ActiveJob>) {
+        let record = {
+            let mut run = job.run();
+            let Some(state) = run.verdict() else { return };
+            if run.record.state.is_final() {
+                return;
+            }
+            run.record.state = state;
+            run.record.ended_at = Some(self.clock.now());
+            run.record.clone()
+        };
+        if let Err(error) = self.records.save(&record).await {
+            // Every node's end is stored; the next start draws the same conclusion.
+            tracing::error!(error = %windlass_types::error_chain::ErrorChain(&error), "could not record the end of a job");
+        }
+        let (well, otherwise) = job.run().tally();
+        let message = format!("job {} {}: {well} ok, {otherwise} not", record.id, record.state);
+        self.events.emit(EventKind::JobEnded, None, Some(&record.id), message);
+        job.signal();
+        self.active().remove(&record.id);
+    }
+
+    fn send_order(&self, job: &ActiveJob, node: &NodeName) -> Result<(), crate::fleet::NotConnected> {
+        let record = job.run().record.clone();
+        let order = v1::Order {
+            job: record.id.to_string(),
+            node: node.to_string(),
+            epoch: self.epoch.number(),
+            sequence: self.epoch.next_sequence(),
+            expires_unix_millis: self.clock.now().plus(record.timeout).plus(SILENCE).0,
+            timeout_millis: u64::try_from(record.timeout.as_millis()).unwrap_or(u64::MAX),
+            output_limit_bytes: self.output_limit_bytes,
+            action: Some(record.action.into()),
+        };
+        self.fleet.send(node, Down::Order(order))
+    }
+
+    fn send_stop(&self, id: &JobId, node: &NodeName) {
+        let grace_millis = u32::try_from(STOP_GRACE.as_millis()).unwrap_or(u32::MAX);
+        // A node that is not connected is told at the beginning of its next session.
+        let _next_session = self.fleet.send(node, Down::Stop(v1::StopOrder { job: id.to_string(), grace_millis }));
+    }
+
+    async fn end_and_advance(self: &Arc<Self>, job: &Arc<ActiveJob>, node: &NodeName, outcome: Outcome) {
+        self.record_end(job, node, outcome).await;
+        self.finish(job).await;
+    }
+
+    async fn record_end(&self, job: &Arc<ActiveJob>, node: &NodeName, outcome: Outcome) {
+        if let Err(error) = self.end(job, node, outcome, &v1::JobOutcome::default()).await {
+            // The node stays active, becomes overdue, and is tried again then.
+            tracing::error!(error = %windlass_types::error_chain::ErrorChain(&error), "could not record the end of a node");
+        }
+    }
+
+    async fn end(
+        &self,
+        job: &Arc<ActiveJob>,
+        node: &NodeName,
+        outcome: Outcome,
+        message: &v1::JobOutcome,
+    ) -> Result<(), StoreError> {
+        let id = {
+            let mut run = job.run();
+            if !run.begin_recording(node) {
+                return Ok(());
+            }
+            run.record.id.clone()
+        };
+        if let Err(error) = self.records.ended(&id, node, &outcome, message).await {
+            let mut run = job.run();
+            let give_up_at = self.give_up_at(&run.record);
+            run.abandon_recording(node, give_up_at);
+            return Err(error);
+        }
+        if !outcome.ending.is_success() && outcome.ending != Ending::Skipped {
+            let text = format!("job {id} on {node}: {}", outcome.ending);
+            self.events.emit(EventKind::JobNodeFailed, Some(node), Some(&id), text);
+        }
+        let mut run = job.run();
+        for (stream, data) in [(OutputStream::Stdout, &message.stdout), (OutputStream::Stderr, &message.stderr)] {
+            if !data.is_empty() {
+                run.happened(Happening::Inline { node: node.clone(), stream, data: data.clone() });
+            }
+        }
+        run.recorded(node, outcome);
+        drop(run);
+        job.signal();
+        Ok(())
+    }
+
+    /// Gives up nodes that should have been heard of.
+    fn supervise(self: &Arc<Self>, job: &Arc<ActiveJob>) {
+        let jobs = Arc::downgrade(self);
+        let job = Arc::clone(job);
+        tokio::spawn(async move {
+            let mut changed = job.changed.subscribe();
+            loop {
+                let (next, is_final) = {
+                    let run = job.run();
+                    (run.next_overdue(), run.record.state.is_final())
+                };
+                if is_final {
+                    return;
+                }
+                let Some(jobs) = jobs.upgrade() else { return };
+                let now = jobs.clock.now();
+                let overdue = job.run().overdue(now);
+                for node in overdue {
+                    let message = "the node did not report in time; it may still be at work".to_owned();
+                    jobs.record_end(&job, &node, Outcome::bare(Ending::Unknown { message })).await;
+                }
+                jobs.advance(&job).await;
+                drop(jobs);
+                let wait = next.map_or(SILENCE, |at| at.since(now)).max(Duration::from_secs(1));
+                // Either is a reason to look again.
+                let _timed_out = tokio::time::timeout(wait, changed.changed()).await;
+            }
+        });
+    }
+
+    fn give_up_at(&self, record: &JobRecord) -> UnixMillis {
+        self.clock.now().plus(record.timeout).plus(SILENCE)
+    }
+
+    async fn load(&self, id: &JobId) -> Result<Run, Refusal> {
+        let stored = async {
+            match self.records.get(id).await? {
+                Some(record) => self.records.load_run(record, None).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        stored.await.map_err(|error: StoreError| crate::join::store(&error))?.ok_or_else(|| {
+            Refusal::new(Reason::NotFound, format!("there is no job {id}")).advise("`windlass get jobs` lists them")
+        })
+    }
+
+    fn find(&self, id: &JobId) -> Option<Arc<ActiveJob>> {
+        self.active().get(id).cloned()
+    }
+
+    fn active(&self) -> MutexGuard<'_, HashMap<JobId, Arc<ActiveJob>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(nodes: usize) -> String {
+    if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") }
+}
+
+/// An end this version does not understand is kept as unknown: it must not be reported for ever.
+fn read_outcome(message: &v1::JobOutcome) -> Outcome {
+    Outcome::try_from(message).unwrap_or_else(|error| {
+        Outcome::bare(Ending::Unknown { message: format!("the agent's report cannot be read: {error}") })
+    })
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the store keeps of jobs.
+//!
+//! `jobs/ID` the record; `job-requests/REQUEST` finds it again; `job-nodes/ID/NODE` that a node has begun or how it
+//! ended; `job-output/ID/NODE/STREAM` short output. Ids are padded so that they sort.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use windlass_proto::v1;
+use windlass_proto::v1::OutputStream;
+use windlass_types::job::JobState;
+use windlass_types::name::{JobId, NodeName};
+use windlass_types::outcome::Outcome;
+use windlass_types::time::UnixMillis;
+
+use super::NewJob;
+use super::output::Outputs;
+use super::run::{Happening, JobRecord, Run};
+use crate::store::{Change, Committed, Compare, Store, StoreError, Transaction};
+
+const JOBS: &str = "jobs/";
+const UNFINISHED: &str = "job-unfinished/";
+const NEXT: &str = "meta/next-job";
+
+/// Jobs kept; older ones are forgotten with their output.
+const KEEP: u64 = 1000;
+
+/// The stored jobs.
+#[derive(Debug)]
+pub struct Records {
+    store: Arc<dyn Store>,
+    outputs: Outputs,
+    creating: Mutex<()>,
+}
+
+/// What is stored of one node in a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum NodeRecord {
+    /// It was given the order, or was about to be.
+    Begun,
+    /// It ended.
+    Ended(Outcome),
+}
+
+impl Records {
+    /// Jobs in a store; the output of forgotten ones is removed.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, outputs: Outputs) -> Self {
+        Self { store, outputs, creating: Mutex::default() }
+    }
+
+    /// Stores a new job, or finds the one this request made before. Says whether it is new.
+    pub(super) async fn create(&self, new: NewJob, now: UnixMillis) -> Result<(JobRecord, bool), StoreError> {
+        let _one_at_a_time = self.creating.lock().await;
+        let request = format!("job-requests/{}", new.request_id);
+        if let Some(id) = self.text(&request).await?.and_then(|id| JobId::new(id).ok())
+            && let Some(record) = self.get(&id).await?
+        {
+            return Ok((record, false));
+        }
+        let number: u64 = self.text(NEXT).await?.and_then(|text| text.parse().ok()).unwrap_or(1);
+        let record = record(new, number, now);
+        let transaction = Transaction::new()
+            .when(Compare::Absent(job_key(&record.id)))
+            .put(NEXT, (number + 1).to_string())
+            .put(request, record.id.to_string())
+            .put(format!("{UNFINISHED}{}", padded(&record.id)), [])
+            .put(job_key(&record.id), json(&record));
+        let transaction = self.forget_old(number, transaction).await?;
+        match self.store.commit(transaction).await? {
+            Committed::Yes(_) => Ok((record, true)),
+            // Another process wrote to this store, which the lock on it rules out.
+            Committed::Conflict => Err(StoreError::Closed),
+        }
+    }
+
+    async fn forget_old(&self, number: u64, mut transaction: Transaction) -> Result<Transaction, StoreError> {
+        let Some(id) = number.checked_sub(KEEP).and_then(|old| JobId::new(old.to_string()).ok()) else {
+            return Ok(transaction);
+        };
+        let Some(record) = self.get(&id).await?.filter(|record| record.state.is_final()) else { return Ok(transaction) };
+        let padded = padded(&id);
+        transaction = transaction.delete(job_key(&id)).delete(format!("job-requests/{}", record.request_id));
+        transaction.changes.push(Change::DeletePrefix(format!("job-nodes/{padded}/")));
+        transaction.changes.push(Change::DeletePrefix(format!("job-output/{padded}/")));
+        self.outputs.remove(&id);
+        Ok(transaction)
+    }
+
+    /// Stores a job's record.
+    pub(super) async fn save(&self, record: &JobRecord) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new().put(job_key(&record.id), json(record));
+        if record.state.is_final() {
+            transaction = transaction.delete(format!("{UNFINISHED}{}", padded(&record.id)));
+        }
+        self.store.commit(transaction).await.map(|_| ())
+    }
+
+    /// Stores whose turn it is.
+    pub(super) async fn begun(&self, id: &JobId, nodes: &[NodeName]) -> Result<(), StoreError> {
+        let begun = |transaction: Transaction, node| transaction.put(node_key(id, node), json(&NodeRecord::Begun));
+        let transaction = nodes.iter().fold(Transaction::new(), begun);
+        self.store.commit(transaction).await.map(|_| ())
+    }
+
+    /// Stores how a node ended, with its short output.
+    pub(super) async fn ended(
+        &self,
+        id: &JobId,
+        node: &NodeName,
+        outcome: &Outcome,
+        message: &v1::JobOutcome,
+    ) -> Result<(), StoreError> {
+        let mut transaction =
+            Transaction::new().put(node_key(id, node), json(&NodeRecord::Ended(outcome.clone())));
+        for (stream, data) in [(OutputStream::Stdout, &message.stdout), (OutputStream::Stderr, &message.stderr)] {
+            if !data.is_empty() {
+                transaction = transaction.put(output_key(id, node, stream), data.to_vec());
+            }
+        }
+        self.store.commit(transaction).await.map(|_| ())
+    }
+
+    /// The record of a job.
+    pub(super) async fn get(&self, id: &JobId) -> Result<Option<JobRecord>, StoreError> {
+        let entry = self.store.get(&job_key(id)).await?;
+        Ok(entry.and_then(|entry| readable(&entry.key, &entry.value)))
+    }
+
+    /// Jobs that were under way.
+    pub(super) async fn unfinished(&self) -> Result<Vec<JobRecord>, StoreError> {
+        let mut all = Vec::new();
+        for entry in self.store.range(UNFINISHED, None, usize::MAX).await? {
+            let number = entry.key[UNFINISHED.len()..].trim_start_matches('0').to_owned();
+            if let Ok(id) = JobId::new(number) {
+                all.extend(self.get(&id).await?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Jobs, newest first.
+    pub(super) async fn newest(&self, before: Option<&JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
+        let before = before.map(job_key);
+        let mut entries = self.store.range(JOBS, None, usize::MAX).await?;
+        entries.retain(|entry| before.as_ref().is_none_or(|before| entry.key < *before));
+        let newest = entries.iter().rev().filter_map(|entry| readable(&entry.key, &entry.value));
+        Ok(newest.take(limit).collect())
+    }
+
+    /// A job with all that is known of its nodes. `resumed` is given for a job that goes on: without a batch every node
+    /// that has not ended may have been given its order.
+    pub(super) async fn load_run(&self, record: JobRecord, resumed: Option<UnixMillis>) -> Result<Run, StoreError> {
+        let id = record.id.clone();
+        let all_at_once = record.batch == 0;
+        let mut run = Run::new(record);
+        for node in run.record.nodes.clone() {
+            let stored = self.store.get(&node_key(&id, &node)).await?;
+            let stored = stored.and_then(|entry| readable::<NodeRecord>(&entry.key, &entry.value));
+            match (stored, resumed) {
+                (Some(NodeRecord::Ended(outcome)), _) => self.replay(&mut run, &id, node, outcome).await?,
+                (Some(NodeRecord::Begun), Some(give_up_at)) => run.resume(&node, give_up_at),
+                (None, Some(give_up_at)) if all_at_once => run.resume(&node, give_up_at),
+                (Some(NodeRecord::Begun) | None, _) => {}
+            }
+        }
+        Ok(run)
+    }
+
+    async fn replay(&self, run: &mut Run, id: &JobId, node: NodeName, outcome: Outcome) -> Result<(), StoreError> {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            if let Some(entry) = self.store.get(&output_key(id, &node, stream)).await? {
+                run.happened(Happening::Inline { node: node.clone(), stream, data: Bytes::from(entry.value) });
+            }
+            let end = self.outputs.length(id, &node, stream);
+            if end > 0 {
+                run.happened(Happening::Spooled { node: node.clone(), stream, offset: 0, end });
+            }
+        }
+        if run.begin_recording(&node) {
+            run.recorded(&node, outcome);
+        }
+        Ok(())
+    }
+
+    async fn text(&self, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.store.get(key).await?.and_then(|entry| String::from_utf8(entry.value).ok()))
+    }
+}
+
+fn record(new: NewJob, number: u64, now: UnixMillis) -> JobRecord {
+    JobRecord {
+        id: JobId::new(number.to_string()).expect("a number is a job id"),
+        request_id: new.request_id,
+        action: new.action,
+        nodes: new.nodes,
+        batch: new.batch,
+        max_failures: new.max_failures,
+        timeout: new.timeout,
+        created_by: new.created_by,
+        created_at: now,
+        stop_requested: false,
+        state: JobState::Running,
+        ended_at: None,
+    }
+}
+
+fn padded(id: &JobId) -> String {
+    format!("{:0>20}", id.as_str())
+}
+
+fn job_key(id: &JobId) -> String {
+    format!("{JOBS}{}", padded(id))
+}
+
+fn node_key(id: &JobId, node: &NodeName) -> String {
+    format!("job-nodes/{}/{node}", padded(id))
+}
+
+fn output_key(id: &JobId, node: &NodeName, stream: OutputStream) -> String {
+    format!("job-output/{}/{node}/{}", padded(id), stream as i32)
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records have string keys and no failing parts")
+}
+
+/// A record that cannot be read is reported and left alone; one bad record must not hide all others.
+fn readable<T: for<'a> Deserialize<'a>>(key: &str, value: &[u8]) -> Option<T> {
+    serde_json::from_slice(value)
+        .inspect_err(|error| tracing::error!(%key, %error, "a stored record cannot be read"))
+        .ok()
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A job as a state machine: which nodes may begin, what each report changes, when it is over. Pure, no I/O, no clock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use windlass_proto::v1::OutputStream;
+use windlass_types::action::Action;
+use windlass_types::job::JobState;
+use windlass_types::name::{JobId, NodeName};
+use windlass_types::outcome::{Ending, Outcome};
+use windlass_types::time::UnixMillis;
+
+/// What is stored of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// Chosen by the caller; a repeated call finds the job by it.
+    pub request_id: String,
+    /// What is done.
+    pub action: Action,
+    /// Where.
+    pub nodes: Vec<NodeName>,
+    /// Nodes at once; 0 for all.
+    pub batch: u32,
+    /// Begin no further node after more failures than this.
+    pub max_failures: Option<u32>,
+    /// What a node may take.
+    pub timeout: Duration,
+    /// Who asked.
+    pub created_by: String,
+    /// When.
+    pub created_at: UnixMillis,
+    /// Somebody asked it to stop.
+    pub stop_requested: bool,
+    /// Where it stands.
+    pub state: JobState,
+    /// When it ended.
+    pub ended_at: Option<UnixMillis>,
+}
+
+/// Where one node stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeRun {
+    /// Its turn has not come.
+    Waiting,
+    /// It was given the order, or may have been before a restart.
+    Active {
+        /// After this moment, without a session, it is given up.
+        give_up_at: UnixMillis,
+    },
+    /// Its end is being stored.
+    Recording,
+    /// It ended.
+    Ended(Outcome),
+}
+
+/// Something to show, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// A node began.
+    Started {
+        /// Which.
+        node: NodeName,
+        /// Its first process.
+        pid: u32,
+    },
+    /// Output that came with the report.
+    Inline {
+        /// Of which node.
+        node: NodeName,
+        /// Which output.
+        stream: OutputStream,
+        /// The whole of it.
+        data: Bytes,
+    },
+    /// Output that lies in a file.
+    Spooled {
+        /// Of which node.
+        node: NodeName,
+        /// Which output.
+        stream: OutputStream,
+        /// From here.
+        offset: u64,
+        /// To here.
+        end: u64,
+    },
+    /// A node ended.
+    Ended {
+        /// Which.
+        node: NodeName,
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// A job under way.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// What is stored.
+    pub record: JobRecord,
+    nodes: BTreeMap<NodeName, NodeRun>,
+    history: Vec<Happening>,
+}
+
+impl Run {
+    /// A job whose nodes all wait.
+    #[must_use]
+    pub fn new(record: JobRecord) -> Self {
+        let nodes = record.nodes.iter().map(|name| (name.clone(), NodeRun::Waiting)).collect();
+        Self { record, nodes, history: Vec::new() }
+    }
+
+    /// Where a node stands; `None` if the job is not for it.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&NodeRun> {
+        self.nodes.get(name)
+    }
+
+    /// Nodes that were given the order and have not ended.
+    #[must_use]
+    pub fn active(&self) -> Vec<NodeName> {
+        self.names(|run| matches!(run, NodeRun::Active { .. }))
+    }
+
+    /// Takes the nodes whose turn it is; each is active from now on.
+    pub fn take_turn(&mut self, give_up_at: UnixMillis) -> Vec<NodeName> {
+        if self.record.stop_requested || self.has_failed_too_often() {
+            return Vec::new();
+        }
+        let busy = self.names(|run| matches!(run, NodeRun::Active { .. } | NodeRun::Recording)).len();
+        let free = match self.record.batch {
+            0 => usize::MAX,
+            batch => (batch as usize).saturating_sub(busy),
+        };
+        let mut turn = self.names(|run| *run == NodeRun::Waiting);
+        turn.truncate(free);
+        for name in &turn {
+            self.nodes.insert(name.clone(), NodeRun::Active { give_up_at });
+        }
+        turn
+    }
+
+    /// Nodes that wait although no further one may begin: they are to be recorded as skipped.
+    #[must_use]
+    pub fn left_over(&self) -> Vec<NodeName> {
+        if self.record.stop_requested || self.has_failed_too_often() {
+            return self.names(|run| *run == NodeRun::Waiting);
+        }
+        Vec::new()
+    }
+
+    /// Nodes that should have been heard of by `now`.
+    #[must_use]
+    pub fn overdue(&self, now: UnixMillis) -> Vec<NodeName> {
+        self.names(|run| matches!(run, NodeRun::Active { give_up_at } if *give_up_at <= now))
+    }
+
+    /// When the next node is overdue.
+    #[must_use]
+    pub fn next_overdue(&self) -> Option<UnixMillis> {
+        let moments = self.nodes.values().filter_map(|run| match run {
+            NodeRun::Active { give_up_at } => Some(*give_up_at),
+            NodeRun::Waiting | NodeRun::Recording | NodeRun::Ended(_) => None,
+        });
+        moments.min()
+    }
+
+    /// Marks a node as begun earlier, after a restart.
+    pub fn resume(&mut self, name: &NodeName, give_up_at: UnixMillis) {
+        if let Some(run @ NodeRun::Waiting) = self.nodes.get_mut(name) {
+            *run = NodeRun::Active { give_up_at };
+        }
+    }
+
+    /// Takes on the recording of a node's end; `false` if it has ended, is being recorded, or is not in this job.
+    pub fn begin_recording(&mut self, name: &NodeName) -> bool {
+        match self.nodes.get_mut(name) {
+            Some(run @ (NodeRun::Waiting | NodeRun::Active { .. })) => {
+                *run = NodeRun::Recording;
+                true
+            }
+            Some(NodeRun::Recording | NodeRun::Ended(_)) | None => false,
+        }
+    }
+
+    /// The recording failed: the node is active again, and will report again.
+    pub fn abandon_recording(&mut self, name: &NodeName, give_up_at: UnixMillis) {
+        self.nodes.insert(name.clone(), NodeRun::Active { give_up_at });
+    }
+
+    /// A node's end is stored.
+    pub fn recorded(&mut self, name: &NodeName, outcome: Outcome) {
+        self.history.push(Happening::Ended { node: name.clone(), outcome: outcome.clone() });
+        self.nodes.insert(name.clone(), NodeRun::Ended(outcome));
+    }
+
+    /// Adds something to show.
+    pub fn happened(&mut self, happening: Happening) {
+        self.history.push(happening);
+    }
+
+    /// What happened from this point on.
+    #[must_use]
+    pub fn since(&self, index: usize) -> &[Happening] {
+        self.history.get(index..).unwrap_or_default()
+    }
+
+    /// The final state, once every node has ended.
+    #[must_use]
+    pub fn verdict(&self) -> Option<JobState> {
+        let outcomes: Option<Vec<_>> = self.nodes.values().map(ended).collect();
+        let outcomes = outcomes?;
+        Some(if outcomes.iter().all(|outcome| outcome.ending.is_success()) {
+            JobState::Succeeded
+        } else if self.record.stop_requested {
+            JobState::Stopped
+        } else {
+            JobState::Failed
+        })
+    }
+
+    /// Nodes that ended well, and nodes that did not.
+    #[must_use]
+    pub fn tally(&self) -> (usize, usize) {
+        let ended: Vec<_> = self.nodes.values().filter_map(ended).collect();
+        let well = ended.iter().filter(|outcome| outcome.ending.is_success()).count();
+        (well, ended.len() - well)
+    }
+
+    fn has_failed_too_often(&self) -> bool {
+        let failed = self.nodes.values().filter_map(ended).filter(|outcome| counts_as_failure(&outcome.ending)).count();
+        self.record.max_failures.is_some_and(|most| failed > most as usize)
+    }
+
+    fn names(&self, wanted: impl Fn(&NodeRun) -> bool) -> Vec<NodeName> {
+        self.nodes.iter().filter(|(_, run)| wanted(run)).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+const fn ended(run: &NodeRun) -> Option<&Outcome> {
+    match run {
+        NodeRun::Ended(outcome) => Some(outcome),
+        NodeRun::Waiting | NodeRun::Active { .. } | NodeRun::Recording => None,
+    }
+}
+
+/// Skipped nodes are a consequence of failures, not failures.
+const fn counts_as_failure(ending: &Ending) -> bool {
+    !ending.is_success() && !matches!(ending, Ending::Skipped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use windlass_types::action::Argv;
+
+    const LATER: UnixMillis = UnixMillis(1_000);
+
+    fn run(nodes: usize, batch: u32, max_failures: Option<u32>) -> Run {
+        Run::new(JobRecord {
+            id: JobId::new("1").expect("an id"),
+            request_id: "r".into(),
+            action: Action::Exec(Argv::new(vec!["true".into()]).expect("a program")),
+            nodes: (0..nodes).map(|n| NodeName::new(format!("n{n}")).expect("a name")).collect(),
+            batch,
+            max_failures,
+            timeout: Duration::from_secs(1),
+            created_by: "root".into(),
+            created_at: UnixMillis(0),
+            stop_requested: false,
+            state: JobState::Running,
+            ended_at: None,
+        })
+    }
+
+    fn end(run: &mut Run, name: &NodeName, code: i32) {
+        assert!(run.begin_recording(name));
+        run.recorded(name, Outcome::bare(Ending::Exited { code }));
+    }
+
+    #[test]
+    fn without_a_batch_all_begin_at_once() {
+        let mut run = run(5, 0, None);
+        assert_eq!(run.take_turn(LATER).len(), 5);
+        assert!(run.take_turn(LATER).is_empty(), "nobody begins twice");
+    }
+
+    #[test]
+    fn a_batch_slides() {
+        let mut run = run(5, 2, None);
+        let first = run.take_turn(LATER);
+        assert_eq!(first.len(), 2);
+        end(&mut run, &first[0], 0);
+        assert_eq!(run.take_turn(LATER).len(), 1);
+    }
+
+    #[test]
+    fn too_many_failures_skip_the_rest() {
+        let mut run = run(4, 1, Some(0));
+        let first = run.take_turn(LATER);
+        end(&mut run, &first[0], 1);
+        assert!(run.take_turn(LATER).is_empty());
+        assert_eq!(run.left_over().len(), 3);
+        for name in run.left_over() {
+            assert!(run.begin_recording(&name));
+            run.recorded(&name, Outcome::bare(Ending::Skipped));
+        }
+        assert_eq!(run.verdict(), Some(JobState::Failed));
+        assert_eq!(run.tally(), (0, 4));
+    }
+
+    #[test]
+    fn an_end_is_recorded_once() {
+        let mut run = run(1, 0, None);
+        let name = run.take_turn(LATER).remove(0);
+        assert!(run.begin_recording(&name));
+        assert!(!run.begin_recording(&name), "the same report again, while it is being stored");
+        run.recorded(&name, Outcome::bare(Ending::Exited { code: 0 }));
+        assert!(!run.begin_recording(&name), "and afterwards");
+        assert!(!run.begin_recording(&NodeName::new("other").expect("a name")), "and from a node that was not asked");
+        assert_eq!(run.verdict(), Some(JobState::Succeeded));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_batch_at_once_and_always_an_end(
+            nodes in 0_usize..20,
+            batch in 0_u32..5,
+            max_failures in proptest::option::of(0_u32..4),
+            codes in proptest::collection::vec(0_i32..2, 20),
+            stop_after in proptest::option::of(0_usize..20),
+        ) {
+            let mut run = run(nodes, batch, max_failures);
+            let mut begun = 0;
+            let mut failures_when_begun = Vec::new();
+            for step in 0..100 {
+                if stop_after == Some(step) {
+                    run.record.stop_requested = true;
+                }
+                let turn = run.take_turn(LATER);
+                begun += turn.len();
+                if !turn.is_empty() {
+                    failures_when_begun.push(run.tally().1);
+                }
+                prop_assert!(batch == 0 || run.active().len() <= batch as usize);
+                if let Some(name) = run.active().first().cloned() {
+                    end(&mut run, &name, codes[step % codes.len()]);
+                }
+                for name in run.left_over() {
+                    prop_assert!(run.begin_recording(&name));
+                    run.recorded(&name, Outcome::bare(Ending::Skipped));
+                }
+            }
+            prop_assert!(begun <= nodes);
+            prop_assert!(run.verdict().is_some());
+            if let Some(most) = max_failures {
+                prop_assert!(failures_when_begun.iter().all(|failed| *failed <= most as usize));
+            }
+        }
+    }
+}

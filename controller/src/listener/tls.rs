@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The two TLS configurations of the listeners: TLS 1.3, our certificate, no resumption of any kind.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rcgen::KeyPair;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use windlass_types::time::UnixMillis;
+
+use super::Authentication;
+use crate::pki::{Authority, AuthorityError, PublicKey, Purpose};
+
+/// How long the controller's own certificate is valid; it is made anew at every start and long before this is over.
+const SERVER_CERTIFICATE_LIFE: Duration = Duration::from_secs(30 * 86_400);
+
+/// The configurations new connections are accepted with; replaced whole when the authority changes.
+#[derive(Debug, Clone)]
+pub struct ServerConfigs(Arc<RwLock<Pair>>);
+
+#[derive(Debug)]
+struct Pair {
+    with_certificate: Arc<ServerConfig>,
+    without: Arc<ServerConfig>,
+}
+
+/// A failure to make the TLS configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The authority cannot sign.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A key cannot be made.
+    #[error("make a key for the listeners")]
+    Key(#[from] rcgen::Error),
+    /// rustls refuses.
+    #[error("configure TLS")]
+    Rustls(#[from] rustls::Error),
+    /// rustls refuses the client verifier.
+    #[error("configure the check of client certificates")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+impl ServerConfigs {
+    /// Makes a key, has it signed, and configures both kinds of listener.
+    ///
+    /// # Errors
+    /// If the authority cannot sign or rustls refuses.
+    pub fn new(authority: &Authority, now: UnixMillis) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(RwLock::new(Pair::new(authority, now)?))))
+    }
+
+    /// Makes everything anew, after the authority changed or when the certificate grows old.
+    ///
+    /// # Errors
+    /// As [`ServerConfigs::new`]; then the old configuration stays.
+    pub fn renew(&self, authority: &Authority, now: UnixMillis) -> Result<(), TlsError> {
+        let pair = Pair::new(authority, now)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+        Ok(())
+    }
+
+    pub(super) fn get(&self, authentication: Authentication) -> Arc<ServerConfig> {
+        let pair = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match authentication {
+            Authentication::Certificate => Arc::clone(&pair.with_certificate),
+            Authentication::None => Arc::clone(&pair.without),
+        }
+    }
+}
+
+impl Pair {
+    fn new(authority: &Authority, now: UnixMillis) -> Result<Self, TlsError> {
+        let key = KeyPair::generate()?;
+        let request = rcgen::CertificateParams::default().serialize_request(&key)?;
+        let public = PublicKey::from_request(request.der()).expect("a request made a moment ago is good");
+        let leaf = authority.issue(&Purpose::Controller, &public, now, SERVER_CERTIFICATE_LIFE)?;
+        let trusted: Vec<CertificateDer<'static>> = authority.trusted().into_iter().map(CertificateDer::from).collect();
+        // The CA goes along so that a joining agent can find the one it was given the pin of.
+        let chain: Vec<_> = std::iter::once(CertificateDer::from(leaf.der)).chain(trusted.iter().cloned()).collect();
+        let mut roots = RootCertStore::empty();
+        trusted.into_iter().try_for_each(|certificate| roots.add(certificate))?;
+
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+        let builder = |provider: Arc<CryptoProvider>| {
+            ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])
+        };
+        let key = || PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let with = builder(Arc::clone(&provider))?.with_client_cert_verifier(verifier);
+        let without = builder(provider)?.with_no_client_auth();
+        Ok(Self {
+            with_certificate: Arc::new(hardened(with.with_single_cert(chain.clone(), key())?)),
+            without: Arc::new(hardened(without.with_single_cert(chain, key())?)),
+        })
+    }
+}
+
+/// No tickets and no session store: on resumption rustls takes the stored identity without asking the verifier.
+fn hardened(mut config: ServerConfig) -> ServerConfig {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The numbers that make an order obeyed once: the controller's epoch and the sequence within it.
+//!
+//! The epoch rises when a restored controller is confirmed, so agents refuse whatever an older copy still says. The
+//! sequence rises with every order and across restarts: each start takes a new block of numbers, so it need not be
+//! stored for every order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use windlass_types::time::UnixMillis;
+
+use crate::store::{Committed, Store, StoreError, Transaction};
+
+const EPOCH: &str = "meta/epoch";
+const STARTS: &str = "meta/starts";
+
+/// The store's key that says this state came out of a backup.
+pub const RESTORED: &str = "meta/restored";
+
+/// Orders per start of the controller before numbers would meet the next block's.
+const BLOCK: u64 = 1 << 32;
+
+/// The controller's epoch and order sequence.
+#[derive(Debug)]
+pub struct Epoch {
+    store: Arc<dyn Store>,
+    number: AtomicU64,
+    highest_heard: AtomicU64,
+    sequence: AtomicU64,
+    read_only: Arc<AtomicBool>,
+}
+
+impl Epoch {
+    /// Reads the epoch and takes a new block of sequence numbers.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn open(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
+        let number = number(&*store, EPOCH).await?.unwrap_or(1);
+        let starts = number_or_zero(&*store, STARTS).await? + 1;
+        let restored = store.get(RESTORED).await?.is_some();
+        let transaction = Transaction::new().put(EPOCH, number.to_string()).put(STARTS, starts.to_string());
+        let _: Committed = store.commit(transaction).await?;
+        Ok(Arc::new(Self {
+            store,
+            number: AtomicU64::new(number),
+            highest_heard: AtomicU64::new(number),
+            sequence: AtomicU64::new(starts * BLOCK),
+            read_only: Arc::new(AtomicBool::new(restored)),
+        }))
+    }
+
+    /// The epoch.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// The next order's sequence number.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether this state was restored and its epoch not confirmed yet; shared with the gate.
+    #[must_use]
+    pub fn read_only_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.read_only)
+    }
+
+    /// Whether nothing may change yet.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Acquire)
+    }
+
+    /// An agent has obeyed this epoch.
+    pub fn heard_of(&self, epoch: u64) {
+        self.highest_heard.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// Begins an epoch higher than any heard of, and ends the read-only time.
+    ///
+    /// # Errors
+    /// If the store cannot be written; then nothing has changed.
+    pub async fn confirm(&self, now: UnixMillis) -> Result<u64, StoreError> {
+        let next = self.highest_heard.load(Ordering::Acquire).max(self.number()) + 1;
+        let confirmed = format!("{next} at {}", now.0);
+        let transaction =
+            Transaction::new().put(EPOCH, next.to_string()).put("meta/confirmed", confirmed).delete(RESTORED);
+        let _: Committed = self.store.commit(transaction).await?;
+        self.number.store(next, Ordering::Release);
+        self.read_only.store(false, Ordering::Release);
+        Ok(next)
+    }
+}
+
+async fn number(store: &dyn Store, key: &str) -> Result<Option<u64>, StoreError> {
+    let entry = store.get(key).await?;
+    Ok(entry.and_then(|entry| String::from_utf8(entry.value).ok()?.parse().ok()))
+}
+
+async fn number_or_zero(store: &dyn Store, key: &str) -> Result<u64, StoreError> {
+    Ok(number(store, key).await?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn a_restart_continues_above_every_number_used() {
+        let store = MemoryStore::new();
+        let first = Epoch::open(store.clone()).await.expect("a new store");
+        let last = (0..10).map(|_| first.next_sequence()).last().expect("ten");
+        let second = Epoch::open(store).await.expect("the same store");
+        assert!(second.next_sequence() > last);
+        assert_eq!(second.number(), first.number());
+    }
+
+    #[tokio::test]
+    async fn confirming_goes_beyond_every_epoch_an_agent_obeyed() {
+        let store = MemoryStore::new();
+        let restored = Transaction::new().put(RESTORED, "{}");
+        assert!(matches!(store.commit(restored).await, Ok(Committed::Yes(_))));
+        let epoch = Epoch::open(store.clone()).await.expect("opened");
+        assert!(epoch.is_read_only());
+        epoch.heard_of(7);
+        assert_eq!(epoch.confirm(UnixMillis(0)).await.expect("confirmed"), 8);
+        assert!(!epoch.is_read_only());
+        let again = Epoch::open(store).await.expect("opened");
+        assert_eq!((again.number(), again.is_read_only()), (8, false));
+    }
+}
