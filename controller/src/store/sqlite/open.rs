@@ -182,6 +182,15 @@ fn holder(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
+/// Whether a controller is running in a directory, and if so, its process.
+pub(crate) fn is_in_use(directory: &Path) -> Option<Option<u32>> {
+    let mut file = File::open(directory.join(LOCK)).ok()?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Some(holder(&mut file)),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
 /// Opens the database of a claimed directory for writing; makes it if the directory is new.
 pub(super) fn database(directory: &Path) -> Result<Connection, OpenError> {
     let path = directory.join(DATABASE);
