@@ -10,18 +10,10 @@ use tempfile::TempDir;
 use windlass_types::time::UnixMillis;
 
 use super::*;
-
-#[derive(Debug)]
-struct StandingClock;
-
-impl Clock for StandingClock {
-    fn now(&self) -> UnixMillis {
-        UnixMillis(1_000)
-    }
-}
+use crate::clock::fixed::FixedClock;
 
 fn clock() -> Arc<dyn Clock> {
-    Arc::new(StandingClock)
+    FixedClock::at(UnixMillis(1_000))
 }
 
 fn request(object: &str) -> AuditRequest {

@@ -5,18 +5,10 @@ use windlass_types::time::UnixMillis;
 
 use super::writer::Bounds;
 use super::*;
+use crate::clock::fixed::FixedClock;
 use crate::store::Transaction;
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
-
-#[derive(Debug)]
-struct StandingClock;
-
-impl Clock for StandingClock {
-    fn now(&self) -> UnixMillis {
-        UnixMillis(1_000)
-    }
-}
 
 /// Tries again at once what could not be stored.
 async fn open(store: &Arc<MemoryStore>) -> Arc<EventLog> {
@@ -24,7 +16,9 @@ async fn open(store: &Arc<MemoryStore>) -> Arc<EventLog> {
 }
 
 async fn retaining(store: &Arc<MemoryStore>, retained: u64) -> Arc<EventLog> {
-    EventLog::open_with(store.clone(), Arc::new(StandingClock), retained, Duration::ZERO).await.expect("opens")
+    EventLog::open_with(store.clone(), FixedClock::at(UnixMillis(1_000)), retained, Duration::ZERO)
+        .await
+        .expect("opens")
 }
 
 fn tell(log: &EventLog, count: usize) {
@@ -181,11 +175,11 @@ async fn an_unreadable_event_is_told_as_such() {
 async fn events_survive_in_the_database() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = SqliteStore::open(directory.path()).expect("a new store");
-    let log = EventLog::open(store, Arc::new(StandingClock)).await.expect("opens");
+    let log = EventLog::open(store, FixedClock::at(UnixMillis(1_000))).await.expect("opens");
     tell(&log, 2000);
     log.close().await;
     drop(log);
     let store = SqliteStore::open(directory.path()).expect("free again");
-    let log = EventLog::open(store, Arc::new(StandingClock)).await.expect("opens");
+    let log = EventLog::open(store, FixedClock::at(UnixMillis(1_000))).await.expect("opens");
     assert_eq!(cursors(&log.read(1990, 100).await.expect("reads")), (1991..=2000).collect::<Vec<_>>());
 }
