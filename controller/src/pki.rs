@@ -12,8 +12,8 @@ mod request;
 
 pub use authority::{Authority, AuthorityError, RotationStage};
 pub use certificate::{Issued, Purpose, SERVER_NAME, Serial, serial_of};
-pub use request::{BadRequest, PublicKey};
 pub(crate) use request::verify_by_certificate;
+pub use request::{BadRequest, PublicKey};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use windlass_types::digest::Sha256Digest;

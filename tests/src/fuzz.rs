@@ -5,6 +5,7 @@
 //! likes (`make fuzz`).
 
 pub mod seeds;
+pub mod text;
 pub mod wire;
 
 /// A reader.
@@ -19,4 +20,8 @@ pub struct Target {
 }
 
 /// Every reader.
-pub const TARGETS: &[Target] = &[Target { name: "wire", read: wire::decode_as_everything, seeds: seeds::messages }];
+pub const TARGETS: &[Target] = &[
+    Target { name: "wire", read: wire::decode_as_everything, seeds: seeds::messages },
+    Target { name: "controller_config", read: text::controller_config, seeds: seeds::controller_config },
+    Target { name: "refusal", read: text::refusal, seeds: seeds::refusals },
+];

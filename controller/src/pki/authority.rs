@@ -290,9 +290,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().expect("a directory");
         Authority::open(directory.path(), NOW).expect("an authority");
-        let mode = |path: &str| {
-            std::fs::metadata(directory.path().join(path)).expect("present").permissions().mode() & 0o777
-        };
+        let mode =
+            |path: &str| std::fs::metadata(directory.path().join(path)).expect("present").permissions().mode() & 0o777;
         assert_eq!((mode("pki"), mode("pki/ca-1.key"), mode("pki/authority.json")), (0o700, 0o600, 0o600));
     }
 

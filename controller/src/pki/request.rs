@@ -60,7 +60,11 @@ impl PublicKey {
 ///
 /// # Errors
 /// If the certificate cannot be read or the signature is wrong.
-pub(crate) fn verify_by_certificate(certificate_der: &[u8], message: &[u8], signature: &[u8]) -> Result<(), BadRequest> {
+pub(crate) fn verify_by_certificate(
+    certificate_der: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), BadRequest> {
     let (_, certificate) = X509Certificate::from_der(certificate_der).map_err(|_| BadRequest::Malformed)?;
     verify(certificate.public_key(), message, signature)
 }

@@ -3,6 +3,7 @@
 
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
+use windlass_proto::refusal::{Reason, Refusal};
 
 /// Deep enough for every message of the contract, which has no recursive one.
 const MOST_DEEP: usize = 6;
@@ -13,6 +14,19 @@ pub fn messages() -> Vec<Vec<u8>> {
     let pool = DescriptorPool::decode(windlass_proto::DESCRIPTOR).expect("the build script wrote a descriptor set");
     let ours = pool.all_messages().filter(|m| m.package_name() == "windlass.v1" && !m.is_map_entry());
     ours.map(|message| filled(&message, 0).encode_to_vec()).collect()
+}
+
+/// The example configuration of the controller with every key in force.
+#[must_use]
+pub fn controller_config() -> Vec<Vec<u8>> {
+    vec![crate::example::in_force("controller.toml").expect("the example is in the tree").into_bytes()]
+}
+
+/// The details of a refusal of each kind.
+#[must_use]
+pub fn refusals() -> Vec<Vec<u8>> {
+    let refusal = |reason: &Reason| Refusal::new(*reason, "no").advise("try again");
+    Reason::ALL.iter().map(|reason| tonic::Status::from(refusal(reason)).details().to_vec()).collect()
 }
 
 fn filled(descriptor: &MessageDescriptor, depth: usize) -> DynamicMessage {
