@@ -17,6 +17,7 @@ mod redact;
 mod verify;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -25,7 +26,6 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::chain::MemorySink;
 use self::chain::{Chain, Refused};
 pub use self::file::FILE;
-use self::record::Phase;
 pub use self::record::{AuditRequest, AuditResult, Origin};
 pub use self::redact::redact;
 pub use self::verify::{AuditReport, verify};
@@ -65,12 +65,24 @@ pub enum AuditError {
 /// A change that was recorded as requested and waits for its result.
 #[derive(Debug)]
 #[must_use = "the result has to be recorded too"]
-pub struct Ticket(AuditRequest);
+pub struct Ticket {
+    request_id: String,
+    request: AuditRequest,
+}
+
+impl Ticket {
+    /// Ties the records of one request together, and to the journal.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+}
 
 /// The audit log.
 #[derive(Debug)]
 pub struct AuditLog {
     clock: Arc<dyn Clock>,
+    requests: AtomicU64,
     writer: Writer,
 }
 
@@ -101,13 +113,14 @@ impl AuditLog {
             .spawn(move || serve(&mut chain, &mut receiver))
             .map_err(|source| AuditError::File { path: directory.to_owned(), source })?;
         let writer = Writer::Thread { requests: Some(requests), thread: Some(thread) };
-        Ok(Arc::new(Self { clock, writer }))
+        Ok(Arc::new(Self { clock, requests: AtomicU64::new(0), writer }))
     }
 
     /// A log without file or thread, for tests and simulations.
     #[must_use]
     pub fn in_memory(sink: MemorySink, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, writer: Writer::Inline(Mutex::new(Chain::new(Box::new(sink)))) })
+        let writer = Writer::Inline(Mutex::new(Chain::new(Box::new(sink))));
+        Arc::new(Self { clock, requests: AtomicU64::new(0), writer })
     }
 
     /// Records that a change was asked for. Only when this has returned may the change be made.
@@ -115,9 +128,11 @@ impl AuditLog {
     /// # Errors
     /// If it cannot be recorded: then refuse the change.
     pub async fn requested(&self, request: AuditRequest) -> Result<Ticket, AuditError> {
-        let body = record::Body::new(self.clock.now(), Phase::Requested, &request, None);
-        self.write(body).await?;
-        Ok(Ticket(AuditRequest { arguments: serde_json::Value::Null, ..request }))
+        let now = self.clock.now();
+        // The time tells apart the requests of one controller process from those of the next.
+        let request_id = format!("{:x}-{:x}", now.0, self.requests.fetch_add(1, Ordering::Relaxed));
+        self.write(record::Body::new(now, &request_id, &request, None)).await?;
+        Ok(Ticket { request_id, request: AuditRequest { arguments: serde_json::Value::Null, ..request } })
     }
 
     /// Records what came of a change. Only when this has returned may it be answered.
@@ -125,7 +140,8 @@ impl AuditLog {
     /// # Errors
     /// If it cannot be recorded: then answer that the change may have been made and was not recorded.
     pub async fn done(&self, ticket: Ticket, result: AuditResult) -> Result<(), AuditError> {
-        self.write(record::Body::new(self.clock.now(), Phase::Done, &ticket.0, Some(result))).await
+        let Ticket { request_id, request } = ticket;
+        self.write(record::Body::new(self.clock.now(), &request_id, &request, Some(result))).await
     }
 
     async fn write(&self, record: record::Body) -> Result<(), AuditError> {

@@ -52,7 +52,7 @@ impl Chain {
             let request = &record.request;
             tracing::info!(
                 target: "windlass::audit",
-                REQUEST_ID = request.request_id,
+                REQUEST_ID = record.request_id,
                 ACTOR = request.actor,
                 VERB = request.verb,
                 OBJECT = request.object,

@@ -18,8 +18,6 @@ const LONGEST_TEXT: usize = 1024;
 /// Who asks for what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditRequest {
-    /// Ties the records of one request together, and to the journal.
-    pub request_id: String,
     /// Who, such as `operator/alice`.
     pub actor: String,
     /// In which role.
@@ -62,7 +60,7 @@ pub enum Origin {
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditResult {
-    /// The status code, such as `ok`.
+    /// `ok` or `refused`.
     pub code: String,
     /// The stable reason of a refusal.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -70,6 +68,20 @@ pub struct AuditResult {
     /// What was answered.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+impl AuditResult {
+    /// It was done.
+    #[must_use]
+    pub fn ok() -> Self {
+        Self { code: "ok".to_owned(), reason: String::new(), message: String::new() }
+    }
+
+    /// It was refused, or failed.
+    #[must_use]
+    pub fn refused(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: "refused".to_owned(), reason: reason.into(), message: message.into() }
+    }
 }
 
 /// Where in its life a change is.
@@ -86,6 +98,8 @@ pub(super) enum Phase {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Body {
     pub(super) at: UnixMillis,
+    /// Ties the records of one request together, and to the journal.
+    pub(super) request_id: String,
     pub(super) phase: Phase,
     #[serde(flatten)]
     pub(super) request: AuditRequest,
@@ -94,10 +108,10 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn new(at: UnixMillis, phase: Phase, request: &AuditRequest, result: Option<AuditResult>) -> Self {
+    pub(super) fn new(at: UnixMillis, request_id: &str, request: &AuditRequest, result: Option<AuditResult>) -> Self {
         let mut request = request.clone();
-        let AuditRequest { request_id, actor, role, verb, object, .. } = &mut request;
-        for text in [request_id, actor, role, verb, object] {
+        let AuditRequest { actor, role, verb, object, .. } = &mut request;
+        for text in [actor, role, verb, object] {
             shorten(text, LONGEST_TEXT);
         }
         let result = result.map(|mut result| {
@@ -105,13 +119,13 @@ impl Body {
             shorten(&mut result.message, LONGEST_TEXT);
             result
         });
-        Self { at, phase, request, result }
+        let phase = if result.is_some() { Phase::Done } else { Phase::Requested };
+        Self { at, request_id: request_id.to_owned(), phase, request, result }
     }
 
     /// That an unfinished last line was removed.
     pub(super) fn repaired(at: UnixMillis, bytes: u64) -> Self {
         let request = AuditRequest {
-            request_id: String::new(),
             actor: "controller".to_owned(),
             role: String::new(),
             origin: Origin::Controller,
@@ -119,7 +133,7 @@ impl Body {
             object: "audit".to_owned(),
             arguments: serde_json::json!({ "removed_bytes": bytes }),
         };
-        Self::new(at, Phase::Repaired, &request, None)
+        Self { phase: Phase::Repaired, ..Self::new(at, "", &request, None) }
     }
 }
 
