@@ -23,6 +23,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 use windlass_types::escape::Escaped;
 
+pub(super) use job::find;
 pub use job::{JobChild, spawn_job};
 
 /// Where a program without a slash in its name is looked up, in this order.

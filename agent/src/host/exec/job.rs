@@ -32,7 +32,7 @@ pub fn spawn_job(argv: &Argv, stdout: File, stderr: File) -> Result<JobChild, Ex
 }
 
 /// The first executable file of that name, as execvp(3) would find it.
-fn find(program: &str) -> Result<PathBuf, ExecError> {
+pub(in crate::host) fn find(program: &str) -> Result<PathBuf, ExecError> {
     if program.contains('/') {
         return Ok(PathBuf::from(program));
     }

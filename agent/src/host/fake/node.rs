@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The state of a modelled node, and how it looks in files and in the output of tools.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use windlass_types::facts::{BlockDevice, Cpu, NetworkInterface, Os, PackageManager, ServiceState};
+use windlass_types::time::UnixMillis;
+
+use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager, procfs};
+
+/// When the model's time begins: some moment in 2025.
+const BEGINNING: UnixMillis = UnixMillis(1_750_000_000_000);
+
+/// A node.
+#[derive(Debug, Clone, Default)]
+pub struct Node {
+    /// Operating system, architecture and host name.
+    pub os: Os,
+    /// Release of the running kernel.
+    pub running_kernel: String,
+    /// Release of the default kernel; `None` is a node without any boot loader.
+    pub default_kernel: Option<String>,
+    /// Counts boots; the boot id is made of it.
+    pub boots: u64,
+    /// When this boot began.
+    pub booted_at: UnixMillis,
+    /// What the node's clock says.
+    pub now: UnixMillis,
+    /// Processors.
+    pub cpu: Cpu,
+    /// Memory.
+    pub memory: MemoryReading,
+    /// Load averages.
+    pub load: [f64; 3],
+    /// Block devices, by name. Stable ids other than `partuuid-` and `dm-uuid-` follow from serial and WWN.
+    pub disks: Vec<BlockDevice>,
+    /// Interfaces, by name.
+    pub interfaces: Vec<NetworkInterface>,
+    /// The package manager.
+    pub package_manager: PackageManager,
+    /// Services that exist.
+    pub services: Vec<ServiceState>,
+    /// Files beyond those that follow from the rest; they win over them. /run is emptied by a reboot.
+    pub files: BTreeMap<PathBuf, String>,
+}
+
+impl Node {
+    pub(super) fn new(hostname: &str) -> Self {
+        let text = str::to_owned;
+        let disk = |name: &str, kind: &str, size_bytes| BlockDevice {
+            name: text(name),
+            kind: text(kind),
+            size_bytes,
+            ..BlockDevice::default()
+        };
+        Self {
+            os: Os {
+                id: text("rocky"),
+                version_id: text("9.4"),
+                pretty_name: text("Rocky Linux 9.4 (Blue Onyx)"),
+                architecture: text("x86_64"),
+                hostname: text(hostname),
+            },
+            running_kernel: text("5.14.0-427.el9.x86_64"),
+            default_kernel: Some(text("5.14.0-427.el9.x86_64")),
+            boots: 1,
+            booted_at: BEGINNING,
+            now: BEGINNING,
+            cpu: Cpu { model: text("Modelled CPU"), logical: 4 },
+            memory: MemoryReading { total: 16 << 30, available: 12 << 30, swap_total: 2 << 30 },
+            load: [0.1, 0.2, 0.3],
+            disks: vec![
+                BlockDevice {
+                    serial: format!("{hostname}-root"),
+                    stable_id: format!("serial-{hostname}-root"),
+                    ..disk("vda", "disk", 40 << 30)
+                },
+                BlockDevice {
+                    parent: text("vda"),
+                    stable_id: format!("partuuid-{hostname}-01"),
+                    signature: text("xfs"),
+                    mounts: vec![text("/"), text("/srv/with blank")],
+                    ..disk("vda1", "part", 39 << 30)
+                },
+                BlockDevice {
+                    serial: format!("{hostname}-data"),
+                    stable_id: format!("serial-{hostname}-data"),
+                    ..disk("vdb", "disk", 100 << 30)
+                },
+            ],
+            interfaces: vec![NetworkInterface {
+                name: text("eth0"),
+                mac: text("52:54:00:00:00:01"),
+                addresses: vec![text("10.0.0.5/24")],
+                mtu: 1500,
+                up: true,
+            }],
+            package_manager: PackageManager { name: text("dnf"), version: text("4.14.0") },
+            services: vec![ServiceState { unit: text("sshd.service"), active: text("active"), sub: text("running") }],
+            files: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn reboot(&mut self) {
+        if let Some(release) = &self.default_kernel {
+            self.running_kernel.clone_from(release);
+        }
+        self.boots += 1;
+        self.booted_at = self.now;
+        self.files.retain(|path, _| !path.starts_with("/run"));
+    }
+
+    /// Every file there is.
+    pub(super) fn all_files(&self) -> BTreeMap<PathBuf, String> {
+        let mut files = BTreeMap::new();
+        let mut add = |path: String, text: String| files.insert(PathBuf::from(path), text);
+        let Os { id, version_id, pretty_name, .. } = &self.os;
+        add("/etc/os-release".into(), format!("ID={id}\nVERSION_ID=\"{version_id}\"\nPRETTY_NAME=\"{pretty_name}\"\n"));
+        add(procfs::BOOT_ID.into(), format!("00000000-0000-4000-8000-{:012}\n", self.boots));
+        add(procfs::STAT.into(), format!("cpu  0 0 0\nbtime {}\n", self.booted_at.0 / 1000));
+        add(procfs::MOUNTS.into(), self.mountinfo());
+        if let Some(release) = &self.default_kernel {
+            add(grubby::PROGRAM.into(), String::new());
+            add(grub_cfg::PATHS[0].1.into(), format!("saved_entry=model-{release}\n"));
+            for release in [release, &self.running_kernel] {
+                let entry = format!("title {release}\nversion {release}\nlinux /vmlinuz-{release}\n");
+                add(format!("{}/model-{release}.conf", boot_entries::DIRECTORY), entry);
+            }
+        }
+        for (_, program) in package_manager::PROGRAMS.iter().filter(|(name, _)| *name == self.package_manager.name) {
+            add((*program).into(), String::new());
+        }
+        for interface in &self.interfaces {
+            let sys = format!("/sys/class/net/{}", interface.name);
+            add(format!("{sys}/type"), "1\n".into());
+            add(format!("{sys}/address"), format!("{}\n", interface.mac));
+            add(format!("{sys}/mtu"), format!("{}\n", interface.mtu));
+            add(format!("{sys}/carrier"), format!("{}\n", u8::from(interface.up)));
+        }
+        for disk in &self.disks {
+            let sys = format!("/sys/class/block/{}", disk.name);
+            if let Some(uuid) = disk.stable_id.strip_prefix("dm-uuid-") {
+                add(format!("{sys}/dm/uuid"), format!("{uuid}\n"));
+            }
+            for holder in &disk.holders {
+                add(format!("{sys}/holders/{holder}"), String::new());
+            }
+        }
+        files.extend(self.files.clone());
+        files
+    }
+
+    fn mountinfo(&self) -> String {
+        let mut text = String::new();
+        for (index, disk) in self.disks.iter().enumerate() {
+            for target in disk.mounts.iter().filter(|target| *target != "[SWAP]") {
+                let target = target.replace(' ', "\\040");
+                // Writing to a string does not fail.
+                let _ = writeln!(text, "1 1 254:{index} / {target} rw - xfs /dev/{} rw", disk.name);
+            }
+        }
+        text
+    }
+
+    pub(super) fn lsblk_json(&self) -> String {
+        let rows: Vec<Value> = self.disks.iter().enumerate().map(|(index, disk)| row(index, disk)).collect();
+        json!({ "blockdevices": rows }).to_string()
+    }
+
+    pub(super) fn systemctl_show(&self, units: &[String]) -> String {
+        let block = |unit: &String| match self.services.iter().find(|service| service.unit == *unit) {
+            Some(service) => format!("LoadState=loaded\nActiveState={}\nSubState={}\n", service.active, service.sub),
+            None => "LoadState=not-found\nActiveState=inactive\nSubState=dead\n".to_owned(),
+        };
+        units.iter().map(block).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn row(index: usize, disk: &BlockDevice) -> Value {
+    json!({
+        "name": disk.name,
+        "kname": disk.name,
+        "maj:min": format!("254:{index}"),
+        "type": disk.kind,
+        "size": disk.size_bytes,
+        "ro": disk.read_only,
+        "rota": disk.rotational,
+        "pkname": disk.parent,
+        "fstype": disk.signature,
+        "label": disk.label,
+        "uuid": disk.uuid,
+        "partuuid": disk.stable_id.strip_prefix("partuuid-"),
+        "serial": disk.serial,
+        "wwn": disk.wwn,
+        "model": disk.model,
+        "mountpoint": disk.mounts.iter().find(|target| *target == "[SWAP]"),
+    })
+}
