@@ -5,10 +5,12 @@
 //! - [`contract_style`]: the shape of the wire contract, read from its descriptor.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
+//! - [`manual`]: links between the pages of the manual.
 //! - [`units`]: the systemd units and how tight their sandbox is, read by systemd's own tool.
 
 mod architecture;
 mod contract_style;
 mod example_config;
 mod fuzz_short;
+mod manual;
 mod units;
