@@ -22,6 +22,8 @@ pub struct Target {
 /// Every reader.
 pub const TARGETS: &[Target] = &[
     Target { name: "wire", read: wire::decode_as_everything, seeds: seeds::messages },
+    Target { name: "fact", read: wire::fact, seeds: seeds::facts },
+    Target { name: "node", read: text::node, seeds: seeds::fixtures },
     Target { name: "controller_config", read: text::controller_config, seeds: seeds::controller_config },
     Target { name: "refusal", read: text::refusal, seeds: seeds::refusals },
 ];

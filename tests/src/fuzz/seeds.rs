@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Well-formed inputs, from which mutation goes on.
 
+use std::path::PathBuf;
+
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
 use windlass_proto::refusal::{Reason, Refusal};
 
 /// Deep enough for every message of the contract, which has no recursive one.
 const MOST_DEEP: usize = 6;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/src/host/fixtures");
 
 /// One encoded message of every kind in the contract, with every field set.
 #[must_use]
@@ -27,6 +31,32 @@ pub fn controller_config() -> Vec<Vec<u8>> {
 pub fn refusals() -> Vec<Vec<u8>> {
     let refusal = |reason: &Reason| Refusal::new(*reason, "no").advise("try again");
     Reason::ALL.iter().map(|reason| tonic::Status::from(refusal(reason)).details().to_vec()).collect()
+}
+
+/// A fact of every subject.
+#[must_use]
+pub fn facts() -> Vec<Vec<u8>> {
+    let pool = DescriptorPool::decode(windlass_proto::DESCRIPTOR).expect("the build script wrote a descriptor set");
+    let fact = pool.get_message_by_name("windlass.v1.Fact").expect("facts are in the contract");
+    let with = |field: FieldDescriptor| {
+        let mut message = DynamicMessage::new(fact.clone());
+        message.set_field(&field, value(&field, 0));
+        message.encode_to_vec()
+    };
+    fact.fields().map(with).collect()
+}
+
+/// What tools printed on real machines.
+#[must_use]
+pub fn fixtures() -> Vec<Vec<u8>> {
+    let (mut found, mut open) = (Vec::new(), vec![PathBuf::from(FIXTURES)]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).expect("the fixtures are in the tree").flatten() {
+            if entry.path().is_dir() { open.push(entry.path()) } else { found.extend(std::fs::read(entry.path())) }
+        }
+    }
+    found.sort();
+    found
 }
 
 fn filled(descriptor: &MessageDescriptor, depth: usize) -> DynamicMessage {

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The wire: every request and response of the contract, decoded from arbitrary bytes.
+//! The wire: every request and response of the contract, decoded from arbitrary bytes, and their conversion.
+
+use std::time::Duration;
 
 use prost::Message;
+use windlass_proto::convert::facts::to_wire;
 use windlass_proto::v1;
+use windlass_types::facts::Fact;
 
 /// What is decoded is encoded and decoded again, and must be the same.
 fn decode<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
@@ -37,4 +41,14 @@ messages! {
     SetOperatorRoleResponse, StopJobRequest, StopJobResponse, StoreFileRequest, StoreFileResponse, UploadFileRequest,
     UploadFileResponse, VerifyAuditRequest, VerifyAuditResponse, WatchEventsRequest, WatchEventsResponse,
     WatchJobRequest, WatchJobResponse,
+}
+
+/// One fact as a controller takes it. What it accepts it can send on unchanged.
+pub fn fact(bytes: &[u8]) {
+    let Ok(message) = v1::Fact::decode(bytes) else { return };
+    let age = Duration::from_millis(message.age_millis);
+    if let Ok(fact) = Fact::try_from(message) {
+        let again = Fact::try_from(to_wire(fact.clone(), age)).map_err(|error| error.to_string());
+        assert_eq!(again, Ok(fact));
+    }
 }
