@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line: the tree of commands, and the way from arguments to an exit code.
+//!
+//! One file per verb. Only this module and its children print: results to stdout, messages to stderr ([`terminal`]).
+//! A verb returns an [`exit::Exit`] or a [`failure::Failure`]; both end in one documented number.
+
+mod audit;
+mod backup;
+mod ca;
+mod check;
+mod collected;
+pub mod completion;
+mod connection;
+mod context;
+mod cp;
+mod duration;
+mod events;
+mod exec;
+mod exit;
+mod failure;
+mod follow;
+mod get;
+mod lines;
+mod node;
+mod operator;
+mod progress;
+mod reference;
+mod restore;
+mod select;
+mod show;
+mod stop;
+mod suggest;
+mod support;
+mod support_redaction;
+mod table;
+mod terminal;
+mod token;
+mod usage;
+mod verdict;
+mod version;
+mod yaml;
+
+use std::ffi::OsString;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use connection::{ConnectionArgs, Typed};
+use context::Context;
+pub use exit::Exit;
+use failure::{Cause, Failure};
+use terminal::Terminal;
+
+/// Runs a fleet of nodes from one place
+#[derive(Debug, Parser)]
+#[command(name = "windlass", version, propagate_version = false, arg_required_else_help = true)]
+#[command(max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Start with: windlass serve, then windlass token create NODE, then windlass get nodes.")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Print without colours
+    #[arg(long, global = true, help_heading = "Output")]
+    no_color: bool,
+    /// Never ask; commands that need a confirmation then need --yes
+    #[arg(long, global = true, help_heading = "Output")]
+    no_input: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, list and delete join tokens
+    #[command(subcommand)]
+    Token(token::TokenArgs),
+    /// Show nodes, tokens, jobs, events or operators
+    #[command(subcommand)]
+    Get(get::GetArgs),
+    /// Run a program on nodes
+    #[command(after_help = "Examples:\n  windlass exec --all -- uptime\n  windlass exec node1 node2 -- df -h /\n  \
+        windlass exec -l role=worker --batch 10 --max-failures 2 --timeout 5m -- dnf -y update\n  \
+        windlass exec --all --detach -- systemctl restart docker\n\n\
+        No shell reads the arguments; for a pipe or a variable: -- sh -c 'COMMAND'.\n\
+        Ctrl-C leaves the job running: windlass attach JOB, windlass stop JOB.")]
+    Exec(exec::ExecArgs),
+    /// Show a job from its beginning and follow it
+    Attach(exec::AttachArgs),
+    /// End a job
+    Stop(stop::StopArgs),
+    /// Copy a file to nodes or from nodes
+    #[command(after_help = "Examples:\n  windlass cp motd node1:/etc/motd\n  windlass cp --all motd :/etc/motd\n  \
+        windlass cp node1:/var/log/messages .\n  windlass cp -l role=worker :/var/log/messages logs    makes logs/NODE")]
+    Cp(cp::CpArgs),
+    /// Show what happened, and with -f what happens
+    #[command(after_help = "Examples:\n  windlass events -f\n  windlass events --since 0 --node node1\n  \
+        windlass events -f -o json | jq .type")]
+    Events(events::EventsArgs),
+    /// Label, revoke or remove a node
+    #[command(subcommand)]
+    Node(node::NodeArgs),
+    /// Decide who may call from elsewhere
+    #[command(subcommand)]
+    Operator(operator::OperatorArgs),
+    /// Show or rotate the certificate authority
+    #[command(subcommand)]
+    Ca(ca::CaArgs),
+    /// Verify the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditArgs),
+    /// Write a consistent copy of all state, keys included
+    Backup(backup::BackupArgs),
+    /// Put a backup into an empty state directory, and later confirm it
+    #[command(after_help = "Examples:\n  windlass restore windlass.backup        while no controller runs\n  \
+        systemctl start windlass-controller     it starts read-only\n  windlass restore --confirm")]
+    Restore(restore::RestoreArgs),
+    /// Check this machine and the controller
+    Check(check::CheckArgs),
+    /// Write one file for whoever helps: how everything is, without secrets
+    Support(support::SupportArgs),
+    /// Print the completion script of a shell
+    #[command(after_help = "Examples:\n  windlass completion bash > /etc/bash_completion.d/windlass\n  \
+        source <(windlass completion zsh)\n  windlass completion fish > ~/.config/fish/completions/windlass.fish")]
+    Completion(completion::CompletionArgs),
+    /// Print the version
+    Version(version::VersionArgs),
+    /// Write man pages
+    #[command(hide = true)]
+    Man(reference::ManArgs),
+    /// Write the reference of all commands
+    #[command(hide = true)]
+    Reference(reference::ReferenceArgs),
+}
+
+/// How many threads a command works with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// The one it has.
+    One,
+    /// One per processor.
+    Many,
+}
+
+/// A command line that was understood.
+#[derive(Debug)]
+pub struct Invocation {
+    arguments: Arguments,
+    typed: Typed,
+}
+
+impl Invocation {
+    /// How many threads its command works with.
+    #[must_use]
+    pub const fn threads(&self) -> Threads {
+        Threads::One
+    }
+}
+
+/// Reads the command line. Help and mistakes are printed here.
+///
+/// # Errors
+/// The exit code, if there is nothing to run.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exit> {
+    let understood = Arguments::command().try_get_matches_from(arguments).and_then(|matches| {
+        Ok(Invocation { arguments: Arguments::from_arg_matches(&matches)?, typed: typed(&matches) })
+    });
+    understood.map_err(|error| usage::report(&error))
+}
+
+fn typed(matches: &ArgMatches) -> Typed {
+    let is_typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+    Typed { socket: is_typed("socket"), profile: is_typed("profile") }
+}
+
+/// Runs a command; its failure is printed here.
+pub async fn run(invocation: Invocation) -> Exit {
+    let Arguments { connection, no_color, no_input, command } = invocation.arguments;
+    let context = Context::new(Terminal::new(no_color, no_input), connection, invocation.typed);
+    match dispatch(&context, command).await {
+        Ok(exit) => exit,
+        Err(failure) => {
+            context.terminal.report(&failure);
+            failure.exit()
+        }
+    }
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Token(arguments) => token::run(context, arguments).await,
+        Command::Get(arguments) => get::run(context, arguments).await,
+        Command::Exec(arguments) => exec::run(context, arguments).await,
+        Command::Attach(arguments) => exec::attach(context, arguments).await,
+        Command::Stop(arguments) => stop::run(context, arguments).await,
+        Command::Events(arguments) => events::run(context, arguments).await,
+        Command::Node(arguments) => node::run(context, arguments).await,
+        Command::Operator(arguments) => operator::run(context, arguments).await,
+        Command::Ca(arguments) => ca::run(context, arguments).await,
+        Command::Audit(arguments) => audit::run(context, arguments).await,
+        Command::Check(arguments) => check::run(context, arguments).await,
+        Command::Completion(arguments) => completion::run(context, &arguments),
+        Command::Version(arguments) => version::run(context, &arguments),
+        Command::Backup(arguments) => backup::run(context, arguments).await,
+        Command::Restore(arguments) => restore::run(context, arguments).await,
+        Command::Cp(arguments) => cp::run(context, arguments).await,
+        Command::Support(arguments) => support::run(context, arguments).await,
+        Command::Man(arguments) => reference::man(context, &arguments),
+        Command::Reference(arguments) => reference::reference(context, &arguments),
+    }
+}
+
+/// Says that the program could not even begin.
+pub fn report_start_failure(error: &std::io::Error) -> Exit {
+    let failure =
+        Failure::new(Cause::Local, "start").because_of(error).advise("is this machine out of memory or files?");
+    Terminal::new(false, true).report(&failure);
+    failure.exit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn understood(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn documented_commands_are_understood() {
+        for line in [
+            "windlass token create node1 --ttl 30m -o json",
+            "windlass get nodes -l role=worker --fact os.id=centos --refresh -o wide",
+            "windlass get node node1 -o yaml",
+            "windlass get tokens -o name",
+            "windlass get jobs -o json",
+            "windlass get events -o table",
+            "windlass exec -l a=b --all --batch 5 --max-failures 1 --timeout 90s --detach -o json -- ls -l",
+            "windlass exec node1 node2 -- w",
+            "windlass attach 42",
+            "windlass stop 42",
+            "windlass events -f --since 17 --node node1 -o json",
+            "windlass node label node1 a=b c-",
+            "windlass node revoke node1 --reason stolen --yes",
+            "windlass node remove node1 --yes",
+            "windlass operator create alice --role viewer --out f.toml",
+            "windlass operator role alice admin",
+            "windlass ca rotate --no-dry-run --leave-behind",
+            "windlass ca rotate --detailed-exitcode",
+            "windlass audit verify",
+            "windlass cp a node1:/b --timeout 5m",
+            "windlass cp --all :/b d -o json",
+            "windlass backup f",
+            "windlass restore f --state-dir d",
+            "windlass restore --confirm",
+            "windlass support --out f",
+            "windlass check",
+            "windlass completion zsh",
+            "windlass version -o json",
+            "windlass --socket /s get nodes",
+            "windlass get nodes --profile /p --no-color --no-input",
+        ] {
+            assert!(understood(line).is_ok(), "{line}: {}", understood(line).expect_err("refused"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in [
+            "windlass exec --all",
+            "windlass restore",
+            "windlass restore f --confirm",
+            "windlass exec --all ls",
+            "windlass exec --all node1 -- ls",
+            "windlass token create Node1",
+            "windlass token create node1 --ttl 30",
+            "windlass exec --all --batch 0 -- ls",
+            "windlass operator create alice --role root --out f",
+            "windlass ca rotate --yes --detailed-exitcode",
+        ] {
+            assert!(understood(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_flag_after_the_verb_counts_as_typed() {
+        let matches = Arguments::command().try_get_matches_from(["windlass", "get", "nodes", "--socket", "/s"]);
+        assert_eq!(typed(&matches.expect("understood")), Typed { socket: true, profile: false });
+    }
+
+    #[test]
+    fn help_of_the_main_verbs_has_examples() {
+        let mut tree = Arguments::command();
+        tree.build();
+        for path in [&["exec"][..], &["events"], &["get", "nodes"], &["token", "create"], &["operator", "create"]] {
+            let command = path.iter().fold(&tree, |command, name| command.find_subcommand(name).expect("a command"));
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:"), "{path:?}: {help}");
+        }
+    }
+}

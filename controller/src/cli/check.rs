@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `windlass check`: whether this machine can work with the controller, and whether the controller is well.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use serde::Serialize;
+use windlass_proto::v1;
+use windlass_types::escape::Escaped;
+
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::show::{self, ResultFormat};
+use super::terminal::{Tone, toned};
+use super::version::VERSION;
+use crate::client::Target;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// How the result is written
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: ResultFormat,
+}
+
+/// One named check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Check {
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether it is well.
+    pub(crate) ok: bool,
+    /// What was found.
+    pub(crate) detail: String,
+    /// What to do if it is not well.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) advice: String,
+}
+
+impl Check {
+    fn well(name: &str, detail: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), ok: true, detail: detail.into(), advice: String::new() }
+    }
+
+    fn bad(name: &str, failure: &Failure) -> Self {
+        let detail = format!("{}: {}", failure.what, failure.why);
+        Self { name: name.to_owned(), ok: false, detail, advice: failure.advice.clone() }
+    }
+}
+
+#[derive(Serialize)]
+struct CheckResult {
+    ok: bool,
+    items: Vec<Check>,
+}
+
+/// Checks and prints every result.
+///
+/// # Errors
+/// If stdout does not take it. A check that is not well is an exit code.
+pub(crate) async fn run(context: &Context, arguments: CheckArgs) -> Result<Exit, Failure> {
+    let (checks, exit) = all(context).await;
+    let result = CheckResult { ok: exit == Exit::Done, items: checks };
+    let mut out = context.terminal.out();
+    match arguments.output {
+        ResultFormat::Json => show::json_document(&mut out, "CheckResult", &result)?,
+        ResultFormat::Text => write_checks(&mut out, &result.items, context.terminal.colours_stdout())?,
+    }
+    out.flush()?;
+    Ok(exit)
+}
+
+async fn all(context: &Context) -> (Vec<Check>, Exit) {
+    let mut checks = Vec::new();
+    let failed = |mut checks: Vec<Check>, name: &str, failure: &Failure| {
+        checks.push(Check::bad(name, failure));
+        (checks, failure.exit())
+    };
+    match context.target() {
+        Ok(Target::Socket(path)) => checks.push(Check::well("target", format!("socket {}", path.display()))),
+        Ok(Target::Remote(profile)) => {
+            checks
+                .push(Check::well("target", format!("profile for {}, readable by its owner only", profile.controller)));
+        }
+        Err(failure) => return failed(checks, "target", &failure),
+    }
+    let mut admin = match context.admin().await {
+        Ok(admin) => admin,
+        Err(failure) => return failed(checks, "connection", &failure),
+    };
+    let status = match admin.get_status(v1::GetStatusRequest {}).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return failed(checks, "connection", &Failure::call("ask the controller", &status)),
+    };
+    checks.push(Check::well("connection", format!("you are {}, {}", status.caller, status.caller_role)));
+    checks.extend(of_controller(&status));
+    let exit = if checks.iter().all(|check| check.ok) { Exit::Done } else { Exit::Failed };
+    (checks, exit)
+}
+
+/// What the controller says about itself.
+pub(crate) fn of_controller(status: &v1::GetStatusResponse) -> Vec<Check> {
+    let mut checks = vec![version_check(&status.version), epoch_check(status)];
+    checks.extend(status.checks.iter().map(|check| Check {
+        name: check.name.clone(),
+        ok: check.ok,
+        detail: check.detail.clone(),
+        advice: if check.ok { String::new() } else { check.advice.clone() },
+    }));
+    checks
+}
+
+fn version_check(controller: &str) -> Check {
+    let detail = format!("controller {controller}, this program {VERSION}");
+    let ok = controller == VERSION;
+    let advice = if ok { String::new() } else { "install the same version on both".to_owned() };
+    Check { name: "version".to_owned(), ok, detail, advice }
+}
+
+fn epoch_check(status: &v1::GetStatusResponse) -> Check {
+    if !status.read_only {
+        return Check::well("epoch", format!("{}, {} agents connected", status.epoch, status.sessions));
+    }
+    Check {
+        name: "epoch".to_owned(),
+        ok: false,
+        detail: "the controller was restored and is read-only".to_owned(),
+        advice: "make sure that no other controller of this fleet runs, then: windlass restore --confirm".to_owned(),
+    }
+}
+
+fn write_checks(out: &mut dyn Write, checks: &[Check], colour: bool) -> io::Result<()> {
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+    for check in checks {
+        let (tone, word) = if check.ok { (Tone::Good, "ok  ") } else { (Tone::Bad, "FAIL") };
+        let name = Escaped(&check.name).to_string();
+        writeln!(out, "{}  {name:width$}  {}", toned(colour, tone, word), Escaped(&check.detail))?;
+        if !check.advice.is_empty() {
+            writeln!(out, "      do: {}", Escaped(&check.advice))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_comes_with_what_to_do() {
+        let status = v1::GetStatusResponse {
+            version: VERSION.into(),
+            read_only: true,
+            checks: vec![v1::StatusCheck {
+                name: "database".into(),
+                ok: true,
+                detail: "writable\u{1b}[2J".into(),
+                advice: "nothing".into(),
+            }],
+            ..Default::default()
+        };
+        let mut out = Vec::new();
+        write_checks(&mut out, &of_controller(&status), false).expect("written");
+        let text = String::from_utf8(out).expect("text");
+        assert!(text.contains("FAIL  epoch ") && text.contains("do: ") && text.contains("restore --confirm"), "{text}");
+        assert!(text.contains("ok    database  writable\\u{1b}[2J\n") && !text.contains("do: nothing"), "{text}");
+    }
+
+    #[test]
+    fn different_versions_are_noticed() {
+        assert!(version_check(VERSION).ok);
+        assert!(!version_check("99.0.0").ok);
+    }
+}

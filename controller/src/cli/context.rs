@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What every verb needs: the terminal, the controller that is meant, the time.
+
+use tokio::sync::OnceCell;
+use tonic::transport::Channel;
+use windlass_proto::v1::admin_service_client::AdminServiceClient;
+use windlass_proto::v1::event_service_client::EventServiceClient;
+use windlass_proto::v1::job_service_client::JobServiceClient;
+use windlass_proto::v1::node_service_client::NodeServiceClient;
+use windlass_proto::v1::token_service_client::TokenServiceClient;
+use windlass_types::time::UnixMillis;
+
+use super::connection::{self, ConnectionArgs, Typed};
+use super::failure::Failure;
+use super::terminal::Terminal;
+use crate::client::Target;
+use crate::clock::{Clock as _, SystemClock};
+
+/// Largest answer, bytes: a page of a thousand nodes with many disks each is a few MiB; tonic's own limit is 4.
+const LARGEST_ANSWER_BYTES: usize = 64 << 20;
+
+/// What every verb needs.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The standard streams.
+    pub(crate) terminal: Terminal,
+    connection: ConnectionArgs,
+    typed: Typed,
+    channel: OnceCell<Channel>,
+}
+
+impl Context {
+    /// Nothing is connected yet.
+    pub(crate) const fn new(terminal: Terminal, connection: ConnectionArgs, typed: Typed) -> Self {
+        Self { terminal, connection, typed, channel: OnceCell::const_new() }
+    }
+
+    /// Now, by this machine's clock.
+    pub(crate) fn now(&self) -> UnixMillis {
+        SystemClock.now()
+    }
+
+    /// The controller that is meant.
+    ///
+    /// # Errors
+    /// If the profile cannot be used.
+    pub(crate) fn target(&self) -> Result<Target, Failure> {
+        self.connection.target(self.typed)
+    }
+
+    /// The connection of this command, made when it is first needed.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
+        self.channel.get_or_try_init(|| self.connect()).await.cloned()
+    }
+
+    /// A new connection, for going on after a loss.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn connect(&self) -> Result<Channel, Failure> {
+        connection::connect(&self.target()?).await
+    }
+
+    /// The nodes.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn nodes(&self) -> Result<NodeServiceClient<Channel>, Failure> {
+        Ok(NodeServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
+    }
+
+    /// The tokens.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn tokens(&self) -> Result<TokenServiceClient<Channel>, Failure> {
+        Ok(TokenServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
+    }
+
+    /// The jobs.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn jobs(&self) -> Result<JobServiceClient<Channel>, Failure> {
+        Ok(job_client(self.channel().await?))
+    }
+
+    /// The events.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn events(&self) -> Result<EventServiceClient<Channel>, Failure> {
+        Ok(event_client(self.channel().await?))
+    }
+
+    /// The controller itself.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn admin(&self) -> Result<AdminServiceClient<Channel>, Failure> {
+        Ok(AdminServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
+    }
+}
+
+/// The jobs over a connection of one's own.
+pub(crate) fn job_client(channel: Channel) -> JobServiceClient<Channel> {
+    JobServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER_BYTES)
+}
+
+/// The events over a connection of one's own.
+pub(crate) fn event_client(channel: Channel) -> EventServiceClient<Channel> {
+    EventServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER_BYTES)
+}
