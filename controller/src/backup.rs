@@ -96,10 +96,17 @@ pub fn backup(
     if out.symlink_metadata().is_ok() {
         return Err(BackupError::Exists(out.to_owned()));
     }
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
+    let mut name = std::ffi::OsString::from(".");
+    name.push(out.file_name().unwrap_or_default());
+    name.push(".windlass-partial");
     let partial = out.with_file_name(name);
-    // Fails if somebody else is making the same backup; only what was made here is removed below.
+    match fs::remove_file(&partial) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(BackupError::File { path: partial, source });
+        }
+        // Left behind by a backup that was killed.
+        Ok(()) | Err(_) => {}
+    }
     store.copy_to(&partial)?;
     let report = fill(&partial, state_directory, now).and_then(|report| {
         let failed = |source| BackupError::File { path: out.to_owned(), source };

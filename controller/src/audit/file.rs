@@ -112,3 +112,17 @@ impl Sink for FileSink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_line_that_cannot_be_removed_is_followed_by_nothing() {
+        // Every write to this device fails as on a full disk, and it cannot be cut.
+        let file = OpenOptions::new().append(true).open("/dev/full").expect("opens");
+        let mut sink = FileSink { file, length: 0, failed: false };
+        assert_eq!(sink.append(b"line\n").expect_err("full").kind(), io::ErrorKind::StorageFull);
+        assert_eq!(sink.append(b"line\n").expect_err("refused").kind(), io::ErrorKind::Other);
+    }
+}

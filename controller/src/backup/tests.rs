@@ -147,6 +147,14 @@ async fn nothing_is_overwritten_by_a_backup() {
 }
 
 #[tokio::test]
+async fn what_a_killed_backup_left_is_in_nobodys_way() {
+    let site = Site::new().await;
+    fs::write(site.path(".backup.windlass-partial"), "half").expect("writes");
+    site.backup().expect("backs up");
+    assert_eq!(site.names(), ["backup", "state"]);
+}
+
+#[tokio::test]
 async fn a_backup_that_fails_leaves_nothing_behind() {
     let site = Site::new().await;
     std::os::unix::fs::symlink("/etc/passwd", site.path("state/pki/link")).expect("links");

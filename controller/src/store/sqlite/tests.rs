@@ -209,3 +209,40 @@ async fn a_copy_is_whole_private_and_never_overwrites() {
     assert!(matches!(store.copy_to(&target), Err(CopyError::File { .. })));
     open::check(&target).expect("still whole");
 }
+
+/// What a machine that stopped would find: the files as they are, the log cut off somewhere.
+fn crashed(directory: &TempDir, log_bytes: usize) -> TempDir {
+    let image = tempfile::tempdir().expect("a directory");
+    fs::copy(directory.path().join(DATABASE), image.path().join(DATABASE)).expect("copies");
+    let log = fs::read(directory.path().join("state.db-wal")).expect("reads");
+    fs::write(image.path().join("state.db-wal"), &log[..log_bytes.min(log.len())]).expect("writes");
+    image
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_crash_and_what_was_cut_leaves_no_half() {
+    let directory = directory();
+    let store = SqliteStore::open(directory.path()).expect("a new store");
+    for i in 1..=20_u64 {
+        let value = i.to_be_bytes();
+        let transaction =
+            Transaction::new().put("pair/a", value).put(format!("pad/{i}"), vec![1; 3000]).put("pair/z", value);
+        assert_eq!(store.commit(transaction).await.expect("commits"), Committed::Yes(i));
+        let image = crashed(&directory, usize::MAX);
+        let after = SqliteStore::open(image.path()).expect("whole");
+        assert_eq!(after.get("pair/z").await.expect("reads").map(|entry| entry.revision), Some(i));
+    }
+    let whole = fs::metadata(directory.path().join("state.db-wal")).expect("is there").len();
+    for cut in (0..usize::try_from(whole).expect("small")).step_by(17_011) {
+        let image = crashed(&directory, cut);
+        let after = SqliteStore::open(image.path()).expect("whole");
+        let pair = after.range("pair/", None, 2).await.expect("reads");
+        assert!(pair.windows(2).all(|pair| pair[0].value == pair[1].value), "cut at {cut}");
+        let revision = pair.first().map_or(0, |entry| entry.revision);
+        assert_eq!(
+            after.commit(Transaction::new()).await.expect("commits"),
+            Committed::Yes(revision + 1),
+            "cut at {cut}"
+        );
+    }
+}
