@@ -277,11 +277,7 @@ fn kill_group(group: u32, signal: Signal) -> Result<(), Errno> {
 #[expect(clippy::disallowed_methods, reason = "this is the one place that starts processes")]
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().env("PATH", SEARCHED).process_group(0);
-    // Asking for the directory we are in already would cost the cheap way of starting in a static binary.
-    if std::env::current_dir().ok().as_deref() != Some(Path::new("/")) {
-        command.current_dir("/");
-    }
+    command.env_clear().env("PATH", SEARCHED).process_group(0).current_dir("/");
     command
 }
 

@@ -21,7 +21,7 @@ async fn default_of_grubby(host: &dyn Observe) -> Option<String> {
     grubby::release_of(&host.grubby_default_kernel().await.ok()?)
 }
 
-/// From boot loader entries. With entries but without a default among them, nothing else is asked.
+/// From boot loader entries.
 fn default_of_entries(host: &dyn Observe) -> Option<String> {
     let directory = Path::new(boot_entries::DIRECTORY);
     let names = host.list(directory).ok()?;

@@ -50,12 +50,6 @@ pub struct Node {
 impl Node {
     pub(super) fn new(hostname: &str) -> Self {
         let text = str::to_owned;
-        let disk = |name: &str, kind: &str, size_bytes| BlockDevice {
-            name: text(name),
-            kind: text(kind),
-            size_bytes,
-            ..BlockDevice::default()
-        };
         Self {
             os: Os {
                 id: text("rocky"),
@@ -72,25 +66,7 @@ impl Node {
             cpu: Cpu { model: text("Modelled CPU"), logical: 4 },
             memory: MemoryReading { total: 16 << 30, available: 12 << 30, swap_total: 2 << 30 },
             load: [0.1, 0.2, 0.3],
-            disks: vec![
-                BlockDevice {
-                    serial: format!("{hostname}-root"),
-                    stable_id: format!("serial-{hostname}-root"),
-                    ..disk("vda", "disk", 40 << 30)
-                },
-                BlockDevice {
-                    parent: text("vda"),
-                    stable_id: format!("partuuid-{hostname}-01"),
-                    signature: text("xfs"),
-                    mounts: vec![text("/"), text("/srv/with blank")],
-                    ..disk("vda1", "part", 39 << 30)
-                },
-                BlockDevice {
-                    serial: format!("{hostname}-data"),
-                    stable_id: format!("serial-{hostname}-data"),
-                    ..disk("vdb", "disk", 100 << 30)
-                },
-            ],
+            disks: two_disks(hostname),
             interfaces: vec![NetworkInterface {
                 name: text("eth0"),
                 mac: text("52:54:00:00:00:01"),
@@ -116,7 +92,9 @@ impl Node {
     /// Every file there is.
     pub(super) fn all_files(&self) -> BTreeMap<PathBuf, String> {
         let mut files = BTreeMap::new();
-        let mut add = |path: String, text: String| files.insert(PathBuf::from(path), text);
+        let mut add = |path: String, text: String| {
+            files.insert(PathBuf::from(path), text);
+        };
         let Os { id, version_id, pretty_name, .. } = &self.os;
         add("/etc/os-release".into(), format!("ID={id}\nVERSION_ID=\"{version_id}\"\nPRETTY_NAME=\"{pretty_name}\"\n"));
         add(procfs::BOOT_ID.into(), format!("00000000-0000-4000-8000-{:012}\n", self.boots));
@@ -133,6 +111,13 @@ impl Node {
         for (_, program) in package_manager::PROGRAMS.iter().filter(|(name, _)| *name == self.package_manager.name) {
             add((*program).into(), String::new());
         }
+        self.add_attributes(&mut add);
+        files.extend(self.files.clone());
+        files
+    }
+
+    /// What is under /sys.
+    fn add_attributes(&self, add: &mut impl FnMut(String, String)) {
         for interface in &self.interfaces {
             let sys = format!("/sys/class/net/{}", interface.name);
             add(format!("{sys}/type"), "1\n".into());
@@ -149,8 +134,6 @@ impl Node {
                 add(format!("{sys}/holders/{holder}"), String::new());
             }
         }
-        files.extend(self.files.clone());
-        files
     }
 
     fn mountinfo(&self) -> String {
@@ -177,6 +160,29 @@ impl Node {
         };
         units.iter().map(block).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// One disk with a mounted partition, and an empty one.
+fn two_disks(hostname: &str) -> Vec<BlockDevice> {
+    let disk = |name: &str, kind: &str, size_bytes| BlockDevice {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        size_bytes,
+        ..BlockDevice::default()
+    };
+    let whole = |name: &str, purpose: &str, size_bytes| BlockDevice {
+        serial: format!("{hostname}-{purpose}"),
+        stable_id: format!("serial-{hostname}-{purpose}"),
+        ..disk(name, "disk", size_bytes)
+    };
+    let partition = BlockDevice {
+        parent: "vda".to_owned(),
+        stable_id: format!("partuuid-{hostname}-01"),
+        signature: "xfs".to_owned(),
+        mounts: vec!["/".to_owned(), "/srv/with blank".to_owned()],
+        ..disk("vda1", "part", 39 << 30)
+    };
+    vec![whole("vda", "root", 40 << 30), partition, whole("vdb", "data", 100 << 30)]
 }
 
 fn row(index: usize, disk: &BlockDevice) -> Value {
