@@ -20,8 +20,8 @@ pub(crate) const DATABASE: &str = "state.db";
 /// The file whose lock makes a controller the only one in its directory.
 const LOCK: &str = "lock";
 
-/// What else a controller keeps in its directory: without a database, these tell that one is missing.
-const OTHER_STATE: [&str; 4] = ["pki", "audit", "state.db-wal", "jobs"];
+/// What else a controller keeps from its first start on: without a database, these tell that one is missing.
+const OTHER_STATE: [&str; 3] = ["pki", "audit", "state.db-wal"];
 
 /// The form of the tables. Raise it with every change that an older version could not read.
 pub(crate) const SCHEMA: i64 = 1;
