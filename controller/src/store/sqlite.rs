@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The default store: one SQLite database in the state directory, in write-ahead mode, flushed with every commit.
 //!
-//! One thread writes (see [`writer`]); a few connections read beside it and never wait for it. A point read takes some
+//! One thread writes (see `writer`); a few connections read beside it and never wait for it. A point read takes some
 //! microseconds, so it is made where it is asked for; a wide range goes to a thread for blocking work. The directory
-//! belongs to one process at a time, and state that cannot be trusted is refused (see [`open`]).
+//! belongs to one process at a time, and state that cannot be trusted is refused (see `open`).
 
 pub(crate) mod open;
 mod writer;
