@@ -21,6 +21,9 @@ CARGO_LOCKED := --locked
 # Where `install` puts things. DESTDIR is for packages.
 PREFIX ?= /usr
 UNITS := $(PREFIX)/lib/systemd/system
+MAN := $(PREFIX)/share/man/man1
+CONTROLLER ?= $(TARGET_DIR)/release/windlass
+AGENT ?= $(TARGET_DIR)/$(MUSL)/release/windlass-agent
 INSTALL_PROGRAM := install -D -m 0755
 INSTALL_FILE := install -D -m 0644
 
@@ -62,6 +65,22 @@ deps-nextest:
 build: ## Build for installing: the controller, and the agent as one static file
 	cargo build $(CARGO_LOCKED) --release --package windlass-controller
 	cargo build $(CARGO_LOCKED) --release --package windlass-agent --target $(MUSL)
+
+.PHONY: generated
+generated: # what the programs write about themselves, for installing
+	mkdir -p $(TARGET_DIR)/man/controller $(TARGET_DIR)/man/agent
+	$(CONTROLLER) man $(TARGET_DIR)/man/controller
+	$(AGENT) man $(TARGET_DIR)/man/agent
+	for shell in bash zsh fish; do $(CONTROLLER) completion $$shell > $(TARGET_DIR)/man/windlass.$$shell; done
+
+REFERENCE := cargo run $(CARGO_LOCKED) --quiet --package windlass-controller --bin windlass -- reference
+.PHONY: reference reference-check
+reference: ## Write docs/cli.md, as the program describes itself
+	$(REFERENCE) docs/cli.md
+
+reference-check: ## See that docs/cli.md is what the program says
+	$(REFERENCE) $(TARGET_DIR)/cli.md
+	diff -u docs/cli.md $(TARGET_DIR)/cli.md || { echo "run make reference" >&2; exit 1; }
 
 .PHONY: demo demo-down
 demo: ## Start a controller and one agent on this machine, in target/demo, and look at them
@@ -117,11 +136,11 @@ deny: ## Check licences, sources and banned crates (needs cargo-deny)
 
 # --- installing ---
 
-.PHONY: install install-controller install-agent
+.PHONY: install install-controller install-controller-manual install-agent
 install: install-controller install-agent ## Install both programs below DESTDIR (after `make build`)
 
-install-controller: ## Install what the bastion needs
-	$(INSTALL_PROGRAM) $(TARGET_DIR)/release/windlass $(DESTDIR)$(PREFIX)/bin/windlass
+install-controller: install-controller-manual ## Install what the bastion needs
+	$(INSTALL_PROGRAM) $(CONTROLLER) $(DESTDIR)$(PREFIX)/bin/windlass
 	$(INSTALL_FILE) packaging/systemd/windlass-controller.service $(DESTDIR)$(UNITS)/windlass-controller.service
 	$(INSTALL_FILE) packaging/systemd/windlass-controller.socket $(DESTDIR)$(UNITS)/windlass-controller.socket
 	$(INSTALL_FILE) packaging/systemd/windlass-controller-join.socket $(DESTDIR)$(UNITS)/windlass-controller-join.socket
@@ -131,7 +150,14 @@ install-controller: ## Install what the bastion needs
 	$(INSTALL_FILE) packaging/firewalld/windlass.xml $(DESTDIR)$(PREFIX)/lib/firewalld/services/windlass.xml
 	[[ -e $(DESTDIR)/etc/windlass/controller.toml ]] || $(INSTALL_FILE) packaging/config/controller.toml $(DESTDIR)/etc/windlass/controller.toml
 
-install-agent: ## Install what a node needs
-	$(INSTALL_PROGRAM) $(TARGET_DIR)/$(MUSL)/release/windlass-agent $(DESTDIR)$(PREFIX)/bin/windlass-agent
+install-controller-manual: generated
+	$(INSTALL_FILE) -t $(DESTDIR)$(MAN) $(TARGET_DIR)/man/controller/*.1
+	$(INSTALL_FILE) $(TARGET_DIR)/man/windlass.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/windlass
+	$(INSTALL_FILE) $(TARGET_DIR)/man/windlass.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_windlass
+	$(INSTALL_FILE) $(TARGET_DIR)/man/windlass.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/windlass.fish
+
+install-agent: generated ## Install what a node needs
+	$(INSTALL_PROGRAM) $(AGENT) $(DESTDIR)$(PREFIX)/bin/windlass-agent
+	$(INSTALL_FILE) -t $(DESTDIR)$(MAN) $(TARGET_DIR)/man/agent/*.1
 	$(INSTALL_FILE) packaging/systemd/windlass-agent.service $(DESTDIR)$(UNITS)/windlass-agent.service
 	[[ -e $(DESTDIR)/etc/windlass/agent.toml ]] || $(INSTALL_FILE) packaging/config/agent.toml $(DESTDIR)/etc/windlass/agent.toml
