@@ -46,6 +46,8 @@ pub enum Caller {
     Local {
         /// Numeric user.
         uid: u32,
+        /// Numeric group.
+        gid: u32,
         /// User name, or the number where it has none.
         user: String,
         /// Process, if the kernel tells.
@@ -110,14 +112,16 @@ impl Caller {
 
     /// Where the call comes from, for the audit log.
     #[must_use]
-    pub fn origin(&self) -> String {
+    pub fn origin(&self) -> crate::audit::Origin {
+        use crate::audit::Origin;
         match self {
-            Self::Stranger { address } => address.to_string(),
-            Self::Node { serial, address, .. } | Self::Operator { serial, address, .. } => {
-                format!("{address} certificate {serial}")
+            Self::Stranger { address } => {
+                Origin::Tls { address: address.to_string(), certificate_serial: String::new() }
             }
-            Self::Local { uid, pid: Some(pid), .. } => format!("socket uid {uid} pid {pid}"),
-            Self::Local { uid, pid: None, .. } => format!("socket uid {uid}"),
+            Self::Node { serial, address, .. } | Self::Operator { serial, address, .. } => {
+                Origin::Tls { address: address.to_string(), certificate_serial: serial.to_string() }
+            }
+            Self::Local { uid, gid, pid, .. } => Origin::Socket { uid: *uid, gid: *gid, pid: *pid },
         }
     }
 }
@@ -164,7 +168,7 @@ mod tests {
     use super::*;
 
     fn local(role: Option<OperatorRole>) -> Caller {
-        Caller::Local { uid: 1000, user: "ana".into(), pid: None, role }
+        Caller::Local { uid: 1000, gid: 1000, user: "ana".into(), pid: None, role }
     }
 
     #[test]

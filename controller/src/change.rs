@@ -11,7 +11,7 @@ use serde_json::Value;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::error_chain::ErrorChain;
 
-use crate::audit::{AuditError, AuditLog, AuditRequest, AuditResult};
+use crate::audit::{AuditError, AuditLog, AuditRequest, AuditResult, redact};
 use crate::caller::Caller;
 
 /// Audited changes.
@@ -50,18 +50,14 @@ impl Changes {
     ///
     /// # Errors
     /// What `work` answers, or that the audit log cannot be written.
-    pub async fn run<T>(
-        &self,
-        wish: Wish<'_>,
-        work: impl Future<Output = Result<T, Refusal>>,
-    ) -> Result<T, Refusal> {
+    pub async fn run<T>(&self, wish: Wish<'_>, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
         let request = AuditRequest {
             actor: wish.caller.to_string(),
             role: wish.caller.role_name(),
             origin: wish.caller.origin(),
             verb: wish.verb.to_owned(),
             object: wish.object,
-            arguments: wish.arguments,
+            arguments: redact(wish.arguments),
         };
         let ticket = self.audit.requested(request).await.map_err(|error| unavailable(&error, "nothing was changed"))?;
         let result = work.await;
@@ -69,9 +65,7 @@ impl Changes {
             Ok(_) => AuditResult::ok(),
             Err(refusal) => AuditResult::refused(refusal.reason.as_str(), &refusal.message),
         };
-        let recorded = self.audit.done(ticket, outcome).await;
-        if let Err(error) = recorded {
-            crate::metrics::audit_write_failed();
+        if let Err(error) = self.audit.done(ticket, outcome).await {
             return Err(unavailable(&error, "the change was made, but its result is not in the audit log"));
         }
         result
@@ -80,6 +74,9 @@ impl Changes {
 
 fn unavailable(error: &AuditError, consequence: &str) -> Refusal {
     tracing::error!(error = %ErrorChain(error), "the audit log cannot be written");
-    Refusal::new(Reason::AuditUnavailable, format!("the audit log cannot be written: {}; {consequence}", ErrorChain(error)))
-        .advise("make room or mend the permissions of the audit directory, then try again")
+    Refusal::new(
+        Reason::AuditUnavailable,
+        format!("the audit log cannot be written: {}; {consequence}", ErrorChain(error)),
+    )
+    .advise("make room or mend the permissions of the audit directory, then try again")
 }

@@ -75,7 +75,8 @@ impl Files {
         }
         let part = whole.with_extension("part");
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&part).map_err(write)?;
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&part).map_err(write)?;
         let mut stored = file.seek(SeekFrom::End(0)).map_err(write)?;
         if stored > size {
             file.set_len(0).map_err(write)?;

@@ -318,16 +318,16 @@ impl Fleet {
         self.conclude(&mut entry);
     }
 
-    async fn facts(&self, name: &NodeName, report: &v1::FactsReport) -> Result<(), StoreError> {
+    async fn facts(&self, name: &NodeName, report: v1::FactsReport) -> Result<(), StoreError> {
         let Some(entry) = self.entry(name) else { return Ok(()) };
         let now = self.clock.now();
         let stored = {
             let mut entry = lock(&entry);
             let mut worth_storing = false;
-            for fact in &report.facts {
+            for fact in report.facts {
+                let observed_at = now.minus(Duration::from_millis(fact.age_millis));
                 match Fact::try_from(fact) {
                     Ok(known) => {
-                        let observed_at = now.minus(Duration::from_millis(fact.age_millis));
                         worth_storing |= entry.learn(known, observed_at);
                     }
                     Err(error) => tracing::warn!(node = %name, %error, "a fact was refused"),

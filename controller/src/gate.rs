@@ -65,7 +65,7 @@ impl Gate {
             Origin::Local { uid, gid, pid } => {
                 let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
                 let user = user.map_or_else(|| uid.to_string(), |user| user.name);
-                Ok(Caller::Local { uid, user, pid, role: local_role(&self.access, uid, gid) })
+                Ok(Caller::Local { uid, gid, user, pid, role: local_role(&self.access, uid, gid) })
             }
         }
     }
@@ -74,8 +74,10 @@ impl Gate {
 fn untrusted(why: &NotTrusted) -> Refusal {
     let advice = match why {
         NotTrusted::Expired => "a node renews by itself; an operator asks an admin for a new profile",
-        NotTrusted::Revoked | NotTrusted::Unknown => "an admin decides who is trusted: `windlass token create` for a \
-                                                      node, `windlass operator create` for a person",
+        NotTrusted::Revoked | NotTrusted::Unknown => {
+            "an admin decides who is trusted: `windlass token create` for a \
+                                                      node, `windlass operator create` for a person"
+        }
     };
     Refusal::new(Reason::NotTrusted, why.to_string()).advise(advice)
 }

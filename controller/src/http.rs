@@ -29,7 +29,8 @@ async fn ready(State(controller): State<Arc<Controller>>, RawQuery(query): RawQu
     let checks = controller.checks().await;
     let all = checks.iter().all(|check| check.ok);
     let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let verbose = query.is_some_and(|query| query.split('&').any(|part| part == "verbose" || part.starts_with("verbose=")));
+    let verbose =
+        query.is_some_and(|query| query.split('&').any(|part| part == "verbose" || part.starts_with("verbose=")));
     if !verbose {
         return (status, if all { "ok\n" } else { "not ready\n" }.to_owned());
     }

@@ -76,6 +76,25 @@ impl ActiveJob {
     }
 }
 
+/// What jobs stand on.
+#[derive(Debug)]
+pub struct Foundations {
+    /// The stored jobs.
+    pub records: Records,
+    /// The files with output.
+    pub outputs: Outputs,
+    /// The nodes.
+    pub fleet: Arc<Fleet>,
+    /// The events.
+    pub events: Arc<EventLog>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Epoch and order sequence.
+    pub epoch: Arc<Epoch>,
+    /// Most bytes kept of each output of a node.
+    pub output_limit_bytes: u64,
+}
+
 /// What a job is made of.
 #[derive(Debug)]
 pub struct NewJob {
@@ -100,25 +119,10 @@ impl Jobs {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn open(
-        records: Records,
-        outputs: Outputs,
-        fleet: Arc<Fleet>,
-        events: Arc<EventLog>,
-        clock: Arc<dyn Clock>,
-        epoch: Arc<Epoch>,
-        output_limit_bytes: u64,
-    ) -> Result<Arc<Self>, StoreError> {
-        let jobs = Self {
-            records,
-            outputs,
-            fleet,
-            events,
-            clock,
-            epoch,
-            output_limit_bytes,
-            active: Mutex::default(),
-        };
+    pub async fn open(foundations: Foundations) -> Result<Arc<Self>, StoreError> {
+        let Foundations { records, outputs, fleet, events, clock, epoch, output_limit_bytes } = foundations;
+        let active = Mutex::default();
+        let jobs = Self { records, outputs, fleet, events, clock, epoch, output_limit_bytes, active };
         for record in jobs.records.unfinished().await? {
             let id = record.id.clone();
             let give_up_at = jobs.give_up_at(&record);
@@ -151,8 +155,13 @@ impl Jobs {
         if is_new {
             let job = ActiveJob::new(Run::new(record.clone()));
             self.active().insert(record.id.clone(), Arc::clone(&job));
-            let message =
-                format!("{} started job {} on {}: {}", record.created_by, record.id, count(record.nodes.len()), record.action);
+            let message = format!(
+                "{} started job {} on {}: {}",
+                record.created_by,
+                record.id,
+                count(record.nodes.len()),
+                record.action
+            );
             self.events.emit(EventKind::JobStarted, None, Some(&record.id), message);
             self.supervise(&job);
             self.advance(&job).await;
@@ -198,7 +207,11 @@ impl Jobs {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn list(&self, before: Option<&JobId>, limit: usize) -> Result<Vec<(JobRecord, (usize, usize))>, Refusal> {
+    pub async fn list(
+        &self,
+        before: Option<&JobId>,
+        limit: usize,
+    ) -> Result<Vec<(JobRecord, (usize, usize))>, Refusal> {
         let records = self.records.newest(before, limit).await.map_err(|error| crate::join::store(&error))?;
         let mut all = Vec::with_capacity(records.len());
         for record in records {
@@ -369,7 +382,7 @@ impl Jobs {
             expires_unix_millis: self.clock.now().plus(record.timeout).plus(SILENCE).0,
             timeout_millis: u64::try_from(record.timeout.as_millis()).unwrap_or(u64::MAX),
             output_limit_bytes: self.output_limit_bytes,
-            action: Some(record.action.into()),
+            action: Some((&record.action).into()),
         };
         self.fleet.send(node, Down::Order(order))
     }

@@ -119,12 +119,8 @@ impl JoinService for JoinApi {
         let caller = Caller::of(&request);
         let message = request.into_inner();
         let serial = serial_of(&message.certificate_der).map(|serial| serial.to_string()).unwrap_or_default();
-        let wish = Wish {
-            caller: &caller,
-            verb: "renew",
-            object: format!("certificate/{serial}"),
-            arguments: json!({}),
-        };
+        let wish =
+            Wish { caller: &caller, verb: "renew", object: format!("certificate/{serial}"), arguments: json!({}) };
         let enrolment = &self.enrolment;
         self.limited(&caller, enrolment.changes.run(wish, enrolment.renew_by_possession(&message))).await
     }
@@ -151,7 +147,8 @@ impl Enrolment {
                     return Ok(self.answer(&record.node, used.certificate_der, not_after));
                 }
                 Verdict::Reused(record) => {
-                    let message = format!("the used token of {} was presented with another key by {caller}", record.node);
+                    let message =
+                        format!("the used token of {} was presented with another key by {caller}", record.node);
                     self.tell(EventKind::TokenReused, &record.node, message.clone());
                     return Err(refused(message));
                 }
@@ -224,7 +221,9 @@ impl Enrolment {
             .map_err(|error| internal(&error))?;
         let (renewed, transaction) = self.fleet.renewed(node, issued.serial, transaction)?;
         if self.store.commit(transaction).await.map_err(|error| store(&error))? == Committed::Conflict {
-            return Err(Refusal::new(Reason::StateUnavailable, "the node changed at the same moment").advise("try again"));
+            return Err(
+                Refusal::new(Reason::StateUnavailable, "the node changed at the same moment").advise("try again")
+            );
         }
         self.admit_renewed(issued.serial, record, renewed);
         self.tell(EventKind::CertificateRenewed, node, format!("{node} renewed its certificate"));

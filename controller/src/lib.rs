@@ -1,18 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The controller: everything behind the binary `windlass`.
 //!
+//! How it starts and ends
 //! - [`config`]: the daemon's file and flags, checked.
-//! - [`clock`]: the only place that reads the wall clock.
+//! - [`server`]: builds the parts, opens the doors, drains.
+//! - [`http`], [`metrics`]: livez, readyz and what can be counted.
+//!
+//! Who comes in
+//! - [`listener`]: the accept loop, its limits and TLS.
+//! - [`gate`], [`caller`]: who calls, and whether they may.
+//! - [`trust`], [`pki`], [`tokens`], [`join`]: certificates, tokens, enrolment, revocation.
+//!
+//! What it does
+//! - [`fleet`]: the nodes and their sessions.
+//! - [`jobs`], [`orders`]: actions on many nodes, each done once.
+//! - [`transfer`], [`files`]: bulk data.
+//! - [`operator`]: the operator API.
+//!
+//! What it keeps
 //! - [`store`]: revisioned keys behind one trait.
-//! - [`events`]: the one stream of what happened, with its durable cursor.
-//! - [`audit`]: the chained log of who changed what.
-//! - [`backup`]: all state in one file, and back.
-//! - [`pki`]: the certificate authority.
+//! - [`events`]: the one stream of what happened.
+//! - [`audit`], [`change`]: who changed what, recorded before it is answered.
+//! - [`backup`]: a copy of everything, and the way back.
+//! - [`clock`]: the only place that reads the wall clock.
 
 pub mod audit;
 pub mod backup;
+pub mod caller;
+pub mod change;
 pub mod clock;
 pub mod config;
 pub mod events;
+pub mod files;
+pub mod fleet;
+pub mod gate;
+pub mod http;
+pub mod jobs;
+pub mod join;
+pub mod listener;
+pub mod metrics;
+pub mod operator;
+pub mod orders;
 pub mod pki;
+pub mod server;
 pub mod store;
+pub mod tokens;
+pub mod transfer;
+pub mod trust;

@@ -38,11 +38,6 @@ pub fn join_attempt(result: &'static str) {
     counter!("windlass_join_attempts_total", "result" => result).increment(1);
 }
 
-/// The audit log could not be written.
-pub fn audit_write_failed() {
-    counter!("windlass_audit_write_failures_total").increment(1);
-}
-
 /// Gauges that are worked out when somebody asks.
 pub fn fleet(nodes: &[NodeView], state_bytes: u64, jobs_under_way: usize) {
     let with = |kind| nodes.iter().filter(|node| node.conditions.iter().any(|c| c.kind == kind && c.holds)).count();

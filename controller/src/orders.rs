@@ -114,7 +114,7 @@ mod tests {
     async fn a_restart_continues_above_every_number_used() {
         let store = MemoryStore::new();
         let first = Epoch::open(store.clone()).await.expect("a new store");
-        let last = (0..10).map(|_| first.next_sequence()).last().expect("ten");
+        let last = (0..10).map(|_| first.next_sequence()).max().expect("ten");
         let second = Epoch::open(store).await.expect("the same store");
         assert!(second.next_sequence() > last);
         assert_eq!(second.number(), first.number());

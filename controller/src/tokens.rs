@@ -239,8 +239,7 @@ impl Tokens {
                 return Ok(Verdict::Refused(Why::TooManyAttempts));
             }
             record.attempts += 1;
-            let counted =
-                put(Transaction::new().when(Compare::Unchanged(entry.key, entry.revision)), &record);
+            let counted = put(Transaction::new().when(Compare::Unchanged(entry.key, entry.revision)), &record);
             if let Committed::Yes(revision) = self.store.commit(counted).await? {
                 return Ok(self.verdict(record, revision, public_key));
             }

@@ -202,7 +202,9 @@ pub fn receive(
 async fn take(mut upload: Upload, pieces: &mut BoxStream<'static, Result<Bytes, Status>>) -> Result<(), Status> {
     while !upload.is_complete() {
         let Some(piece) = pieces.next().await else {
-            return Err(Refusal::new(Reason::BadRequest, "the file ended early").advise("send it again; it goes on").into());
+            return Err(Refusal::new(Reason::BadRequest, "the file ended early")
+                .advise("send it again; it goes on")
+                .into());
         };
         let piece = piece?;
         let pushed;

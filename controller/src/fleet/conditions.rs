@@ -118,7 +118,9 @@ fn announce(kind: ConditionKind, holds: bool, name: &NodeName, reason: &str) -> 
         (ConditionKind::Healthy, true) => (EventKind::NodeHealthy, format!("{name} is healthy")),
         (ConditionKind::Healthy, false) => (EventKind::NodeUnhealthy, format!("{name} is not healthy: {reason}")),
         (ConditionKind::RebootNeeded, true) => (EventKind::RebootNeeded, format!("{name} needs a reboot: {reason}")),
-        (ConditionKind::RebootNeeded, false) => (EventKind::RebootNotNeeded, format!("{name} needs no reboot any more")),
+        (ConditionKind::RebootNeeded, false) => {
+            (EventKind::RebootNotNeeded, format!("{name} needs no reboot any more"))
+        }
         (ConditionKind::ClockSkewed, true) => (EventKind::ClockSkewed, format!("{name}: {reason}")),
         (ConditionKind::ClockSkewed, false) => (EventKind::ClockRight, format!("the clock of {name} is right again")),
         (ConditionKind::Revoked, _) => return None,

@@ -209,7 +209,9 @@ pub(super) fn is_chosen(view: &NodeView, selector: &NodeSelector) -> bool {
         return false;
     }
     let named = selector.names.is_empty() || selector.names.contains(&view.record.name);
-    named && selector.has_labels(&view.record.labels) && selector.facts.iter().all(|(path, value)| says(view, path, value))
+    named
+        && selector.has_labels(&view.record.labels)
+        && selector.facts.iter().all(|(path, value)| says(view, path, value))
 }
 
 /// Whether a fact, as printed in JSON, has this value at this dotted path, such as `os.id`.
@@ -224,7 +226,7 @@ fn says(view: &NodeView, path: &str, wanted: &str) -> bool {
     });
     match found {
         Some(serde_json::Value::String(text)) => text == wanted,
-        Some(other) => other.to_string() == wanted,
+        Some(other) => serde_json::from_str::<serde_json::Value>(wanted).is_ok_and(|wanted| *other == wanted),
         None => false,
     }
 }

@@ -111,8 +111,7 @@ impl SessionService for SessionApi {
     ) -> Result<Response<v1::RenewCertificateResponse>, Status> {
         let caller = Caller::of(&request);
         let (name, _, _) = agent(&caller)?;
-        let wish =
-            Wish { caller: &caller, verb: "renew", object: format!("node/{name}"), arguments: json!({}) };
+        let wish = Wish { caller: &caller, verb: "renew", object: format!("node/{name}"), arguments: json!({}) };
         let csr = request.into_inner().csr_der;
         let enrolment = &self.shared.enrolment;
         let issued = enrolment.changes.run(wish, enrolment.renew(&name, &csr)).await?;
@@ -225,7 +224,7 @@ impl Upstream {
         match message.message {
             Some(Upward::Heartbeat(heartbeat)) => self.shared.fleet.heartbeat(&self.name, &heartbeat),
             Some(Upward::Facts(report)) => {
-                let stored = self.shared.fleet.facts(&self.name, &report).await;
+                let stored = self.shared.fleet.facts(&self.name, report).await;
                 stored.map_err(|error| ErrorChain(&error).to_string())?;
             }
             Some(Upward::Job(report)) => {

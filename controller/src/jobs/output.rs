@@ -110,9 +110,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let outputs = Outputs::new(directory.path());
         let (id, node) = (JobId::new("1").expect("an id"), NodeName::new("n").expect("a name"));
-        let store = |offset, data: &[u8]| {
-            outputs.store(&id, &node, OutputStream::Stdout, offset, data, 10).expect("writable")
-        };
+        let store =
+            |offset, data: &[u8]| outputs.store(&id, &node, OutputStream::Stdout, offset, data, 10).expect("writable");
         assert_eq!(store(0, b"hello"), 5);
         assert_eq!(store(0, b"hello"), 5);
         assert_eq!(store(7, b"gap"), 5);

@@ -82,7 +82,9 @@ impl Records {
         let Some(id) = number.checked_sub(KEEP).and_then(|old| JobId::new(old.to_string()).ok()) else {
             return Ok(transaction);
         };
-        let Some(record) = self.get(&id).await?.filter(|record| record.state.is_final()) else { return Ok(transaction) };
+        let Some(record) = self.get(&id).await?.filter(|record| record.state.is_final()) else {
+            return Ok(transaction);
+        };
         let padded = padded(&id);
         transaction = transaction.delete(job_key(&id)).delete(format!("job-requests/{}", record.request_id));
         transaction.changes.push(Change::DeletePrefix(format!("job-nodes/{padded}/")));
@@ -115,8 +117,7 @@ impl Records {
         outcome: &Outcome,
         message: &v1::JobOutcome,
     ) -> Result<(), StoreError> {
-        let mut transaction =
-            Transaction::new().put(node_key(id, node), json(&NodeRecord::Ended(outcome.clone())));
+        let mut transaction = Transaction::new().put(node_key(id, node), json(&NodeRecord::Ended(outcome.clone())));
         for (stream, data) in [(OutputStream::Stdout, &message.stdout), (OutputStream::Stderr, &message.stderr)] {
             if !data.is_empty() {
                 transaction = transaction.put(output_key(id, node, stream), data.to_vec());

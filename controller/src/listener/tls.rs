@@ -85,8 +85,7 @@ impl Pair {
         trusted.into_iter().try_for_each(|certificate| roots.add(certificate))?;
 
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
         let builder = |provider: Arc<CryptoProvider>| {
             ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])
         };

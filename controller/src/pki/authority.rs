@@ -34,6 +34,8 @@ struct Index {
     cluster: String,
     /// The CA that signs.
     current: Generation,
+    /// Since when it does.
+    current_since: UnixMillis,
     /// Trusted already, signs after the next stage.
     next: Option<Generation>,
     /// Trusted still, signs no more.
@@ -145,6 +147,13 @@ impl Authority {
         pins.filter_map(|der| super::pin_of(&der)).collect()
     }
 
+    /// Since when the CA that signs does so; `None` if it is the first one.
+    #[must_use]
+    pub fn signing_since(&self) -> Option<UnixMillis> {
+        let index = self.read();
+        index.previous.is_some().then_some(index.current_since)
+    }
+
     /// How far a rotation is.
     #[must_use]
     pub fn stage(&self) -> RotationStage {
@@ -164,6 +173,7 @@ impl Authority {
         let mut index = self.read();
         let mut retired = None;
         if let Some(next) = index.next.take() {
+            index.current_since = now;
             index.previous = Some(std::mem::replace(&mut index.current, next));
         } else if let Some(previous) = index.previous.take() {
             retired = Some(previous.number);
@@ -194,7 +204,7 @@ impl Index {
     fn first(directory: &Path, now: UnixMillis) -> Result<Self, AuthorityError> {
         let cluster = uuid::Uuid::new_v4().to_string();
         let current = Generation::make(directory, &cluster, 1, now)?;
-        let index = Self { cluster, current, next: None, previous: None };
+        let index = Self { cluster, current, current_since: now, next: None, previous: None };
         index.save(directory)?;
         Ok(index)
     }

@@ -44,6 +44,12 @@ impl Connections {
         hit.map(|(_, closed)| closed.cancel()).count()
     }
 
+    /// Closes every connection made with a certificate.
+    pub fn close_certified(&self) {
+        let open = self.open();
+        open.values().filter(|(serial, _)| serial.is_some()).for_each(|(_, closed)| closed.cancel());
+    }
+
     /// Closes every connection.
     pub fn close_all(&self) {
         self.open().values().for_each(|(_, closed)| closed.cancel());

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A backup for whoever asks: made beside the state, sent in pieces, removed.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use windlass_proto::refusal::{Reason, Refusal};
+use windlass_types::error_chain::ErrorChain;
+
+use super::Controller;
+use crate::transfer::PIECE_BYTES;
+
+/// Pieces that may wait for a slow reader.
+const WAITING_PIECES: usize = 4;
+
+/// Makes a backup and returns its pieces.
+///
+/// # Errors
+/// If it cannot be made.
+pub async fn make(controller: &Arc<Controller>) -> Result<BoxStream<'static, Result<Bytes, Status>>, Refusal> {
+    let Some(database) = controller.database.clone() else {
+        return Err(Refusal::new(Reason::SwitchedOff, "this controller's state is not in a database file"));
+    };
+    let state_dir = controller.settings.state_dir.clone();
+    let path = state_dir.join(format!("backup-{}.tmp", uuid::Uuid::new_v4()));
+    let now = controller.clock.now();
+    let made = tokio::task::spawn_blocking(move || {
+        crate::backup::backup(&database, &state_dir, &path, now).map_err(|error| failed(&error))?;
+        // Open and unlinked: whatever happens from here on, nothing stays behind.
+        let file = std::fs::File::open(&path).map_err(|error| failed(&error))?;
+        std::fs::remove_file(&path).map_err(|error| failed(&error))?;
+        Ok(file)
+    });
+    let mut file = made.await.map_err(|error| failed(&error))??;
+    let (piece, pieces) = mpsc::channel(WAITING_PIECES);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut buffer = vec![0; PIECE_BYTES];
+            let next = match file.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => {
+                    buffer.truncate(count);
+                    Ok(Bytes::from(buffer))
+                }
+                Err(error) => Err(Status::from(failed(&error))),
+            };
+            if piece.blocking_send(next).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(ReceiverStream::new(pieces).boxed())
+}
+
+fn failed(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(Reason::StateUnavailable, ErrorChain(error).to_string()).advise("see the controller's log")
+}
