@@ -23,6 +23,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "wire", read: wire::decode_as_everything, seeds: seeds::messages },
     Target { name: "fact", read: wire::fact, seeds: seeds::facts },
+    Target { name: "job", read: wire::job, seeds: seeds::messages },
     Target { name: "node", read: text::node, seeds: seeds::fixtures },
     Target { name: "controller_config", read: text::controller_config, seeds: seeds::controller_config },
     Target { name: "refusal", read: text::refusal, seeds: seeds::refusals },

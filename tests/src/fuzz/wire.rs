@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use prost::Message;
 use windlass_proto::convert::facts::to_wire;
+use windlass_proto::convert::order::ordered_action;
 use windlass_proto::v1;
 use windlass_types::facts::Fact;
+use windlass_types::outcome::Outcome;
 
 /// What is decoded is encoded and decoded again, and must be the same.
 fn decode<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
@@ -50,5 +52,17 @@ pub fn fact(bytes: &[u8]) {
     if let Ok(fact) = Fact::try_from(message) {
         let again = Fact::try_from(to_wire(fact.clone(), age)).map_err(|error| error.to_string());
         assert_eq!(again, Ok(fact));
+    }
+}
+
+/// How a job ended, as a controller takes it, and what an agent is asked to do. What is accepted can be sent on unchanged.
+pub fn job(bytes: &[u8]) {
+    if let Ok(Ok(outcome)) = v1::JobOutcome::decode(bytes).map(|message| Outcome::try_from(&message)) {
+        let again = Outcome::try_from(&v1::JobOutcome::from(&outcome)).map_err(|error| error.to_string());
+        assert_eq!(again, Ok(outcome));
+    }
+    if let Ok(Ok(action)) = v1::Order::decode(bytes).map(|order| ordered_action(order.action)) {
+        let again = ordered_action(Some((&action).into())).map_err(|error| error.to_string());
+        assert_eq!(again, Ok(action));
     }
 }
