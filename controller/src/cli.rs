@@ -20,6 +20,8 @@ mod exit;
 mod failure;
 mod follow;
 mod get;
+#[cfg(test)]
+mod goldens;
 mod lines;
 mod node;
 mod operator;
@@ -27,6 +29,7 @@ mod progress;
 mod reference;
 mod restore;
 mod select;
+mod serve;
 mod show;
 mod stop;
 mod suggest;
@@ -72,6 +75,12 @@ pub(crate) struct Arguments {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the controller in the foreground
+    #[command(
+        after_help = "Examples:\n  windlass serve\n  windlass serve --state-dir ./state --socket ./windlass.sock \\\n    \
+        --listen 127.0.0.1:7600 --join-listen 127.0.0.1:7601"
+    )]
+    Serve(serve::ServeArgs),
     /// Make, list and delete join tokens
     #[command(subcommand)]
     Token(token::TokenArgs),
@@ -153,7 +162,10 @@ impl Invocation {
     /// How many threads its command works with.
     #[must_use]
     pub const fn threads(&self) -> Threads {
-        Threads::One
+        match self.arguments.command {
+            Command::Serve(_) => Threads::Many,
+            _ => Threads::One,
+        }
     }
 }
 
@@ -188,6 +200,7 @@ pub async fn run(invocation: Invocation) -> Exit {
 
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Serve(arguments) => serve::run(context, arguments).await,
         Command::Token(arguments) => token::run(context, arguments).await,
         Command::Get(arguments) => get::run(context, arguments).await,
         Command::Exec(arguments) => exec::run(context, arguments).await,
@@ -234,6 +247,7 @@ mod tests {
     #[test]
     fn documented_commands_are_understood() {
         for line in [
+            "windlass serve --config f --state-dir d --listen 127.0.0.1:1 --join-listen [::]:2 --socket s",
             "windlass token create node1 --ttl 30m -o json",
             "windlass get nodes -l role=worker --fact os.id=centos --refresh -o wide",
             "windlass get node node1 -o yaml",

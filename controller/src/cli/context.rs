@@ -48,6 +48,11 @@ impl Context {
         self.connection.target(self.typed)
     }
 
+    /// The socket that was named, by flag or environment.
+    pub(crate) fn socket(&self) -> Option<std::path::PathBuf> {
+        self.connection.socket.clone()
+    }
+
     /// The connection of this command, made when it is first needed.
     ///
     /// # Errors

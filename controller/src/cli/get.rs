@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
+use jiff::tz::TimeZone;
 use windlass_proto::v1;
 use windlass_types::escape::Escaped;
 
@@ -167,7 +168,7 @@ async fn node(context: &Context, arguments: NodeArgs) -> Result<Exit, Failure> {
     let mut out = context.terminal.out();
     match arguments.list.output {
         Format::Table | Format::Wide => {
-            node_sheet::write(&mut out, &node, context.terminal.colours_stdout(), context.now())?;
+            node_sheet::write(&mut out, &node, context.terminal.colours_stdout(), context.now(), TimeZone::system())?;
         }
         Format::Json => show::json_document(&mut out, NodeView::KIND, &node)?,
         Format::Yaml => show::yaml_document(&mut out, NodeView::KIND, &node)?,

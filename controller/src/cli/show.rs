@@ -150,7 +150,12 @@ pub(crate) fn utc_unless_never(at: UnixMillis) -> Option<String> {
 
 /// A moment for people: RFC 3339 with the offset of this machine, to the second.
 pub(crate) fn local(at: UnixMillis) -> String {
-    let zoned = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+    local_in(at, jiff::tz::TimeZone::system())
+}
+
+/// The same, somewhere else.
+pub(crate) fn local_in(at: UnixMillis, zone: jiff::tz::TimeZone) -> String {
+    let zoned = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_zoned(zone);
     zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 

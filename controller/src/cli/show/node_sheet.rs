@@ -4,13 +4,14 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use windlass_types::escape::Escaped;
 use windlass_types::facts::{BlockDevice, NetworkInterface, ServiceState};
 use windlass_types::time::UnixMillis;
 
-use super::facts::{Aged, Facts};
+use super::facts::{Aged, Facts, value};
 use super::node::NodeView;
-use super::{local, size};
+use super::{local_in, size};
 use crate::cli::duration::Age;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::toned;
@@ -22,7 +23,14 @@ const VALUE_COLUMN: usize = 14;
 ///
 /// # Errors
 /// If `out` does not take it.
-pub(crate) fn write(out: &mut dyn Write, node: &NodeView, colour: bool, now: UnixMillis) -> io::Result<()> {
+pub(crate) fn write(
+    out: &mut dyn Write,
+    node: &NodeView,
+    colour: bool,
+    now: UnixMillis,
+    zone: TimeZone,
+) -> io::Result<()> {
+    let local = |at| local_in(at, zone.clone());
     let mut sheet = Sheet { out, colour };
     sheet.line("name", &node.name, None)?;
     writeln!(sheet.out, "{:VALUE_COLUMN$}{}", "status", toned(colour, node.tone(), node.status_text()))?;
@@ -73,11 +81,12 @@ impl Sheet<'_> {
             &node.facts;
         writeln!(self.out, "\nfacts")?;
         self.fact("os", os, |os| format!("{} ({}), host name {}", os.pretty_name, os.architecture, os.hostname))?;
-        self.fact("kernel", kernel, |kernel| match &kernel.default_release {
-            Some(next) if *next != kernel.running => format!("{}, next boot {next}", kernel.running),
-            Some(_) => format!("{}, also at the next boot", kernel.running),
-            None => kernel.running.clone(),
-        })?;
+        self.fact("kernel", kernel, |kernel| kernel.running.clone())?;
+        if let Some(kernel) = value(kernel)
+            && let Some(next) = kernel.default_release.as_ref().filter(|next| **next != kernel.running)
+        {
+            self.line("  next boot", next, None)?;
+        }
         let uptime = node.uptime(now).unwrap_or_default();
         self.fact("boot", boot, |boot| format!("up {}, boot id {}", Age(uptime), boot.boot_id))?;
         self.fact("cpu", cpu, |cpu| format!("{} x {}", cpu.logical, cpu.model))?;
@@ -120,7 +129,10 @@ impl Sheet<'_> {
                 writeln!(self.out, "\n{title}  ({} ago)", Age(Duration::from_secs(*age_seconds)))?;
                 table(rows).write(self.out, self.colour, "  ")
             }
-            other => self.fact(title, other, |_| "none".to_owned()),
+            other => {
+                writeln!(self.out)?;
+                self.fact(title, other, |_| "none".to_owned())
+            }
         }
     }
 }
