@@ -17,6 +17,9 @@
 //! - [`transfer`], [`files`]: bulk data.
 //! - [`operator`]: the operator API.
 //!
+//! What it is asked for
+//! - [`spec`]: `cluster.yaml`, typed.
+//!
 //! What it keeps
 //! - [`store`]: revisioned keys behind one trait.
 //! - [`events`]: the one stream of what happened.
@@ -43,6 +46,7 @@ pub mod operator;
 pub mod orders;
 pub mod pki;
 pub mod server;
+pub mod spec;
 pub mod store;
 pub mod tokens;
 pub mod transfer;
