@@ -66,12 +66,16 @@ build: ## Build for installing: the controller, and the agent as one static file
 	cargo build $(CARGO_LOCKED) --release --package windlass-controller
 	cargo build $(CARGO_LOCKED) --release --package windlass-agent --target $(MUSL)
 
-.PHONY: generated
-generated: # what the programs write about themselves, for installing
-	mkdir -p $(TARGET_DIR)/man/controller $(TARGET_DIR)/man/agent
+# What the programs write about themselves, for installing.
+.PHONY: controller-pages agent-pages
+controller-pages:
+	mkdir -p $(TARGET_DIR)/man/controller
 	$(CONTROLLER) man $(TARGET_DIR)/man/controller
-	$(AGENT) man $(TARGET_DIR)/man/agent
 	for shell in bash zsh fish; do $(CONTROLLER) completion $$shell > $(TARGET_DIR)/man/windlass.$$shell; done
+
+agent-pages:
+	mkdir -p $(TARGET_DIR)/man/agent
+	$(AGENT) man $(TARGET_DIR)/man/agent
 
 REFERENCE := cargo run $(CARGO_LOCKED) --quiet --package windlass-controller --bin windlass -- reference
 .PHONY: reference reference-check
@@ -150,13 +154,13 @@ install-controller: install-controller-manual ## Install what the bastion needs
 	$(INSTALL_FILE) packaging/firewalld/windlass.xml $(DESTDIR)$(PREFIX)/lib/firewalld/services/windlass.xml
 	[[ -e $(DESTDIR)/etc/windlass/controller.toml ]] || $(INSTALL_FILE) packaging/config/controller.toml $(DESTDIR)/etc/windlass/controller.toml
 
-install-controller-manual: generated
+install-controller-manual: controller-pages
 	$(INSTALL_FILE) -t $(DESTDIR)$(MAN) $(TARGET_DIR)/man/controller/*.1
 	$(INSTALL_FILE) $(TARGET_DIR)/man/windlass.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/windlass
 	$(INSTALL_FILE) $(TARGET_DIR)/man/windlass.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_windlass
 	$(INSTALL_FILE) $(TARGET_DIR)/man/windlass.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/windlass.fish
 
-install-agent: generated ## Install what a node needs
+install-agent: agent-pages ## Install what a node needs
 	$(INSTALL_PROGRAM) $(AGENT) $(DESTDIR)$(PREFIX)/bin/windlass-agent
 	$(INSTALL_FILE) -t $(DESTDIR)$(MAN) $(TARGET_DIR)/man/agent/*.1
 	$(INSTALL_FILE) packaging/systemd/windlass-agent.service $(DESTDIR)$(UNITS)/windlass-agent.service
