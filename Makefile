@@ -100,7 +100,7 @@ clean: ## Remove what was built
 # --- checking ---
 
 .PHONY: test fmt-check lint doc static-check doctest nextest
-test: deps fmt-check lint doc static-check doctest nextest ## Everything that must hold before a change is taken
+test: deps fmt-check lint doc static-check doctest reference-check nextest ## Everything that must hold before a change is taken
 
 fmt-check: ## Check the formatting
 	cargo fmt --all --check
