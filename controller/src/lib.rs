@@ -20,6 +20,10 @@
 //! What it is asked for
 //! - [`spec`]: `cluster.yaml`, typed.
 //!
+//! How people use it
+//! - [`cli`]: the command line, the only place that prints.
+//! - [`client`], [`profile`]: a connection to a controller, and who one is there.
+//!
 //! What it keeps
 //! - [`store`]: revisioned keys behind one trait.
 //! - [`events`]: the one stream of what happened.
@@ -31,6 +35,8 @@ pub mod audit;
 pub mod backup;
 pub mod caller;
 pub mod change;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod events;
@@ -45,6 +51,7 @@ pub mod metrics;
 pub mod operator;
 pub mod orders;
 pub mod pki;
+pub mod profile;
 pub mod server;
 pub mod spec;
 pub mod store;

@@ -26,6 +26,7 @@ use windlass_proto::v1::transfer_service_server::TransferServiceServer;
 use windlass_types::time::UnixMillis;
 
 pub use daemon::{ServeError, serve};
+pub use listeners::ListenError;
 
 use crate::audit::AuditLog;
 use crate::change::Changes;
