@@ -23,6 +23,7 @@ pub mod package_manager;
 pub mod procfs;
 mod remembered;
 pub mod systemd_units;
+pub mod transient_unit;
 
 use std::fmt::Debug;
 use std::io::{self, Read as _};

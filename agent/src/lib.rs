@@ -1,8 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Windlass agent: runs on every node, dials the controller, opens no port.
 //!
-//! - [`host`]: the door to the machine.
+//! - [`cli`], [`config`]: what people write.
+//! - [`join`]: how a machine becomes a node.
+//! - [`identity`]: who this node is, on disk.
+//! - [`front`]: the session with the controller.
+//! - [`dial`]: byte stream, TLS, HTTP/2.
+//! - [`jobs`]: orders: accepted or refused, carried out once, reported until acknowledged.
+//! - [`output`]: what programs print, kept within bounds.
+//! - [`transfer`]: output and files, on a connection of their own.
+//! - [`journal`]: what must survive the agent.
 //! - [`observe`]: what is reported about the node.
+//! - [`host`]: the door to the machine.
+//! - [`backoff`], [`durable_file`]: waiting and writing.
 
+pub mod backoff;
+pub mod cli;
+pub mod config;
+pub mod dial;
+pub mod durable_file;
+pub mod front;
 pub mod host;
+pub mod identity;
+pub mod jobs;
+pub mod join;
+pub mod journal;
 pub mod observe;
+pub mod output;
+pub mod transfer;
+
+#[cfg(test)]
+mod test_pki;
+#[cfg(test)]
+mod test_server;

@@ -1,1 +1,8 @@
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! The agent's program: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    windlass_agent::cli::run()
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One session: Hello, Welcome, all facts; then heartbeats, news, orders and reports until it breaks.
+//!
+//! Nothing large goes over this stream, so that a heartbeat never waits: output and files have a connection of their own.
+//! Whatever takes time (observing, renewing) runs beside the loop, not in it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::KeyPair;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use windlass_proto::v1;
+use windlass_proto::v1::connect_request::Message as Up;
+use windlass_proto::v1::connect_response::Message as Down;
+use windlass_proto::v1::session_service_client::SessionServiceClient;
+use windlass_types::error_chain::ErrorChain;
+use windlass_types::facts::Fact;
+use windlass_types::time::UnixMillis;
+
+use super::facts::NodeFacts;
+use super::renewal::RETRY_AFTER;
+use crate::identity::{IdentityError, IdentityStore, certificate_request};
+use crate::jobs::Jobs;
+use crate::join::JoinError;
+use crate::transfer::{Credentials, TransferError};
+
+/// Facts are looked at this often.
+const OBSERVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// And this long after a job ended: a run of short jobs then costs one look.
+const OBSERVE_AFTER_JOB: Duration = Duration::from_secs(1);
+
+/// A controller that took the session answers Hello within this.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Bounds on what a controller may ask for.
+const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+
+/// Messages waiting to be sent; when the controller reads nothing, the session waits here and keepalive decides.
+const QUEUE: usize = 16;
+
+/// Why a session ended although nothing failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SessionEnd {
+    /// The certificate was renewed: connect again with it.
+    NewIdentity,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Connect(#[from] TransferError),
+    #[error("the session with the controller ended")]
+    Call(#[from] Box<tonic::Status>),
+    #[error("the controller closed the session")]
+    Closed,
+    #[error("the controller took the session but said nothing for {} s", WELCOME_TIMEOUT.as_secs())]
+    Silent,
+    #[error("the controller began the session with something else than a welcome")]
+    Rude,
+    #[error(
+        "the controller is of epoch {controller}, but this node has obeyed epoch {obeyed}: an older copy of the \
+         controller must not give orders; confirm its epoch after a restore, or shut it down"
+    )]
+    Epoch { controller: u64, obeyed: u64 },
+    #[error("renew this node's certificate")]
+    Renewal(#[from] JoinError),
+}
+
+impl From<tonic::Status> for SessionError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Call(Box::new(status))
+    }
+}
+
+type Observation = Pin<Box<dyn Future<Output = (Vec<Fact>, Option<u64>)> + Send>>;
+type Renewing = Pin<Box<dyn Future<Output = Result<(), JoinError>> + Send>>;
+
+/// What a session works with.
+pub(super) struct Session<'a> {
+    pub(super) credentials: &'a Arc<Credentials>,
+    pub(super) jobs: &'a Arc<Jobs>,
+    pub(super) store: &'a IdentityStore,
+    pub(super) facts: &'a mut NodeFacts,
+    pub(super) renew_at: UnixMillis,
+}
+
+/// What happens beside the loop.
+#[derive(Default)]
+struct Beside {
+    observation: Option<Observation>,
+    /// Asked for while an observation was under way.
+    asked: Option<u64>,
+    observe_at: Option<Instant>,
+    renewing: Option<Renewing>,
+    retry_renewal_at: Option<Instant>,
+    has_new_identity: bool,
+}
+
+impl Session<'_> {
+    /// Holds the session until it breaks.
+    pub(super) async fn run(mut self, channel: Channel, tell: impl Fn(String)) -> Result<SessionEnd, SessionError> {
+        let (up, outgoing) = mpsc::channel(QUEUE);
+        up.try_send(request(Up::Hello(self.hello()))).map_err(|_| SessionError::Closed)?;
+        let mut client = SessionServiceClient::new(channel);
+        let greeting = async {
+            let mut down = client.connect(ReceiverStream::new(outgoing)).await?.into_inner();
+            let first = down.message().await?.ok_or(SessionError::Closed)?;
+            Ok::<_, SessionError>((down, first))
+        };
+        let (mut down, first) = timeout(WELCOME_TIMEOUT, greeting).await.map_err(|_| SessionError::Silent)??;
+        let Some(Down::Welcome(welcome)) = first.message else { return Err(SessionError::Rude) };
+        let interval = self.welcome(&welcome)?;
+        tracing::info!(epoch = welcome.epoch, "session opened");
+        tell("connected".to_owned());
+        self.jobs.report_all();
+        let mut beside = Beside { observation: Some(self.observe(Some(0))), ..Beside::default() };
+        let mut heartbeats = tokio::time::interval_at(Instant::now() + interval, interval);
+        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = heartbeats.tick() => {
+                    let now = self.credentials.clock().now();
+                    send(&up, Up::Heartbeat(self.facts.heartbeat(now))).await?;
+                    self.consider_renewal(&mut beside, now, &client);
+                    if beside.has_new_identity && self.jobs.is_quiet() {
+                        return Ok(SessionEnd::NewIdentity);
+                    }
+                }
+                message = down.message() => {
+                    let message = message?.ok_or(SessionError::Closed)?;
+                    self.obey(message, &mut beside);
+                }
+                report = self.jobs.next_report() => send(&up, Up::Job(report)).await?,
+                (facts, asked) = ready(&mut beside.observation) => {
+                    beside.observation = None;
+                    beside.observe_at = Some(Instant::now() + OBSERVE_INTERVAL);
+                    if let Some(report) = self.facts.report(facts, asked) {
+                        send(&up, Up::Facts(report)).await?;
+                    }
+                    if let Some(request) = beside.asked.take() {
+                        beside.observation = Some(self.observe(Some(request)));
+                    }
+                }
+                () = self.jobs.ended() => {
+                    let soon = Instant::now() + OBSERVE_AFTER_JOB;
+                    beside.observe_at = Some(beside.observe_at.map_or(soon, |at| at.min(soon)));
+                }
+                () = at(beside.observe_at), if beside.observation.is_none() => {
+                    beside.observe_at = None;
+                    beside.observation = Some(self.observe(None));
+                }
+                renewed = ready(&mut beside.renewing) => {
+                    beside.renewing = None;
+                    match renewed {
+                        Ok(()) => beside.has_new_identity = true,
+                        Err(error) => {
+                            tracing::warn!(error = %error.chain(), "certificate not renewed; trying again later");
+                            beside.retry_renewal_at = Some(Instant::now() + RETRY_AFTER);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn hello(&self) -> v1::Hello {
+        let (epoch, sequence) = self.jobs.position();
+        v1::Hello {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: self.facts.boot_id(),
+            epoch,
+            sequence,
+            jobs: self.jobs.open_jobs(),
+            unix_millis: self.credentials.clock().now().0,
+            abilities: self.jobs.abilities(),
+        }
+    }
+
+    /// Checks the welcome and takes over whom to trust; the heartbeat interval.
+    fn welcome(&self, welcome: &v1::Welcome) -> Result<Duration, SessionError> {
+        let (obeyed, _) = self.jobs.position();
+        if welcome.epoch < obeyed {
+            return Err(SessionError::Epoch { controller: welcome.epoch, obeyed });
+        }
+        let identity = self.credentials.identity();
+        let same = welcome.ca_der.iter().map(|der| der.as_ref()).eq(identity.ca.iter().map(|der| der.as_ref()));
+        if !welcome.ca_der.is_empty() && !same {
+            let kept = identity.trusting(&welcome.ca_der).and_then(|identity| {
+                self.store.save(&identity)?;
+                Ok(identity)
+            });
+            match kept {
+                Ok(identity) => {
+                    tracing::info!(authorities = identity.ca.len(), "the controller told whom to trust from now on");
+                    self.credentials.replace(identity);
+                }
+                Err(error) => tracing::error!(error = %ErrorChain(&error), "whom to trust could not be kept"),
+            }
+        }
+        let interval = Duration::from_millis(welcome.heartbeat_interval_millis.into());
+        Ok(interval.clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1))
+    }
+
+    fn obey(&mut self, message: v1::ConnectResponse, beside: &mut Beside) {
+        match message.message {
+            Some(Down::Order(order)) => self.jobs.obey(order),
+            Some(Down::Stop(stop)) => self.jobs.stop(&stop),
+            Some(Down::Ack(ack)) => self.jobs.acknowledge(&ack.job),
+            Some(Down::Observe(order)) if beside.observation.is_some() => beside.asked = Some(order.request),
+            Some(Down::Observe(order)) => beside.observation = Some(self.observe(Some(order.request))),
+            Some(Down::Welcome(_)) => tracing::warn!("a second welcome; ignoring it"),
+            None => tracing::warn!("a message of a kind that this version does not know; ignoring it"),
+        }
+    }
+
+    fn observe(&self, request: Option<u64>) -> Observation {
+        let observing = self.facts.observing();
+        Box::pin(async move { (observing.await, request) })
+    }
+
+    fn consider_renewal(&self, beside: &mut Beside, now: UnixMillis, client: &SessionServiceClient<Channel>) {
+        let waits = beside.retry_renewal_at.is_some_and(|at| Instant::now() < at);
+        if now < self.renew_at || beside.has_new_identity || beside.renewing.is_some() || waits {
+            return;
+        }
+        tracing::info!("renewing this node's certificate");
+        let renewing = renew_in_session(client.clone(), Arc::clone(self.credentials), self.store.clone());
+        beside.renewing = Some(Box::pin(renewing));
+    }
+}
+
+/// Asks for the next certificate over the session's connection; it is used from the next connection on.
+async fn renew_in_session(
+    mut client: SessionServiceClient<Channel>,
+    credentials: Arc<Credentials>,
+    store: IdentityStore,
+) -> Result<(), JoinError> {
+    let key: KeyPair = store.pending_key()?;
+    let csr_der = certificate_request(&key)?;
+    let asked = client.renew_certificate(v1::RenewCertificateRequest { csr_der });
+    let answer = timeout(Duration::from_secs(30), asked).await.map_err(|_| JoinError::NoAnswer)?;
+    let answer = answer.map_err(|status| JoinError::refused(&status))?.into_inner();
+    let issued = answer.issued.ok_or(IdentityError::Answer("it has no certificate"))?;
+    let renewed = credentials.identity().renewed(&key, &issued)?;
+    store.save(&renewed)?;
+    store.forget_pending_key()?;
+    credentials.replace(renewed);
+    Ok(())
+}
+
+const fn request(message: Up) -> v1::ConnectRequest {
+    v1::ConnectRequest { message: Some(message) }
+}
+
+async fn send(up: &mpsc::Sender<v1::ConnectRequest>, message: Up) -> Result<(), SessionError> {
+    up.send(request(message)).await.map_err(|_| SessionError::Closed)
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ready<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match slot {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Orders: accepted or refused, carried out once, reported until the controller knows.
+//!
+//! - [`accept`]: which orders are obeyed.
+//! - [`runner`]: who runs programs; [`process_group`] is the one without systemd.
+//! - `work`: what happens to one accepted order.
+//!
+//! An order is in the journal before anything is started, its outcome before it is reported. What an earlier agent left
+//! is taken up by [`Jobs::recover`]: programs that still run are watched on, files are moved on (doing that twice does no
+//! harm), and a program about which nothing is known is reported as just that. No program is started twice.
+
+pub mod accept;
+pub mod process_group;
+pub mod runner;
+mod work;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use windlass_proto::v1;
+use windlass_types::error_chain::ErrorChain;
+use windlass_types::escape::Escaped;
+use windlass_types::name::{JobId, NodeName};
+use windlass_types::outcome::{Ending, ErrorClass, Outcome};
+
+use accept::{Known, Rules, Verdict};
+use runner::Runner;
+
+use crate::host::clock::Clock;
+use crate::journal::{JobStage, Journal, JournalError, Order, Record};
+use crate::output::{Spool, Stream};
+use crate::transfer::{Files, Link};
+
+/// Output that is this short and came this soon travels with the outcome; everything else goes over the second
+/// connection. A job this short is not announced as started either: its outcome says so.
+const INLINE_BYTES: u64 = 4 * 1024;
+const QUICK: Duration = Duration::from_millis(150);
+
+/// What the jobs of one node need.
+#[derive(Debug)]
+pub struct JobParts {
+    /// This node.
+    pub node: NodeName,
+    /// Where journal and spool are.
+    pub state_dir: PathBuf,
+    /// Whether programs may be run.
+    pub exec: bool,
+    /// Who runs them.
+    pub runner: Arc<dyn Runner>,
+    /// The second connection.
+    pub link: Arc<Link>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// All jobs of this node.
+#[derive(Debug)]
+pub struct Jobs {
+    parts: JobParts,
+    files: Files,
+    table: Mutex<Table>,
+    /// A report waits.
+    reports: Notify,
+    /// A job ended, so facts may have changed.
+    ended: Notify,
+}
+
+#[derive(Debug)]
+struct Table {
+    journal: Journal,
+    stops: BTreeMap<JobId, mpsc::Sender<Duration>>,
+    /// Programs that run and were announced, by process id.
+    running: BTreeMap<JobId, u32>,
+    /// Ended, output stored, not acknowledged.
+    ready: BTreeMap<JobId, Outcome>,
+    outbox: VecDeque<Report>,
+}
+
+#[derive(Debug, Clone)]
+enum Report {
+    Started(JobId),
+    Ended(JobId),
+    Refused(JobId, Outcome),
+}
+
+impl Jobs {
+    /// Opens the journal. Nothing is done yet; see [`Jobs::recover`].
+    ///
+    /// # Errors
+    /// If the journal cannot be used.
+    pub fn open(parts: JobParts) -> Result<Arc<Self>, JournalError> {
+        let journal = Journal::open(&parts.state_dir.join("journal"))?;
+        let files = Files::new(Arc::clone(&parts.link));
+        let table = Mutex::new(Table {
+            journal,
+            stops: BTreeMap::new(),
+            running: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            outbox: VecDeque::new(),
+        });
+        Ok(Arc::new(Self { parts, files, table, reports: Notify::new(), ended: Notify::new() }))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spool_root(&self) -> PathBuf {
+        self.parts.state_dir.join("jobs")
+    }
+
+    /// Takes up what an earlier agent left.
+    pub fn recover(self: &Arc<Self>) {
+        let left: Vec<_> = {
+            let table = self.table();
+            table.journal.state().jobs().map(|(order, stage)| (order.clone(), stage.clone())).collect()
+        };
+        for (order, stage) in left {
+            match stage {
+                JobStage::Acknowledged => self.forget_output(&order.job),
+                JobStage::Ended(outcome) => self.spawn_delivery(order, outcome),
+                JobStage::Accepted => self.spawn_work(order, work::Beginning::Recovered(None)),
+                JobStage::Started(mark) => self.spawn_work(order, work::Beginning::Recovered(Some(mark))),
+            }
+        }
+    }
+
+    /// Kinds of order this node obeys.
+    #[must_use]
+    pub fn abilities(&self) -> Vec<String> {
+        let exec = self.parts.exec.then_some("exec");
+        exec.into_iter().chain(["put-file", "get-file"]).map(str::to_owned).collect()
+    }
+
+    /// The highest (epoch, sequence) obeyed.
+    #[must_use]
+    pub fn position(&self) -> (u64, u64) {
+        self.table().journal.state().position()
+    }
+
+    /// Jobs whose end the controller does not know.
+    #[must_use]
+    pub fn open_jobs(&self) -> Vec<String> {
+        let table = self.table();
+        let open = table.journal.state().jobs().filter(|(_, stage)| **stage != JobStage::Acknowledged);
+        open.map(|(order, _)| order.job.as_str().to_owned()).collect()
+    }
+
+    /// Whether no output and no file is being moved.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.parts.link.is_quiet()
+    }
+
+    /// Waits until a job has ended.
+    pub fn ended(&self) -> tokio::sync::futures::Notified<'_> {
+        self.ended.notified()
+    }
+
+    /// Obeys an order, or refuses it, or does nothing because it was obeyed before.
+    pub fn obey(self: &Arc<Self>, wire: v1::Order) {
+        let Ok(job) = JobId::new(wire.job.clone()) else {
+            tracing::warn!(job = %Escaped(&wire.job), "an order has a bad job id; ignoring it");
+            return;
+        };
+        let verdict = {
+            let table = self.table();
+            let state = table.journal.state();
+            let known = match state.job(&job).map(|(_, stage)| stage) {
+                None => Known::No,
+                Some(JobStage::Ended(_)) if table.ready.contains_key(&job) => Known::EndedUnacknowledged,
+                Some(_) => Known::Yes,
+            };
+            let rules = Rules {
+                node: &self.parts.node,
+                exec: self.parts.exec,
+                position: state.position(),
+                now: self.parts.clock.now(),
+            };
+            accept::judge(wire, &job, known, &rules)
+        };
+        match verdict {
+            Verdict::Ignore => tracing::debug!(job = %job, "this order was obeyed before"),
+            Verdict::ReportAgain => self.post(Report::Ended(job)),
+            Verdict::Refuse(message) => self.refuse(job, Ending::Refused { message }),
+            Verdict::Accept(order) => self.begin(order),
+        }
+    }
+
+    fn refuse(&self, job: JobId, ending: Ending) {
+        tracing::warn!(job = %job, "order refused: {ending}");
+        self.post(Report::Refused(job, Outcome::bare(ending)));
+    }
+
+    fn begin(self: &Arc<Self>, order: Order) {
+        let accepted = self.table().journal.append_durably(Record::Accepted(order.clone()));
+        if let Err(error) = accepted {
+            let message = format!("the order cannot be recorded, so it was not begun: {}", ErrorChain(&error));
+            return self.refuse(order.job, Ending::Failed { message, class: ErrorClass::Operator });
+        }
+        tracing::info!(job = %order.job, "order accepted: {}", order.action);
+        self.spawn_work(order, work::Beginning::Fresh);
+    }
+
+    fn spawn_work(self: &Arc<Self>, order: Order, beginning: work::Beginning) {
+        let (stop, stops) = mpsc::channel(1);
+        self.table().stops.insert(order.job.clone(), stop);
+        tokio::spawn(work::carry_out(Arc::clone(self), order, beginning, stops));
+    }
+
+    fn spawn_delivery(self: &Arc<Self>, order: Order, outcome: Outcome) {
+        tokio::spawn(work::deliver(Arc::clone(self), order, outcome, None));
+    }
+
+    /// Stops a job: SIGTERM to all its processes, SIGKILL after the grace.
+    pub fn stop(&self, order: &v1::StopOrder) {
+        let table = self.table();
+        match table.stops.get(order.job.as_str()) {
+            // A full channel means that it is being stopped already.
+            Some(stop) => drop(stop.try_send(Duration::from_millis(order.grace_millis.into()))),
+            None => tracing::debug!(job = %Escaped(&order.job), "nothing to stop: the job is not running"),
+        }
+    }
+
+    /// The controller has stored the end of this job.
+    pub fn acknowledge(&self, job: &str) {
+        let mut table = self.table();
+        let Some(job) = table.ready.remove_entry(job).map(|(job, _)| job) else { return };
+        let written = table
+            .journal
+            .append(Record::Acknowledged { job: job.clone() })
+            .and_then(|()| table.journal.compact_if_large());
+        if let Err(error) = written {
+            tracing::warn!(error = %ErrorChain(&error), "an acknowledgement was not recorded; the report may be repeated");
+        }
+        drop(table);
+        self.forget_output(&job);
+    }
+
+    fn forget_output(&self, job: &JobId) {
+        if let Err(error) = Spool::remove_of(&self.spool_root(), job) {
+            tracing::warn!(job = %job, %error, "the job's output could not be removed");
+        }
+    }
+
+    /// A new session: everything the controller does not know is reported again.
+    pub fn report_all(&self) {
+        let mut table = self.table();
+        table.outbox.retain(|report| matches!(report, Report::Refused(..)));
+        let started: Vec<_> = table.running.keys().cloned().map(Report::Started).collect();
+        let ended: Vec<_> = table.ready.keys().cloned().map(Report::Ended).collect();
+        table.outbox.extend(started.into_iter().chain(ended));
+        drop(table);
+        self.reports.notify_one();
+    }
+
+    fn post(&self, report: Report) {
+        self.table().outbox.push_back(report);
+        self.reports.notify_one();
+    }
+
+    /// The next report. May be dropped while it waits.
+    pub async fn next_report(&self) -> v1::JobReport {
+        loop {
+            let report = self.table().outbox.pop_front();
+            match report {
+                Some(report) => {
+                    if let Some(wire) = self.to_wire(report) {
+                        return wire;
+                    }
+                }
+                None => self.reports.notified().await,
+            }
+        }
+    }
+
+    fn to_wire(&self, report: Report) -> Option<v1::JobReport> {
+        use v1::job_report::State;
+        let (job, state) = match report {
+            Report::Refused(job, outcome) => (job, State::Outcome((&outcome).into())),
+            Report::Started(job) => {
+                let pid = *self.table().running.get(&job)?;
+                (job, State::Started(v1::JobStarted { pid }))
+            }
+            Report::Ended(job) => {
+                let outcome = self.table().ready.get(&job)?.clone();
+                let mut wire = v1::JobOutcome::from(&outcome);
+                if let Some([stdout, stderr]) = self.inline_output(&job, &outcome) {
+                    (wire.stdout, wire.stderr) = (stdout, stderr);
+                }
+                (job, State::Outcome(wire))
+            }
+        };
+        Some(v1::JobReport { job: job.as_str().to_owned(), state: Some(state) })
+    }
+
+    /// Both outputs if they travel with the outcome.
+    fn inline_output(&self, job: &JobId, outcome: &Outcome) -> Option<[bytes::Bytes; 2]> {
+        if outcome.stdout_bytes == 0 && outcome.stderr_bytes == 0 {
+            return None;
+        }
+        let spool = Spool::open(&self.spool_root(), job, 0).ok().filter(|spool| is_inline(spool, outcome))?;
+        let most = usize::try_from(INLINE_BYTES).unwrap_or(0);
+        let read = |stream| spool.read(stream, 0, most).unwrap_or_default();
+        Some([read(Stream::Stdout), read(Stream::Stderr)])
+    }
+}
+
+/// Decided by what is on disk and in the outcome alone, so that a restarted agent decides the same.
+fn is_inline(spool: &Spool, outcome: &Outcome) -> bool {
+    outcome.duration <= QUICK && Stream::BOTH.iter().all(|stream| spool.kept(*stream) <= INLINE_BYTES)
+}
+
+/// Where unfinished files are kept.
+#[must_use]
+pub fn transfers_directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("transfers")
+}
+
+#[cfg(test)]
+mod tests;

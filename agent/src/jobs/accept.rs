@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which orders are obeyed: ours, current, in sequence, in time, and possible here. Nothing else, and nothing twice.
+
+use std::time::Duration;
+
+use windlass_proto::convert::order::ordered_action;
+use windlass_proto::v1;
+use windlass_types::action::Action;
+use windlass_types::error_chain::ErrorChain;
+use windlass_types::escape::Escaped;
+use windlass_types::name::{JobId, NodeName};
+use windlass_types::time::UnixMillis;
+
+use crate::journal::Order;
+
+/// What this node knows when an order comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// This node.
+    pub node: &'a NodeName,
+    /// Whether programs may be run.
+    pub exec: bool,
+    /// The highest (epoch, sequence) obeyed.
+    pub position: (u64, u64),
+    /// The time.
+    pub now: UnixMillis,
+}
+
+/// Whether the job was obeyed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Never.
+    No,
+    /// It is under way, or done with.
+    Yes,
+    /// It ended and the controller does not seem to know.
+    EndedUnacknowledged,
+}
+
+/// What is done with an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Begin.
+    Accept(Order),
+    /// It was obeyed before: tell how it ended.
+    ReportAgain,
+    /// It was obeyed before: nothing.
+    Ignore,
+    /// Refuse, and say why.
+    Refuse(String),
+}
+
+/// Decides.
+#[must_use]
+pub fn judge(wire: v1::Order, job: &JobId, known: Known, rules: &Rules<'_>) -> Verdict {
+    if wire.node != rules.node.as_str() {
+        let node = rules.node;
+        return Verdict::Refuse(format!("the order is for node {}, this is {node}", Escaped(&wire.node)));
+    }
+    match known {
+        Known::EndedUnacknowledged => return Verdict::ReportAgain,
+        Known::Yes => return Verdict::Ignore,
+        Known::No => {}
+    }
+    if let Some(message) = stale(&wire, rules) {
+        return Verdict::Refuse(message);
+    }
+    match ordered_action(wire.action) {
+        Err(error) => Verdict::Refuse(ErrorChain(&error).to_string()),
+        Ok(Action::Exec(_)) if !rules.exec => {
+            Verdict::Refuse("running programs is switched off on this node: see `exec` in its agent.toml".to_owned())
+        }
+        Ok(action) => Verdict::Accept(Order {
+            job: job.clone(),
+            epoch: wire.epoch,
+            sequence: wire.sequence,
+            expires: (wire.expires_unix_millis != 0).then_some(UnixMillis(wire.expires_unix_millis)),
+            timeout: (wire.timeout_millis != 0).then(|| Duration::from_millis(wire.timeout_millis)),
+            output_limit: wire.output_limit_bytes,
+            action,
+        }),
+    }
+}
+
+fn stale(wire: &v1::Order, rules: &Rules<'_>) -> Option<String> {
+    let (epoch, sequence) = rules.position;
+    if wire.epoch < epoch {
+        return Some(format!("the order is of epoch {}, but this node has obeyed epoch {epoch}", wire.epoch));
+    }
+    if wire.epoch == epoch && wire.sequence <= sequence {
+        return Some(format!("the order has number {}, but this node has obeyed number {sequence}", wire.sequence));
+    }
+    let expires = UnixMillis(wire.expires_unix_millis);
+    if wire.expires_unix_millis != 0 && rules.now > expires {
+        let late = rules.now.since(expires).as_secs();
+        return Some(format!("the order came {late} s after it expired; if that cannot be, compare the clocks"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> v1::Order {
+        v1::Order {
+            job: "5".into(),
+            node: "node1".into(),
+            epoch: 3,
+            sequence: 11,
+            expires_unix_millis: 1000,
+            action: Some(v1::order::Action::Exec(v1::ExecAction { argv: vec!["true".into()] })),
+            ..v1::Order::default()
+        }
+    }
+
+    fn judged(order: v1::Order, known: Known, exec: bool, now: i64) -> Verdict {
+        let node = NodeName::new("node1").expect("valid");
+        let rules = Rules { node: &node, exec, position: (3, 10), now: UnixMillis(now) };
+        judge(order, &JobId::new("5").expect("digits"), known, &rules)
+    }
+
+    #[test]
+    fn obeys_a_current_order_for_this_node() {
+        let cases =
+            [order(), v1::Order { epoch: 4, sequence: 1, ..order() }, v1::Order { expires_unix_millis: 0, ..order() }];
+        for order in cases {
+            assert!(matches!(judged(order, Known::No, true, 1000), Verdict::Accept(_)));
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else_and_says_why() {
+        let cases = [
+            (v1::Order { node: "node2".into(), ..order() }, "for node node2"),
+            (v1::Order { epoch: 2, sequence: 99, ..order() }, "epoch 2"),
+            (v1::Order { sequence: 10, ..order() }, "number 10"),
+            (v1::Order { sequence: 9, ..order() }, "number 9"),
+            (v1::Order { expires_unix_millis: 999, ..order() }, "expired"),
+            (v1::Order { action: None, ..order() }, "no action"),
+            (v1::Order { node: "a\u{1b}[2J".into(), ..order() }, r"a\u{1b}[2J"),
+        ];
+        for (order, words) in cases {
+            match judged(order, Known::No, true, 1000) {
+                Verdict::Refuse(message) => assert!(message.contains(words), "{message}"),
+                other => panic!("{words}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_can_switch_programs_off() {
+        assert!(matches!(judged(order(), Known::No, false, 0), Verdict::Refuse(_)));
+        let get = Some(v1::order::Action::GetFile(v1::GetFileAction { path: "/etc/motd".into() }));
+        let order = v1::Order { action: get, ..order() };
+        assert!(matches!(judged(order, Known::No, false, 0), Verdict::Accept(_)));
+    }
+
+    #[test]
+    fn a_repeated_order_is_never_obeyed_again() {
+        for sequence in [1, 10, 11, 99] {
+            let order = v1::Order { sequence, ..order() };
+            assert_eq!(judged(order.clone(), Known::Yes, true, 5000), Verdict::Ignore);
+            assert_eq!(judged(order, Known::EndedUnacknowledged, true, 5000), Verdict::ReportAgain);
+        }
+    }
+}

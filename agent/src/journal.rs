@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What must survive the agent: which orders were accepted, what was started, how it ended, what the controller knows.
+//!
+//! One append-only file. A record is its length and CRC-32 (both `u32`, little endian, the CRC over length and payload),
+//! then JSON. The file is grown in steps of zeros, because a flush that changes only existing blocks needs no commit of
+//! the file system's own journal. A length of zero is therefore the end.
+//!
+//! A crash can leave the last records torn; they were never acted on, and are cut. A record that is damaged although a
+//! good one follows it is another matter: the file was changed by something else, and the agent refuses to guess.
+//!
+//! - *Accepted* is durable before anything is started, so that nothing is started twice.
+//! - *Started* need not be flushed: losing it takes a power cut, which ends the process too.
+//! - *Ended* is durable before it is reported.
+//! - *Acknowledged* need not be flushed: losing it repeats a report.
+
+mod record;
+mod state;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+pub use record::{Mark, Order, Record};
+pub use state::{JobStage, JournalState};
+
+use crate::durable_file;
+
+/// The file grows by this much at a time: about a thousand jobs per file system commit.
+const GROWTH_BYTES: u64 = 64 * 1024;
+
+/// Beyond this size the file is rewritten with only what still matters.
+const COMPACT_ABOVE_BYTES: u64 = 256 * 1024;
+
+/// A record longer than this was not written by us: an order is at most one gRPC message.
+const LONGEST_RECORD_BYTES: usize = 4 * 1024 * 1024;
+
+const HEADER_BYTES: usize = 8;
+
+/// A failure of the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A file operation failed.
+    #[error("{operation} the journal {}", path.display())]
+    File {
+        /// What was tried, as an infinitive.
+        operation: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A record in the middle is damaged.
+    #[error(
+        "the journal {} is damaged at byte {offset}: move it away to start without it; orders that were under way are \
+         then forgotten and are not run again", path.display()
+    )]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+    },
+    /// A record could not be written as JSON.
+    #[error("encode a journal record")]
+    Encode(#[source] serde_json::Error),
+    /// An earlier write failed, so what is in the file is not known.
+    #[error("an earlier write to the journal failed: restart the agent once the disk is well")]
+    Poisoned,
+}
+
+/// The open journal and what it says.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    /// Where the next record goes.
+    end: u64,
+    /// How far the file is filled with zeros.
+    allocated: u64,
+    state: JournalState,
+    poisoned: bool,
+}
+
+impl Journal {
+    /// Opens the journal, makes it if need be, cuts a torn tail.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written, or is damaged in the middle.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let failed = |operation| move |source| JournalError::File { operation, path: path.to_owned(), source };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path).map_err(failed("open"))?;
+        let content = std::fs::read(path).map_err(failed("read"))?;
+        let (state, end) = replay(&content, path)?;
+        let allocated = content.len() as u64;
+        let mut journal = Self { file, path: path.to_owned(), end, allocated, state, poisoned: false };
+        if content[usize::try_from(end).unwrap_or(content.len())..].iter().any(|byte| *byte != 0) {
+            tracing::warn!(at = end, "the journal ends in a torn record, which was never acted on; cutting it");
+            journal.cut().map_err(failed("cut"))?;
+        }
+        if content.is_empty() {
+            durable_file::sync_parent(path).map_err(failed("flush the directory of"))?;
+        }
+        Ok(journal)
+    }
+
+    /// What the journal says.
+    #[must_use]
+    pub const fn state(&self) -> &JournalState {
+        &self.state
+    }
+
+    /// Adds a record and waits until it is on disk.
+    ///
+    /// # Errors
+    /// If it cannot be written; nothing may be done then that relies on it.
+    pub fn append_durably(&mut self, record: Record) -> Result<(), JournalError> {
+        self.append(record)?;
+        self.attempt("flush", |journal| journal.file.sync_data())
+    }
+
+    /// Adds a record that survives the agent but perhaps not a power cut.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn append(&mut self, record: Record) -> Result<(), JournalError> {
+        if self.poisoned {
+            return Err(JournalError::Poisoned);
+        }
+        let bytes = record.encode().map_err(JournalError::Encode)?;
+        self.grow(bytes.len() as u64)?;
+        let at = self.end;
+        self.attempt("write", |journal| journal.file.write_all_at(&bytes, at))?;
+        self.end += bytes.len() as u64;
+        self.state.apply(record);
+        Ok(())
+    }
+
+    /// Rewrites the file if it is large and mostly history.
+    ///
+    /// # Errors
+    /// If the new file cannot be written; the old one stays in use.
+    pub fn compact_if_large(&mut self) -> Result<(), JournalError> {
+        if self.end <= COMPACT_ABOVE_BYTES || self.poisoned {
+            return Ok(());
+        }
+        let mut kept = Vec::new();
+        for record in self.state.essence() {
+            kept.extend(record.encode().map_err(JournalError::Encode)?);
+        }
+        if kept.len() as u64 > self.end / 2 {
+            return Ok(());
+        }
+        durable_file::replace(&self.path, &kept).map_err(|source| self.error("compact", source))?;
+        *self = Self::open(&self.path)?;
+        Ok(())
+    }
+
+    fn error(&self, operation: &'static str, source: io::Error) -> JournalError {
+        JournalError::File { operation, path: self.path.clone(), source }
+    }
+
+    /// After a failed write or flush nobody knows what is on disk, so nothing more is accepted.
+    fn attempt(
+        &mut self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> Result<(), JournalError> {
+        work(self).map_err(|source| {
+            self.poisoned = true;
+            self.error(operation, source)
+        })
+    }
+
+    /// Makes room. A full disk shows here, before anything of the record is written.
+    fn grow(&mut self, more: u64) -> Result<(), JournalError> {
+        if self.end + more <= self.allocated {
+            return Ok(());
+        }
+        let target = (self.end + more).next_multiple_of(GROWTH_BYTES);
+        let zeros = vec![0; usize::try_from(target - self.allocated).unwrap_or(0)];
+        self.file
+            .write_all_at(&zeros, self.allocated)
+            .and_then(|()| self.file.sync_all())
+            .map_err(|source| self.error("grow", source))?;
+        self.allocated = target;
+        Ok(())
+    }
+
+    /// Puts zeros where the torn tail is.
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.end)?;
+        self.file.sync_all()?;
+        self.allocated = self.end;
+        Ok(())
+    }
+}
+
+/// Reads every good record; tells where they end.
+fn replay(content: &[u8], path: &Path) -> Result<(JournalState, u64), JournalError> {
+    let mut state = JournalState::default();
+    let mut offset = 0;
+    loop {
+        match Record::decode(&content[offset..]) {
+            record::Decoded::Record(record, length) => {
+                state.apply(record);
+                offset += length;
+            }
+            record::Decoded::End => return Ok((state, offset as u64)),
+            record::Decoded::Damaged(claimed) => {
+                let next = offset.saturating_add(claimed).min(content.len());
+                if matches!(Record::decode(&content[next..]), record::Decoded::Record(..)) {
+                    return Err(JournalError::Damaged { path: path.to_owned(), offset: offset as u64 });
+                }
+                return Ok((state, offset as u64));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the records add up to.
+
+use std::collections::BTreeMap;
+
+use windlass_types::name::JobId;
+use windlass_types::outcome::Outcome;
+
+use super::record::{Mark, Order, Record};
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobStage {
+    /// Accepted; whether it was begun is not known from here.
+    Accepted,
+    /// Begun.
+    Started(Mark),
+    /// Ended, and the controller does not know yet.
+    Ended(Outcome),
+    /// Ended, and the controller knows.
+    Acknowledged,
+}
+
+/// What the records add up to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JournalState {
+    position: (u64, u64),
+    jobs: BTreeMap<JobId, (Order, JobStage)>,
+}
+
+impl JournalState {
+    /// The highest (epoch, sequence) obeyed.
+    #[must_use]
+    pub const fn position(&self) -> (u64, u64) {
+        self.position
+    }
+
+    /// A job's order and where it stands.
+    #[must_use]
+    pub fn job(&self, job: &JobId) -> Option<(&Order, &JobStage)> {
+        self.jobs.get(job).map(|(order, stage)| (order, stage))
+    }
+
+    /// Every job that is remembered.
+    pub fn jobs(&self) -> impl Iterator<Item = (&Order, &JobStage)> {
+        self.jobs.values().map(|(order, stage)| (order, stage))
+    }
+
+    /// Adds what a record says. A record about an unknown job says nothing.
+    pub(super) fn apply(&mut self, record: Record) {
+        match record {
+            Record::Position { epoch, sequence } => self.position = self.position.max((epoch, sequence)),
+            Record::Accepted(order) => {
+                self.position = self.position.max((order.epoch, order.sequence));
+                self.jobs.insert(order.job.clone(), (order, JobStage::Accepted));
+            }
+            Record::Started { job, mark } => self.set(&job, JobStage::Started(mark)),
+            Record::Ended { job, outcome } => self.set(&job, JobStage::Ended(outcome)),
+            Record::Acknowledged { job } => self.set(&job, JobStage::Acknowledged),
+        }
+    }
+
+    fn set(&mut self, job: &JobId, stage: JobStage) {
+        if let Some((_, old)) = self.jobs.get_mut(job) {
+            *old = stage;
+        }
+    }
+
+    /// The records that still matter. Acknowledged jobs are dropped: their orders cannot come back, because their
+    /// sequence is not above the position.
+    pub(super) fn essence(&self) -> Vec<Record> {
+        let mut records = vec![Record::Position { epoch: self.position.0, sequence: self.position.1 }];
+        for (order, stage) in self.jobs.values() {
+            let job = order.job.clone();
+            let latest = match stage {
+                JobStage::Acknowledged => continue,
+                JobStage::Accepted => None,
+                JobStage::Started(mark) => Some(Record::Started { job, mark: mark.clone() }),
+                JobStage::Ended(outcome) => Some(Record::Ended { job, outcome: outcome.clone() }),
+            };
+            records.push(Record::Accepted(order.clone()));
+            records.extend(latest);
+        }
+        records
+    }
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Moves what programs print from their pipes into the spool.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{SpliceFFlags, splice};
+use nix::sys::stat::Mode;
+use tokio::net::unix::pipe::{self, Receiver};
+
+use super::{Spool, Stream};
+
+/// One pipe's worth.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// The reading ends of one job's pipes.
+#[derive(Debug)]
+pub struct Drains {
+    pipes: [Pipe; 2],
+}
+
+#[derive(Debug)]
+struct Pipe {
+    spool: Arc<Spool>,
+    stream: Stream,
+    end: Receiver,
+    file: Option<File>,
+    open: bool,
+}
+
+/// After this many pieces everything else has its turn.
+const PIECES_AT_A_TIME: usize = 4;
+
+/// What one attempt at a pipe did.
+enum Moved {
+    Some,
+    Closed,
+}
+
+impl Drains {
+    /// Makes the pipes; the writing ends, stdout first, are for the program.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn begin(spool: &Arc<Spool>) -> io::Result<(Self, [File; 2])> {
+        for stream in Stream::BOTH {
+            nix::unistd::mkfifo(&spool.pipe_path(stream), Mode::S_IRUSR | Mode::S_IWUSR)?;
+        }
+        let drains = Self::resume(spool)?;
+        let writer = |stream| OpenOptions::new().read(true).write(true).open(spool.pipe_path(stream));
+        Ok((drains, [writer(Stream::Stdout)?, writer(Stream::Stderr)?]))
+    }
+
+    /// Opens the pipes of a program that runs already.
+    ///
+    /// # Errors
+    /// If they are not there.
+    pub fn resume(spool: &Arc<Spool>) -> io::Result<Self> {
+        let pipe = |stream| {
+            let end = pipe::OpenOptions::new().open_receiver(spool.pipe_path(stream))?;
+            let spool = Arc::clone(spool);
+            Ok::<_, io::Error>(Pipe { spool, stream, end, file: None, open: true })
+        };
+        Ok(Self { pipes: [pipe(Stream::Stdout)?, pipe(Stream::Stderr)?] })
+    }
+
+    /// Drains until every writer is gone or `ended` is ready; then takes what still lies in the pipes.
+    pub async fn until_closed_or<T>(&mut self, ended: impl Future<Output = T>) -> Option<T> {
+        let [stdout, stderr] = &mut self.pipes;
+        let both = async { tokio::join!(stdout.until_closed(), stderr.until_closed()) };
+        let ended = tokio::select! {
+            _ = both => None,
+            ended = ended => Some(ended),
+        };
+        self.take_rest();
+        ended
+    }
+
+    /// Takes what lies in the pipes now.
+    pub fn take_rest(&mut self) {
+        for pipe in &mut self.pipes {
+            while pipe.open && matches!(pipe.move_some(), Ok(Moved::Some)) {}
+        }
+    }
+}
+
+impl Pipe {
+    async fn until_closed(&mut self) {
+        while self.open {
+            for _ in 0..PIECES_AT_A_TIME {
+                match self.move_some() {
+                    Ok(Moved::Some) => {}
+                    Ok(Moved::Closed) => self.open = false,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "a job's output cannot be read any more");
+                        self.open = false;
+                    }
+                }
+                if !self.open {
+                    return;
+                }
+            }
+            tokio::task::yield_now().await;
+            // Dropping this future at an await loses nothing: bytes are moved between awaits only. Reading comes before
+            // waiting because nobody is told about a pipe whose writers had gone when it was opened.
+            if self.end.readable().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn move_some(&mut self) -> io::Result<Moved> {
+        let kept = self.spool.kept(self.stream);
+        let room = usize::try_from(self.spool.limit.saturating_sub(kept)).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        if room == 0 {
+            return self.drop_some();
+        }
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => match self.spool.writer(self.stream) {
+                Ok(file) => file,
+                Err(error) => return self.drop_because(&error),
+            },
+        };
+        let mut offset = i64::try_from(kept).unwrap_or(i64::MAX);
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+        let moved = splice(self.end.as_fd(), None, file.as_fd(), Some(&mut offset), room, flags);
+        self.file = Some(file);
+        match moved {
+            Ok(0) => Ok(Moved::Closed),
+            Ok(count) => {
+                self.spool.count(self.stream, count as u64, count as u64);
+                Ok(Moved::Some)
+            }
+            // Only a read of the runtime's own tells it that the pipe is empty. EINVAL: a file system without splice.
+            Err(Errno::EAGAIN | Errno::EINVAL) => self.copy_some(room),
+            Err(error) => self.drop_because(&error.into()),
+        }
+    }
+
+    fn copy_some(&mut self, room: usize) -> io::Result<Moved> {
+        let mut buffer = [0; 4096];
+        let buffer = &mut buffer[..room.min(4096)];
+        match self.end.try_read(buffer)? {
+            0 => Ok(Moved::Closed),
+            count => {
+                if let Err(error) = self.spool.append(self.stream, &buffer[..count]) {
+                    tracing::warn!(%error, "a job's output cannot be kept");
+                }
+                Ok(Moved::Some)
+            }
+        }
+    }
+
+    /// The disk is full or broken: the program must not suffer, so its output is dropped and counted.
+    fn drop_because(&mut self, error: &io::Error) -> io::Result<Moved> {
+        tracing::warn!(%error, "a job's output cannot be kept");
+        self.drop_some()
+    }
+
+    fn drop_some(&mut self) -> io::Result<Moved> {
+        let mut buffer = [0; 16 * 1024];
+        match self.end.try_read(&mut buffer)? {
+            0 => Ok(Moved::Closed),
+            count => {
+                self.spool.count(self.stream, 0, count as u64);
+                Ok(Moved::Some)
+            }
+        }
+    }
+}

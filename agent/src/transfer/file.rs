@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Places a file on the node, or sends one, digest-checked and resumable.
+//!
+//! A file comes in pieces into a part file named by its digest, is checked as a whole, copied beside its target, made
+//! durable, and only then put in place: whoever reads the target sees the old content or the new. Hashing yields between
+//! pieces and flushing happens on a thread of its own, because the session shares this thread.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use windlass_proto::v1;
+use windlass_proto::v1::store_file_request::Part;
+use windlass_proto::v1::transfer_service_client::TransferServiceClient;
+use windlass_types::action::NodePath;
+use windlass_types::digest::Sha256Digest;
+use windlass_types::error_chain::ErrorChain;
+use windlass_types::name::JobId;
+use windlass_types::outcome::ErrorClass;
+
+use super::{Link, PIECE_BYTES, TransferError};
+use crate::backoff::Backoff;
+use crate::durable_file;
+
+/// Hashed between two looks at everything else: a quarter of a millisecond.
+const HASH_PIECE_BYTES: usize = 256 * 1024;
+
+const FIRST_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Attempts without a single new byte before a transfer is given up.
+const FRUITLESS_ATTEMPTS: u32 = 20;
+
+/// A file that was not placed or sent.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Something on this node.
+    #[error("{operation} {}", path.display())]
+    Local {
+        /// What was tried, as an infinitive.
+        operation: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Not a regular file.
+    #[error("{path} is not a regular file")]
+    NotRegular {
+        /// Which.
+        path: NodePath,
+    },
+    /// What came is not what was ordered.
+    #[error("the content that came has another digest than the one ordered; it was removed")]
+    Digest,
+    /// The controller did not give or take it.
+    #[error("the controller and this node could not move the file")]
+    Transfer(#[source] TransferError),
+    /// It changed while it was sent.
+    #[error("{path} changed while it was sent")]
+    Changed {
+        /// Which.
+        path: NodePath,
+    },
+}
+
+impl FileError {
+    /// What to do about it.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Transfer(error) if !error.is_final() => ErrorClass::Transient,
+            Self::Changed { .. } | Self::Digest => ErrorClass::Transient,
+            _ => ErrorClass::Operator,
+        }
+    }
+}
+
+fn local(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> FileError {
+    move |source| FileError::Local { operation, path: path.to_owned(), source }
+}
+
+/// Moves files of one node.
+#[derive(Debug)]
+pub struct Files {
+    link: Arc<Link>,
+    /// One fetch at a time: two of the same digest would share a part file, and the disk is one anyway.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+/// What a put order says.
+#[derive(Debug, Clone, Copy)]
+pub struct Put<'a> {
+    /// Where.
+    pub path: &'a NodePath,
+    /// What.
+    pub sha256: Sha256Digest,
+    /// How much, bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl Files {
+    /// Over this link.
+    #[must_use]
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, fetching: tokio::sync::Mutex::default() }
+    }
+
+    /// Places a file; tells whether anything had to be changed.
+    ///
+    /// # Errors
+    /// If it is not in place; then the target is what it was.
+    pub async fn put(&self, job: &JobId, put: Put<'_>) -> Result<bool, FileError> {
+        if is_in_place(put).await? {
+            return Ok(false);
+        }
+        let _one_at_a_time = self.fetching.lock().await;
+        let part = self.link.directory.join(format!("{}.part", put.sha256));
+        durable_file::private_directory(&self.link.directory).map_err(local("make", &self.link.directory))?;
+        self.fetch(job, put, &part).await?;
+        let (from, target, mode) = (part.clone(), PathBuf::from(put.path.as_str()), put.mode);
+        let placed = tokio::task::spawn_blocking(move || place(&from, &target, mode)).await;
+        placed.map_err(|error| local("place", Path::new(put.path.as_str()))(io::Error::other(error)))??;
+        durable_file::remove(&part).map_err(local("remove", &part))?;
+        Ok(true)
+    }
+
+    /// Brings the whole content into the part file.
+    async fn fetch(&self, job: &JobId, put: Put<'_>, part: &Path) -> Result<(), FileError> {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.link.seed);
+        let mut fruitless = 0;
+        loop {
+            let file = open_part(part, put.size)?;
+            let have = file.metadata().map_err(local("read", part))?.len();
+            let fetched = if have == put.size { Ok(()) } else { self.fetch_once(job, put, &file, have, part).await? };
+            match fetched {
+                Ok(()) if digest_of(&file).await.map_err(local("read", part))? == put.sha256 => return Ok(()),
+                Ok(()) => {
+                    durable_file::remove(part).map_err(local("remove", part))?;
+                    return Err(FileError::Digest);
+                }
+                Err(error) if error.is_final() => return Err(FileError::Transfer(error)),
+                Err(error) => {
+                    let now = file.metadata().map_err(local("read", part))?.len();
+                    fruitless = if now > have { 0 } else { fruitless + 1 };
+                    if fruitless >= FRUITLESS_ATTEMPTS {
+                        return Err(FileError::Transfer(error));
+                    }
+                    tracing::info!(job = %job, error = %ErrorChain(&error), "file not fetched yet; trying again");
+                }
+            }
+            self.link.close().await;
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    async fn fetch_once(
+        &self,
+        job: &JobId,
+        put: Put<'_>,
+        file: &File,
+        have: u64,
+        part: &Path,
+    ) -> Result<Result<(), TransferError>, FileError> {
+        let request = v1::FetchFileRequest {
+            job: job.as_str().to_owned(),
+            sha256: Bytes::copy_from_slice(put.sha256.as_bytes()),
+            offset: have,
+        };
+        let opened = async {
+            let lease = self.link.lease().await?;
+            let answer = TransferServiceClient::new(lease.channel.clone()).fetch_file(request).await?;
+            Ok::<_, TransferError>((lease, answer.into_inner()))
+        };
+        let (_lease, mut pieces) = match opened.await {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut offset = have;
+        while offset < put.size {
+            match pieces.message().await {
+                Ok(Some(piece)) => {
+                    let room = usize::try_from(put.size - offset).unwrap_or(usize::MAX).min(piece.data.len());
+                    file.write_all_at(&piece.data[..room], offset).map_err(local("write", part))?;
+                    offset += room as u64;
+                }
+                Ok(None) => return Ok(Err(TransferError::Ended)),
+                Err(status) => return Ok(Err(status.into())),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sends a regular file; its digest and size.
+    ///
+    /// # Errors
+    /// If the controller does not have all of it.
+    pub async fn get(&self, job: &JobId, path: &NodePath) -> Result<(Sha256Digest, u64), FileError> {
+        let at = Path::new(path.as_str());
+        // O_NONBLOCK: opening a named pipe must not wait for somebody to write into it.
+        let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(at).map_err(local("read", at))?;
+        let about = file.metadata().map_err(local("read", at))?;
+        if !about.is_file() {
+            return Err(FileError::NotRegular { path: path.clone() });
+        }
+        let sha256 = digest_of(&file).await.map_err(local("read", at))?;
+        let header = v1::StoreFileHeader {
+            job: job.as_str().to_owned(),
+            sha256: Bytes::copy_from_slice(sha256.as_bytes()),
+            size_bytes: about.len(),
+        };
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.link.seed);
+        for _ in 1..FRUITLESS_ATTEMPTS {
+            match self.store_once(&header, &file, path).await? {
+                Ok(()) => return Ok((sha256, about.len())),
+                Err(error) if error.is_final() => return Err(FileError::Transfer(error)),
+                Err(error) => {
+                    tracing::info!(job = %job, error = %ErrorChain(&error), "file not sent yet; trying again")
+                }
+            }
+            self.link.close().await;
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        self.store_once(&header, &file, path).await?.map_err(FileError::Transfer).map(|()| (sha256, about.len()))
+    }
+
+    async fn store_once(
+        &self,
+        header: &v1::StoreFileHeader,
+        file: &File,
+        path: &NodePath,
+    ) -> Result<Result<(), TransferError>, FileError> {
+        let (parts, outgoing) = mpsc::channel(4);
+        let begun = async {
+            let lease = self.link.lease().await?;
+            let first = v1::StoreFileRequest { part: Some(Part::Header(header.clone())) };
+            parts.try_send(first).map_err(|_| TransferError::Ended)?;
+            let answer =
+                TransferServiceClient::new(lease.channel.clone()).store_file(ReceiverStream::new(outgoing)).await?;
+            let mut answers = answer.into_inner();
+            let first = answers.message().await?.ok_or(TransferError::Ended)?;
+            Ok::<_, TransferError>((lease, answers, first))
+        };
+        let (_lease, mut answers, mut answer) = match begun.await {
+            Ok(begun) => begun,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut offset = answer.stored_bytes;
+        while offset < header.size_bytes && !answer.complete {
+            let mut piece = vec![0; PIECE_BYTES];
+            let length = file.read_at(&mut piece, offset).map_err(local("read", Path::new(path.as_str())))?;
+            if length == 0 {
+                return Err(FileError::Changed { path: path.clone() });
+            }
+            piece.truncate(length);
+            offset += length as u64;
+            if parts.send(v1::StoreFileRequest { part: Some(Part::Data(piece.into())) }).await.is_err() {
+                break;
+            }
+        }
+        drop(parts);
+        while !answer.complete {
+            answer = match answers.message().await {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Ok(Err(TransferError::Ended)),
+                Err(status) => return Ok(Err(status.into())),
+            };
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Opens the part file; one that is longer than the content cannot be a part of it.
+fn open_part(part: &Path, size: u64) -> Result<File, FileError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(part).map_err(local("open", part))?;
+    if file.metadata().map_err(local("read", part))?.len() > size {
+        file.set_len(0).map_err(local("empty", part))?;
+    }
+    Ok(file)
+}
+
+/// Whether the target has this content and mode already.
+async fn is_in_place(put: Put<'_>) -> Result<bool, FileError> {
+    let path = Path::new(put.path.as_str());
+    let about = match std::fs::symlink_metadata(path) {
+        Ok(about) => about,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(local("read", path)(source)),
+    };
+    if about.is_dir() {
+        return Err(FileError::NotRegular { path: put.path.clone() });
+    }
+    let same = about.is_file() && about.len() == put.size && about.permissions().mode() & 0o7777 == put.mode;
+    if !same {
+        return Ok(false);
+    }
+    let file = File::open(path).map_err(local("read", path))?;
+    Ok(digest_of(&file).await.map_err(local("read", path))? == put.sha256)
+}
+
+/// SHA-256 from the beginning, yielding between pieces.
+async fn digest_of(file: &File) -> io::Result<Sha256Digest> {
+    let mut file = file;
+    file.rewind()?;
+    let mut context = Context::new(&SHA256);
+    let mut piece = vec![0; HASH_PIECE_BYTES];
+    loop {
+        let length = file.read(&mut piece)?;
+        if length == 0 {
+            let mut digest = [0; 32];
+            digest.copy_from_slice(context.finish().as_ref());
+            return Ok(Sha256Digest::new(digest));
+        }
+        context.update(&piece[..length]);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Copies beside the target, makes it durable, puts it in place.
+fn place(from: &Path, target: &Path, mode: u32) -> Result<(), FileError> {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".windlass-new");
+    let temporary = target.with_file_name(name);
+    let placed = copy(from, &temporary, mode)
+        .and_then(|()| std::fs::rename(&temporary, target))
+        .and_then(|()| durable_file::sync_parent(target));
+    placed.map_err(|error| {
+        // The first error matters more than one of the clean-up.
+        let _ = durable_file::remove(&temporary);
+        local("write", target)(error)
+    })
+}
+
+fn copy(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
+    durable_file::remove(to)?;
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut File::open(from)?, &mut target)?;
+    target.flush()?;
+    target.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    target.sync_all()
+}
+
+#[cfg(test)]
+mod tests;
