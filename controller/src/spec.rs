@@ -128,11 +128,9 @@ impl Cluster {
     /// # Errors
     /// Names line and column of what is wrong.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let document: Document = serde_saphyr::from_str_with_options(text, options()).map_err(|error| syntax(&error))?;
-        let required = [
-            ("apiVersion", API_VERSION, document.api_version),
-            ("kind", "Cluster", document.kind),
-        ];
+        let document: Document =
+            serde_saphyr::from_str_with_options(text, options()).map_err(|error| syntax(&error))?;
+        let required = [("apiVersion", API_VERSION, document.api_version), ("kind", "Cluster", document.kind)];
         for (key, expected, found) in required {
             if found != expected {
                 return Err(SpecError::Kind { key, expected, found });

@@ -33,7 +33,7 @@ pub(crate) struct RotateArgs {
     /// Go on although nodes would be left behind; they must join again
     #[arg(long)]
     leave_behind: bool,
-    /// Without --yes: exit with 2 if there is something to do
+    /// Without --yes: exit with 2 if a rotation is under way
     #[arg(long, conflicts_with = "yes")]
     detailed_exitcode: bool,
     /// How the result is written
@@ -96,17 +96,17 @@ async fn rotate(context: &Context, arguments: RotateArgs) -> Result<Exit, Failur
 }
 
 fn write_rotation(out: &mut dyn Write, rotation: &Rotation) -> io::Result<()> {
-    let prefix = if rotation.dry_run { "would be done" } else { "done" };
-    writeln!(out, "{prefix}: {}", Escaped(&rotation.stage))?;
+    let prefix = if rotation.dry_run { "nothing was changed; the next stage " } else { "" };
+    writeln!(out, "{prefix}{}", Escaped(&rotation.stage))?;
     if !rotation.behind.is_empty() {
         writeln!(out, "not there yet: {}", Escaped(&rotation.behind.join(", ")))?;
     }
     for pin in &rotation.ca_pins {
         writeln!(out, "pin for new agents: {}", Escaped(pin))?;
     }
-    match (rotation.complete, rotation.dry_run) {
-        (true, _) => writeln!(out, "nothing is left to do"),
-        (false, true) => writeln!(out, "to do it: windlass ca rotate --yes"),
+    match (rotation.dry_run, rotation.complete) {
+        (true, _) => writeln!(out, "to do it: windlass ca rotate --yes"),
+        (false, true) => writeln!(out, "nothing is left to do"),
         (false, false) => writeln!(out, "next: windlass ca rotate"),
     }
 }
@@ -135,7 +135,7 @@ mod tests {
     fn a_dry_run_says_so_and_names_the_next_command() {
         let rotation = Rotation {
             dry_run: true,
-            stage: "make a second CA".into(),
+            stage: "would make a second CA".into(),
             behind: vec!["node1".into()],
             ca_pins: vec!["sha256:aa".into()],
             complete: false,
@@ -143,7 +143,7 @@ mod tests {
         let mut out = Vec::new();
         write_rotation(&mut out, &rotation).expect("written");
         let text = String::from_utf8(out).expect("text");
-        assert!(text.starts_with("would be done: make a second CA\n"), "{text}");
+        assert!(text.starts_with("nothing was changed; the next stage would make a second CA\n"), "{text}");
         assert!(text.ends_with("to do it: windlass ca rotate --yes\n"), "{text}");
     }
 }

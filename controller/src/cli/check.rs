@@ -101,7 +101,7 @@ async fn all(context: &Context) -> (Vec<Check>, Exit) {
 
 /// What the controller says about itself.
 pub(crate) fn of_controller(status: &v1::GetStatusResponse) -> Vec<Check> {
-    let mut checks = vec![version_check(&status.version), epoch_check(status)];
+    let mut checks = vec![version_check(&status.version)];
     checks.extend(status.checks.iter().map(|check| Check {
         name: check.name.clone(),
         ok: check.ok,
@@ -116,18 +116,6 @@ fn version_check(controller: &str) -> Check {
     let ok = controller == VERSION;
     let advice = if ok { String::new() } else { "install the same version on both".to_owned() };
     Check { name: "version".to_owned(), ok, detail, advice }
-}
-
-fn epoch_check(status: &v1::GetStatusResponse) -> Check {
-    if !status.read_only {
-        return Check::well("epoch", format!("{}, {} agents connected", status.epoch, status.sessions));
-    }
-    Check {
-        name: "epoch".to_owned(),
-        ok: false,
-        detail: "the controller was restored and is read-only".to_owned(),
-        advice: "make sure that no other controller of this fleet runs, then: windlass restore --confirm".to_owned(),
-    }
 }
 
 fn write_checks(out: &mut dyn Write, checks: &[Check], colour: bool) -> io::Result<()> {
@@ -151,19 +139,29 @@ mod tests {
     fn what_is_wrong_comes_with_what_to_do() {
         let status = v1::GetStatusResponse {
             version: VERSION.into(),
-            read_only: true,
-            checks: vec![v1::StatusCheck {
-                name: "database".into(),
-                ok: true,
-                detail: "writable\u{1b}[2J".into(),
-                advice: "nothing".into(),
-            }],
+            checks: vec![
+                v1::StatusCheck {
+                    name: "database".into(),
+                    ok: true,
+                    detail: "writable\u{1b}[2J".into(),
+                    advice: "nothing".into(),
+                },
+                v1::StatusCheck {
+                    name: "epoch".into(),
+                    ok: false,
+                    detail: "read-only".into(),
+                    advice: "windlass restore --confirm".into(),
+                },
+            ],
             ..Default::default()
         };
         let mut out = Vec::new();
         write_checks(&mut out, &of_controller(&status), false).expect("written");
         let text = String::from_utf8(out).expect("text");
-        assert!(text.contains("FAIL  epoch ") && text.contains("do: ") && text.contains("restore --confirm"), "{text}");
+        assert!(
+            text.contains("FAIL  epoch     read-only\n") && text.contains("do: ") && text.contains("restore --confirm"),
+            "{text}"
+        );
         assert!(text.contains("ok    database  writable\\u{1b}[2J\n") && !text.contains("do: nothing"), "{text}");
     }
 

@@ -64,7 +64,7 @@ impl Failure {
     /// Says why, with all causes of an error.
     #[must_use]
     pub(crate) fn because_of(self, error: &(dyn Error + 'static)) -> Self {
-        self.because(ErrorChain(error).to_string())
+        self.because(on_one_line(&ErrorChain(error).to_string()))
     }
 
     /// Says what to do.
@@ -98,6 +98,14 @@ impl Failure {
             Cause::Refused(reason) => exit_of(reason),
         }
     }
+}
+
+/// Parsers draw the line they did not understand, with a gutter; the words around the drawing say enough.
+fn on_one_line(text: &str) -> String {
+    let is_drawing =
+        |line: &&str| line.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).starts_with('|');
+    let words = text.lines().filter(|line| !is_drawing(line)).map(str::trim).filter(|line| !line.is_empty());
+    words.collect::<Vec<_>>().join(": ")
 }
 
 const fn exit_of(reason: Reason) -> Exit {
@@ -221,6 +229,13 @@ mod tests {
     fn prints_what_why_and_do_on_two_lines() {
         let failure = Failure::new(Cause::Local, "read a file").because("no such file").advise("name another");
         assert_eq!(failure.to_string(), "read a file: no such file\n  do: name another");
+    }
+
+    #[test]
+    fn the_drawing_of_a_parser_is_left_out() {
+        let error = toml::from_str::<std::collections::BTreeMap<String, u8>>("a = 1\nb = x\n").expect_err("no number");
+        let why = Failure::new(Cause::Misconfigured, "x").because_of(&error).why;
+        assert!(why.contains("line 2") && !why.contains('|') && !why.contains('\n'), "{why}");
     }
 
     #[test]

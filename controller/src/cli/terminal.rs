@@ -116,7 +116,8 @@ impl Terminal {
             return Ok(());
         }
         if !self.may_ask {
-            return Err(Failure::new(Cause::Usage, question)
+            let what = question.split('?').next().unwrap_or(question);
+            return Err(Failure::new(Cause::Usage, what)
                 .because("this needs a confirmation and nobody can be asked here")
                 .advise("add --yes if that is what you want"));
         }
