@@ -5,6 +5,7 @@
 //! the job's id and never does it twice. A node's end is stored together with its output before it is acknowledged, so
 //! it is reported again until it is. What follows from a report is decided in [`run`], which does no I/O.
 
+mod dispatch;
 pub mod output;
 pub mod record;
 pub mod run;
@@ -23,7 +24,6 @@ use windlass_types::action::Action;
 use windlass_types::event::EventKind;
 use windlass_types::name::{JobId, NodeName};
 use windlass_types::outcome::{Ending, Outcome};
-use windlass_types::time::UnixMillis;
 
 use crate::clock::Clock;
 use crate::events::EventLog;
@@ -34,13 +34,6 @@ use output::Outputs;
 use record::Records;
 use run::{Happening, JobRecord, NodeRun, Run};
 pub use watch::Watcher;
-
-/// How long beyond its own timeout a node may stay silent before its end counts as unknown: time for the two signals,
-/// for a reconnect with backoff, and for pushing output.
-const SILENCE: Duration = Duration::from_secs(90);
-
-/// Between the two signals of a stopped job.
-const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// The jobs.
 #[derive(Debug)]
@@ -318,161 +311,6 @@ impl Jobs {
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.active().len()
-    }
-
-    /// Lets nodes begin whose turn it is, skips those whose turn will never come, and ends the job when all have ended.
-    async fn advance(self: &Arc<Self>, job: &Arc<ActiveJob>) {
-        if self.epoch.is_read_only() {
-            return;
-        }
-        loop {
-            let (turn, left_over, batched, id) = {
-                let mut run = job.run();
-                let give_up_at = self.give_up_at(&run.record);
-                (run.take_turn(give_up_at), run.left_over(), run.record.batch > 0, run.record.id.clone())
-            };
-            if turn.is_empty() && left_over.is_empty() {
-                break;
-            }
-            if batched && let Err(error) = self.records.begun(&id, &turn).await {
-                // Only a restart in this moment would let more nodes work at once than asked for.
-                tracing::warn!(error = %windlass_types::error_chain::ErrorChain(&error), "could not record whose turn it is");
-            }
-            for node in turn {
-                if self.send_order(job, &node).is_err() {
-                    self.record_end(job, &node, Outcome::bare(Ending::Unreachable)).await;
-                }
-            }
-            for node in left_over {
-                self.record_end(job, &node, Outcome::bare(Ending::Skipped)).await;
-            }
-        }
-        self.finish(job).await;
-    }
-
-    async fn finish(&self, job: &Arc<ActiveJob>) {
-        let record = {
-            let mut run = job.run();
-            let Some(state) = run.verdict() else { return };
-            if run.record.state.is_final() {
-                return;
-            }
-            run.record.state = state;
-            run.record.ended_at = Some(self.clock.now());
-            run.record.clone()
-        };
-        if let Err(error) = self.records.save(&record).await {
-            // Every node's end is stored; the next start draws the same conclusion.
-            tracing::error!(error = %windlass_types::error_chain::ErrorChain(&error), "could not record the end of a job");
-        }
-        let (well, otherwise) = job.run().tally();
-        let message = format!("job {} {}: {well} ok, {otherwise} not", record.id, record.state);
-        self.events.emit(EventKind::JobEnded, None, Some(&record.id), message);
-        job.signal();
-        self.active().remove(&record.id);
-    }
-
-    fn send_order(&self, job: &ActiveJob, node: &NodeName) -> Result<(), crate::fleet::NotConnected> {
-        let record = job.run().record.clone();
-        let order = v1::Order {
-            job: record.id.to_string(),
-            node: node.to_string(),
-            epoch: self.epoch.number(),
-            sequence: self.epoch.next_sequence(),
-            expires_unix_millis: self.clock.now().plus(record.timeout).plus(SILENCE).0,
-            timeout_millis: u64::try_from(record.timeout.as_millis()).unwrap_or(u64::MAX),
-            output_limit_bytes: self.output_limit_bytes,
-            action: Some((&record.action).into()),
-        };
-        self.fleet.send(node, Down::Order(order))
-    }
-
-    fn send_stop(&self, id: &JobId, node: &NodeName) {
-        let grace_millis = u32::try_from(STOP_GRACE.as_millis()).unwrap_or(u32::MAX);
-        // A node that is not connected is told at the beginning of its next session.
-        let _next_session = self.fleet.send(node, Down::Stop(v1::StopOrder { job: id.to_string(), grace_millis }));
-    }
-
-    async fn end_and_advance(self: &Arc<Self>, job: &Arc<ActiveJob>, node: &NodeName, outcome: Outcome) {
-        self.record_end(job, node, outcome).await;
-        self.finish(job).await;
-    }
-
-    async fn record_end(&self, job: &Arc<ActiveJob>, node: &NodeName, outcome: Outcome) {
-        if let Err(error) = self.end(job, node, outcome, &v1::JobOutcome::default()).await {
-            // The node stays active, becomes overdue, and is tried again then.
-            tracing::error!(error = %windlass_types::error_chain::ErrorChain(&error), "could not record the end of a node");
-        }
-    }
-
-    async fn end(
-        &self,
-        job: &Arc<ActiveJob>,
-        node: &NodeName,
-        outcome: Outcome,
-        message: &v1::JobOutcome,
-    ) -> Result<(), StoreError> {
-        let id = {
-            let mut run = job.run();
-            if !run.begin_recording(node) {
-                return Ok(());
-            }
-            run.record.id.clone()
-        };
-        if let Err(error) = self.records.ended(&id, node, &outcome, message).await {
-            let mut run = job.run();
-            let give_up_at = self.give_up_at(&run.record);
-            run.abandon_recording(node, give_up_at);
-            return Err(error);
-        }
-        if !outcome.ending.is_success() && outcome.ending != Ending::Skipped {
-            let text = format!("job {id} on {node}: {}", outcome.ending);
-            self.events.emit(EventKind::JobNodeFailed, Some(node), Some(&id), text);
-        }
-        let mut run = job.run();
-        for (stream, data) in [(OutputStream::Stdout, &message.stdout), (OutputStream::Stderr, &message.stderr)] {
-            if !data.is_empty() {
-                run.happened(Happening::Inline { node: node.clone(), stream, data: data.clone() });
-            }
-        }
-        run.recorded(node, outcome);
-        drop(run);
-        job.signal();
-        Ok(())
-    }
-
-    /// Gives up nodes that should have been heard of.
-    fn supervise(self: &Arc<Self>, job: &Arc<ActiveJob>) {
-        let jobs = Arc::downgrade(self);
-        let job = Arc::clone(job);
-        tokio::spawn(async move {
-            let mut changed = job.changed.subscribe();
-            loop {
-                let (next, is_final) = {
-                    let run = job.run();
-                    (run.next_overdue(), run.record.state.is_final())
-                };
-                if is_final {
-                    return;
-                }
-                let Some(jobs) = jobs.upgrade() else { return };
-                let now = jobs.clock.now();
-                let overdue = job.run().overdue(now);
-                for node in overdue {
-                    let message = "the node did not report in time; it may still be at work".to_owned();
-                    jobs.record_end(&job, &node, Outcome::bare(Ending::Unknown { message })).await;
-                }
-                jobs.advance(&job).await;
-                drop(jobs);
-                let wait = next.map_or(SILENCE, |at| at.since(now)).max(Duration::from_secs(1));
-                // Either is a reason to look again.
-                let _timed_out = tokio::time::timeout(wait, changed.changed()).await;
-            }
-        });
-    }
-
-    fn give_up_at(&self, record: &JobRecord) -> UnixMillis {
-        self.clock.now().plus(record.timeout).plus(SILENCE)
     }
 
     async fn load(&self, id: &JobId) -> Result<Run, Refusal> {

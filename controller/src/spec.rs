@@ -162,8 +162,8 @@ fn syntax(error: &serde_saphyr::Error) -> SpecError {
     let place = error.location();
     let number = |read: fn(&serde_saphyr::Location) -> u64| place.as_ref().map_or(0, read);
     SpecError::Syntax {
-        line: number(|place| u64::from(place.line())),
-        column: number(|place| u64::from(place.column())),
+        line: number(|place| place.line()),
+        column: number(|place| place.column()),
         reason: error.without_snippet().to_string().lines().next().unwrap_or_default().to_owned(),
     }
 }
