@@ -94,6 +94,8 @@ impl Agent {
         let credentials = Arc::new(Credentials::new(self.identity, Arc::clone(&self.clock)));
         let link =
             Link::new(Arc::clone(&self.dial), Arc::clone(&credentials), transfers_directory(&state_dir), self.seed);
+        let ended = CancellationToken::new();
+        let _end_jobs_too = ended.clone().drop_guard();
         let jobs = Jobs::open(JobParts {
             node,
             state_dir: state_dir.clone(),
@@ -101,6 +103,7 @@ impl Agent {
             runner: self.runner,
             link: Arc::clone(&link),
             clock: Arc::clone(&self.clock),
+            ended,
         })?;
         jobs.recover();
         let keeper = Keeper {

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 use windlass_proto::v1;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::escape::Escaped;
@@ -57,6 +58,8 @@ pub struct JobParts {
     pub link: Arc<Link>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Cancelled when the agent ends: nothing is watched or reported any more, and programs go on.
+    pub ended: CancellationToken,
 }
 
 /// All jobs of this node.
@@ -211,11 +214,16 @@ impl Jobs {
     fn spawn_work(self: &Arc<Self>, order: Order, beginning: work::Beginning) {
         let (stop, stops) = mpsc::channel(1);
         self.table().stops.insert(order.job.clone(), stop);
-        tokio::spawn(work::carry_out(Arc::clone(self), order, beginning, stops));
+        self.spawn(work::carry_out(Arc::clone(self), order, beginning, stops));
     }
 
     fn spawn_delivery(self: &Arc<Self>, order: Order, outcome: Outcome) {
-        tokio::spawn(work::deliver(Arc::clone(self), order, outcome, None));
+        self.spawn(work::deliver(Arc::clone(self), order, outcome, None));
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.parts.ended.clone();
+        tokio::spawn(async move { ended.run_until_cancelled(work).await });
     }
 
     /// Stops a job: SIGTERM to all its processes, SIGKILL after the grace.
@@ -322,6 +330,3 @@ fn is_inline(spool: &Spool, outcome: &Outcome) -> bool {
 pub fn transfers_directory(state_dir: &Path) -> PathBuf {
     state_dir.join("transfers")
 }
-
-#[cfg(test)]
-mod tests;

@@ -43,6 +43,12 @@ pub(super) struct Pusher {
     finished: CancellationToken,
 }
 
+impl Drop for Pusher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl Pusher {
     fn begin(jobs: &Jobs, order: &Order, spool: &Arc<Spool>) -> Self {
         let finished = CancellationToken::new();
@@ -55,7 +61,6 @@ impl Pusher {
     async fn finish(mut self) {
         self.finished.cancel();
         if timeout(OUTPUT_PATIENCE, &mut self.task).await.is_err() {
-            self.task.abort();
             tracing::warn!("a job's output could not be stored in time; reporting its end without");
         }
     }

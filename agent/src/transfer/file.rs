@@ -352,6 +352,3 @@ fn copy(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
     target.set_permissions(std::fs::Permissions::from_mode(mode))?;
     target.sync_all()
 }
-
-#[cfg(test)]
-mod tests;
