@@ -142,6 +142,9 @@ impl Enrolment {
                     // Somebody used it a moment ago; look again.
                 }
                 Verdict::Again(record, used) => {
+                    if let Err(why) = self.trust.identify(used.serial) {
+                        return Err(self.turned_away(caller, &format!("the token of {} was used: {why}", record.node)));
+                    }
                     let certificate = self.trust.certificate(used.serial);
                     let not_after = certificate.map(|record| record.not_after.0).unwrap_or_default();
                     return Ok(self.answer(&record.node, used.certificate_der, not_after));
@@ -152,10 +155,7 @@ impl Enrolment {
                     self.tell(EventKind::TokenReused, &record.node, message.clone());
                     return Err(refused(message));
                 }
-                Verdict::Refused(why) => {
-                    self.events.emit(EventKind::JoinRefused, None, None, format!("{caller} was refused: {why}"));
-                    return Err(refused(why.to_string()));
-                }
+                Verdict::Refused(why) => return Err(self.turned_away(caller, &why.to_string())),
             }
         }
     }
@@ -249,6 +249,11 @@ impl Enrolment {
             ca_der: self.trust.authority().trusted().into_iter().map(Into::into).collect(),
             not_after_unix_millis,
         }
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &str) -> Refusal {
+        self.events.emit(EventKind::JoinRefused, None, None, format!("{caller} was refused: {why}"));
+        refused(why)
     }
 
     fn tell(&self, kind: EventKind, node: &NodeName, message: String) {

@@ -222,6 +222,16 @@ impl Tokens {
         Ok(record.node)
     }
 
+    /// Adds to a transaction that a node's tokens which were not used yet are forgotten.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn forget_unused(&self, node: &NodeName, transaction: Transaction) -> Result<Transaction, TokenError> {
+        let all = self.list().await?;
+        let unused = all.iter().filter(|record| record.node == *node && record.used.is_none());
+        Ok(unused.fold(transaction, |transaction, record| transaction.delete(key(&record.id))))
+    }
+
     /// What a presented token is good for with this key; counts the attempt.
     ///
     /// # Errors

@@ -139,7 +139,8 @@ impl NodeApi {
 
     async fn remove(&self, name: &NodeName) -> Result<(), Refusal> {
         self.0.fleet.record(name)?;
-        let transaction = self.0.fleet.removal(name);
+        let transaction = self.0.tokens.forget_unused(name, self.0.fleet.removal(name)).await;
+        let transaction = transaction.map_err(|error| internal(&error))?;
         self.0.trust.revoke(&Holder::Node(name.clone()), transaction).await.map_err(|error| internal(&error))?;
         self.0.fleet.forget(name);
         Ok(())
