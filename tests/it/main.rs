@@ -2,6 +2,7 @@
 //! What holds for the whole: one test binary, so that it is linked once.
 //!
 //! - [`architecture`]: the borders between the crates and the habits of the source, read from the tree itself.
+//! - [`attack_joining`]: tokens that are stolen, guessed, old or raced for; false controllers.
 //! - [`contract_style`]: the shape of the wire contract, read from its descriptor.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
@@ -9,6 +10,7 @@
 //! - [`units`]: the systemd units and how tight their sandbox is, read by systemd's own tool.
 
 mod architecture;
+mod attack_joining;
 mod contract_style;
 mod example_config;
 mod fuzz_short;

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the tests of the whole system share.
 //!
+//! - [`process`]: the programs under test as processes.
+//! - [`controller`], [`agent`]: one of each, in a directory and on an address of its own.
+//! - [`wire`]: clients that choose everything themselves, for those who attack.
+//! - [`wait`]: waiting for something to become true.
 //! - [`example`]: the example configurations, with their keys in force.
 //! - [`fuzz`]: every reader of input from elsewhere, as functions of bytes that must not panic.
 
+pub mod agent;
+pub mod controller;
 pub mod example;
 pub mod fuzz;
+pub mod process;
+pub mod wait;
+pub mod wire;
