@@ -205,7 +205,7 @@ impl Controller {
             heartbeat: self.settings.heartbeat,
             stop: self.stop.clone(),
         });
-        let transfers = TransferApi::new(Arc::clone(&self.jobs), self.files.clone());
+        let transfers = TransferApi::new(Arc::clone(&self.jobs), self.files.clone(), self.stop.clone());
         Routes::new(SessionServiceServer::new(sessions).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(TransferServiceServer::new(transfers).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(NodeServiceServer::new(NodeApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))

@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
@@ -36,13 +37,14 @@ const WAITING_PIECES: usize = 4;
 pub struct TransferApi {
     jobs: Arc<Jobs>,
     files: Files,
+    stop: CancellationToken,
 }
 
 impl TransferApi {
     /// The calls.
     #[must_use]
-    pub const fn new(jobs: Arc<Jobs>, files: Files) -> Self {
-        Self { jobs, files }
+    pub const fn new(jobs: Arc<Jobs>, files: Files, stop: CancellationToken) -> Self {
+        Self { jobs, files, stop }
     }
 
     fn require_order(&self, job: &str, node: &NodeName, wanted: impl Fn(&Action) -> bool) -> Result<JobId, Refusal> {
@@ -82,7 +84,8 @@ impl TransferService for TransferApi {
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(answers).boxed()))
+        let until = self.stop.clone().cancelled_owned();
+        Ok(Response::new(ReceiverStream::new(answers).take_until(until).boxed()))
     }
 
     async fn fetch_file(

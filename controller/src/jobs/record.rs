@@ -164,12 +164,26 @@ impl Records {
             let stored = stored.and_then(|entry| readable::<NodeRecord>(&entry.key, &entry.value));
             match (stored, resumed) {
                 (Some(NodeRecord::Ended(outcome)), _) => self.replay(&mut run, &id, node, outcome).await?,
-                (Some(NodeRecord::Begun), Some(give_up_at)) => run.resume(&node, give_up_at),
-                (None, Some(give_up_at)) if all_at_once => run.resume(&node, give_up_at),
+                (Some(NodeRecord::Begun), Some(give_up_at)) => self.resume(&mut run, &id, &node, give_up_at),
+                (None, Some(give_up_at)) if all_at_once => self.resume(&mut run, &id, &node, give_up_at),
                 (Some(NodeRecord::Begun) | None, _) => {}
             }
         }
         Ok(run)
+    }
+
+    fn resume(&self, run: &mut Run, id: &JobId, node: &NodeName, give_up_at: UnixMillis) {
+        run.resume(node, give_up_at);
+        self.replay_output(run, id, node);
+    }
+
+    fn replay_output(&self, run: &mut Run, id: &JobId, node: &NodeName) {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            let end = self.outputs.length(id, node, stream);
+            if end > 0 {
+                run.happened(Happening::Spooled { node: node.clone(), stream, offset: 0, end });
+            }
+        }
     }
 
     async fn replay(&self, run: &mut Run, id: &JobId, node: NodeName, outcome: Outcome) -> Result<(), StoreError> {
@@ -177,11 +191,8 @@ impl Records {
             if let Some(entry) = self.store.get(&output_key(id, &node, stream)).await? {
                 run.happened(Happening::Inline { node: node.clone(), stream, data: Bytes::from(entry.value) });
             }
-            let end = self.outputs.length(id, &node, stream);
-            if end > 0 {
-                run.happened(Happening::Spooled { node: node.clone(), stream, offset: 0, end });
-            }
         }
+        self.replay_output(run, id, &node);
         if run.begin_recording(&node) {
             run.recorded(&node, outcome);
         }
