@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where messages go: to the journal with their fields when systemd runs us, else to standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
@@ -14,7 +16,12 @@ pub(super) fn start() {
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let layer = match journal {
         Some(journal) => journal.with_filter(filter()).boxed(),
-        None => fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter()).boxed(),
+        None => fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .with_filter(filter())
+            .boxed(),
     };
     // Fails only if a subscriber is there already, as in tests.
     let _ = tracing_subscriber::registry().with(layer).try_init();
