@@ -2,7 +2,10 @@
 //! What holds for the whole: one test binary, so that it is linked once.
 //!
 //! - [`architecture`]: the borders between the crates and the habits of the source, read from the tree itself.
+//! - [`attack_floods`]: what one peer may cost the controller and the others.
+//! - [`attack_identity`]: another node's words; stolen, revoked and expired certificates; leavers.
 //! - [`attack_joining`]: tokens that are stolen, guessed, old or raced for; false controllers.
+//! - [`attack_sweep`]: every method of the contract by every kind of caller.
 //! - [`contract_style`]: the shape of the wire contract, read from its descriptor.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
@@ -10,7 +13,10 @@
 //! - [`units`]: the systemd units and how tight their sandbox is, read by systemd's own tool.
 
 mod architecture;
+mod attack_floods;
+mod attack_identity;
 mod attack_joining;
+mod attack_sweep;
 mod contract_style;
 mod example_config;
 mod fuzz_short;
