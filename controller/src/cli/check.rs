@@ -2,11 +2,14 @@
 //! `windlass check`: whether this machine can work with the controller, and whether the controller is well.
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use windlass_proto::v1;
+use windlass_types::error_chain::ErrorChain;
 use windlass_types::escape::Escaped;
+use windlass_types::time::UnixMillis;
 
 use super::context::Context;
 use super::exit::Exit;
@@ -15,6 +18,11 @@ use super::show::{self, ResultFormat};
 use super::terminal::{Tone, toned};
 use super::version::VERSION;
 use crate::client::Target;
+use crate::clock::{Clock as _, SystemClock};
+use crate::spec::Cluster;
+
+/// The controller's default limit for nodes.
+const LARGEST_CLOCK_OFFSET_SECONDS: u64 = 10;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -22,6 +30,9 @@ pub(crate) struct CheckArgs {
     /// How the result is written
     #[arg(short, long, value_enum, default_value = "text")]
     output: ResultFormat,
+    /// Check this cluster.yaml instead, without a controller
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 /// One named check.
@@ -60,7 +71,10 @@ struct CheckResult {
 /// # Errors
 /// If stdout does not take it. A check that is not well is an exit code.
 pub(crate) async fn run(context: &Context, arguments: CheckArgs) -> Result<Exit, Failure> {
-    let (checks, exit) = all(context).await;
+    let (checks, exit) = match &arguments.file {
+        Some(path) => of_spec(path),
+        None => all(context).await,
+    };
     let result = CheckResult { ok: exit == Exit::Done, items: checks };
     let mut out = context.terminal.out();
     match arguments.output {
@@ -69,6 +83,20 @@ pub(crate) async fn run(context: &Context, arguments: CheckArgs) -> Result<Exit,
     }
     out.flush()?;
     Ok(exit)
+}
+
+fn of_spec(path: &Path) -> (Vec<Check>, Exit) {
+    match Cluster::read(path) {
+        Ok(cluster) => {
+            let detail = format!("cluster {}, nodes: {}", cluster.name, cluster.nodes.len());
+            (vec![Check::well("spec", detail)], Exit::Done)
+        }
+        Err(error) => {
+            let advice = "mend the file and check it again".to_owned();
+            let detail = ErrorChain(&error).to_string();
+            (vec![Check { name: "spec".to_owned(), ok: false, detail, advice }], Exit::Misconfigured)
+        }
+    }
 }
 
 async fn all(context: &Context) -> (Vec<Check>, Exit) {
@@ -94,6 +122,7 @@ async fn all(context: &Context) -> (Vec<Check>, Exit) {
         Err(status) => return failed(checks, "connection", &Failure::call("ask the controller", &status)),
     };
     checks.push(Check::well("connection", format!("you are {}, {}", status.caller, status.caller_role)));
+    checks.push(clock_check(SystemClock.now().offset_millis(UnixMillis(status.unix_millis))));
     checks.extend(of_controller(&status));
     let exit = if checks.iter().all(|check| check.ok) { Exit::Done } else { Exit::Failed };
     (checks, exit)
@@ -109,6 +138,17 @@ pub(crate) fn of_controller(status: &v1::GetStatusResponse) -> Vec<Check> {
         advice: if check.ok { String::new() } else { check.advice.clone() },
     }));
     checks
+}
+
+/// Certificates are good for a few minutes of difference; times in lists mislead long before.
+fn clock_check(offset_millis: i64) -> Check {
+    let seconds = offset_millis.unsigned_abs() / 1000;
+    let ok = seconds <= LARGEST_CLOCK_OFFSET_SECONDS;
+    let way = if offset_millis < 0 { "behind" } else { "ahead of" };
+    let detail =
+        if seconds == 0 { "the same here and there".to_owned() } else { format!("{seconds} s {way} the controller's") };
+    let advice = if ok { String::new() } else { "set this machine's clock, or the controller's".to_owned() };
+    Check { name: "clock".to_owned(), ok, detail, advice }
 }
 
 fn version_check(controller: &str) -> Check {
@@ -163,6 +203,13 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("ok    database  writable\\u{1b}[2J\n") && !text.contains("do: nothing"), "{text}");
+    }
+
+    #[test]
+    fn a_clock_that_is_off_says_which_way() {
+        assert!(clock_check(-900).ok);
+        let off = clock_check(-86_400_000);
+        assert!(!off.ok && off.detail == "86400 s behind the controller's", "{off:?}");
     }
 
     #[test]

@@ -136,8 +136,11 @@ pub(crate) fn detached(context: &Context, job: &v1::CreateJobResponse, format: R
     match format {
         ResultFormat::Text => {
             writeln!(out, "{}", job.id)?;
-            let nodes = job.nodes.len();
-            context.terminal.say(format_args!("job {} runs on {nodes} nodes: windlass attach {}", job.id, job.id));
+            let nodes = match job.nodes.len() {
+                1 => "1 node".to_owned(),
+                more => format!("{more} nodes"),
+            };
+            context.terminal.say(format_args!("job {} runs on {nodes}: windlass attach {}", job.id, job.id));
         }
         ResultFormat::Json => {
             show::json_document(&mut out, "JobResult", &Collected::default().into_result(&job.id, false))?

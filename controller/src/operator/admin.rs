@@ -173,6 +173,7 @@ impl AdminService for AdminApi {
             ca_pins: self.0.trust.authority().pins().iter().map(ToString::to_string).collect(),
             caller: caller.to_string(),
             caller_role: caller.role_name(),
+            unix_millis: self.0.clock.now().0,
         }))
     }
 }
