@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use windlass_proto::refusal::Reason;
 use windlass_types::error_chain::ErrorChain;
 
 use facts::NodeFacts;
@@ -209,9 +210,7 @@ impl SessionError {
             | Self::Connect(TransferError::Tls(_))
             | Self::Epoch { .. } => true,
             Self::Renewal(error) => !error.is_transient(),
-            Self::Call(status) => {
-                matches!(status.code(), tonic::Code::Unauthenticated | tonic::Code::PermissionDenied)
-            }
+            Self::Call(refusal) => matches!(refusal.reason, Reason::NotTrusted | Reason::NotPermitted | Reason::Unsafe),
             _ => false,
         }
     }

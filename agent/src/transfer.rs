@@ -82,7 +82,7 @@ pub enum TransferError {
     Tls(#[from] TlsSetupError),
     /// The call failed.
     #[error("the transfer broke off")]
-    Call(#[from] Box<tonic::Status>),
+    Call(#[source] Refusal),
     /// The controller ended the transfer too early.
     #[error("the controller ended the transfer early")]
     Ended,
@@ -96,8 +96,8 @@ impl TransferError {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Call(status) => matches!(
-                Refusal::from_status(status).reason,
+            Self::Call(refusal) => matches!(
+                refusal.reason,
                 Reason::BadRequest
                     | Reason::NotFound
                     | Reason::NotPermitted
@@ -112,7 +112,7 @@ impl TransferError {
 
 impl From<tonic::Status> for TransferError {
     fn from(status: tonic::Status) -> Self {
-        Self::Call(Box::new(status))
+        Self::Call(Refusal::from_status(&status))
     }
 }
 

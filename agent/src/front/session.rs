@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
+use windlass_proto::refusal::Refusal;
 use windlass_proto::v1;
 use windlass_proto::v1::connect_request::Message as Up;
 use windlass_proto::v1::connect_response::Message as Down;
@@ -56,7 +57,7 @@ pub(super) enum SessionError {
     #[error(transparent)]
     Connect(#[from] TransferError),
     #[error("the session with the controller ended")]
-    Call(#[from] Box<tonic::Status>),
+    Call(#[source] Refusal),
     #[error("the controller closed the session")]
     Closed,
     #[error("the controller took the session but said nothing for {} s", WELCOME_TIMEOUT.as_secs())]
@@ -74,7 +75,7 @@ pub(super) enum SessionError {
 
 impl From<tonic::Status> for SessionError {
     fn from(status: tonic::Status) -> Self {
-        Self::Call(Box::new(status))
+        Self::Call(Refusal::from_status(&status))
     }
 }
 
