@@ -13,7 +13,6 @@ pub mod completion;
 mod connection;
 mod context;
 mod cp;
-mod duration;
 mod events;
 mod exec;
 mod exit;

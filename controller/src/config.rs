@@ -10,6 +10,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::duration;
+
+/// Renewal takes a connection and two writes to disk; a shorter life leaves no room for a second attempt.
+const SHORTEST_LIFE_SECONDS: u64 = 10;
+
 /// Where the file is looked for when nobody names one.
 pub const DEFAULT_FILE: &str = "/etc/windlass/controller.toml";
 
@@ -81,10 +86,10 @@ pub struct SessionFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CertificatesFile {
-    /// Days an agent's certificate is valid.
-    pub agent_days: Option<u64>,
-    /// Days an operator's certificate is valid.
-    pub operator_days: Option<u64>,
+    /// How long an agent's certificate is valid, such as `7d`.
+    pub agent_life: Option<String>,
+    /// How long an operator's certificate is valid, such as `90d`.
+    pub operator_life: Option<String>,
 }
 
 /// `[socket_access]`: users and `@groups` per role. Root and the daemon's own user are always admins.
@@ -183,6 +188,15 @@ pub enum ConfigError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// A length of time is not one.
+    #[error("use the configuration: {key}")]
+    Duration {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong.
+        #[source]
+        source: duration::NotADuration,
+    },
     /// A value is out of range.
     #[error("use the configuration: {key} must be {rule}, not {value}")]
     Range {
@@ -228,8 +242,10 @@ impl Settings {
         let seconds = |key, value: Option<u64>, default, longest| {
             range(key, value.unwrap_or(default), 1, longest).map(Duration::from_secs)
         };
-        let days = |key, value: Option<u64>, default, most| {
-            range(key, value.unwrap_or(default), 1, most).map(|days| Duration::from_secs(days * 86_400))
+        let life = |key, text: Option<String>, default: &str, longest_days: u64| {
+            let text = text.unwrap_or_else(|| default.to_owned());
+            let life = duration::parse(&text).map_err(|source| ConfigError::Duration { key, source })?;
+            range(key, life.as_secs(), SHORTEST_LIFE_SECONDS, longest_days * 86_400).map(|_| life)
         };
         let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
         Ok(Self {
@@ -250,8 +266,8 @@ impl Settings {
                 10,
                 86_400,
             )?,
-            agent_certificate: days("certificates.agent_days", file.certificates.agent_days, 7, 365)?,
-            operator_certificate: days("certificates.operator_days", file.certificates.operator_days, 90, 825)?,
+            agent_certificate: life("certificates.agent_life", file.certificates.agent_life, "7d", 365)?,
+            operator_certificate: life("certificates.operator_life", file.certificates.operator_life, "90d", 825)?,
             socket_access: file.socket_access,
         })
     }

@@ -2,7 +2,7 @@
 //! The controller: everything behind the binary `windlass`.
 //!
 //! How it starts and ends
-//! - [`config`]: the daemon's file and flags, checked.
+//! - [`config`]: the daemon's file and flags, checked; [`duration`]: lengths of time in text.
 //! - [`server`]: builds the parts, opens the doors, drains.
 //! - [`http`], [`metrics`]: livez, readyz and what can be counted.
 //!
@@ -39,6 +39,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod duration;
 pub mod events;
 pub mod files;
 pub mod fleet;

@@ -10,6 +10,7 @@
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
 //! - [`manual`]: links between the pages of the manual.
+//! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`units`]: the systemd units and how tight their sandbox is, read by systemd's own tool.
 
 mod architecture;
@@ -21,4 +22,5 @@ mod contract_style;
 mod example_config;
 mod fuzz_short;
 mod manual;
+mod renewal;
 mod units;

@@ -16,7 +16,8 @@ use super::follow::{self, Followed, Sink};
 use super::lines::{Lines, Stream};
 use super::select::ChoiceArgs;
 use super::show::{self, ResultFormat};
-use super::{duration, suggest, verdict};
+use super::{suggest, verdict};
+use crate::duration;
 
 /// How often a job is asked for when the connection breaks at the wrong moment; the request id makes it one job.
 const MOST_ATTEMPTS: u32 = 5;

@@ -20,7 +20,8 @@ use super::show::node::NodeView;
 use super::show::operator::OperatorView;
 use super::show::token::TokenView;
 use super::show::{self, Format, Listed, node_sheet};
-use super::{duration, events, suggest};
+use super::{events, suggest};
+use crate::duration;
 
 /// What to get.
 #[derive(Debug, Subcommand)]

@@ -14,11 +14,11 @@ use windlass_types::time::UnixMillis;
 
 use super::connection::unwritten_profile;
 use super::context::Context;
-use super::duration;
 use super::exit::Exit;
 use super::failure::{Cause, Failure};
 use super::get::{self, ListArgs};
 use super::show::local;
+use crate::duration;
 use crate::profile::{self, Profile};
 
 /// What to do with operators.

@@ -84,7 +84,9 @@ fn misconfigured(error: &ConfigError) -> Failure {
     match error {
         ConfigError::Read { .. } => failure.advise("name another file with --config"),
         ConfigError::Parse { .. } => failure.advise("correct that line; the manual lists every key"),
-        ConfigError::Range { key, .. } => failure.advise(format!("change {key} in the configuration file")),
+        ConfigError::Range { key, .. } | ConfigError::Duration { key, .. } => {
+            failure.advise(format!("change {key} in the configuration file"))
+        }
     }
 }
 

@@ -11,12 +11,12 @@ use windlass_types::escape::Escaped;
 use windlass_types::time::UnixMillis;
 
 use super::context::Context;
-use super::duration;
 use super::exit::Exit;
 use super::failure::{Cause, Failure};
 use super::get::{self, ListArgs};
 use super::select::node_name;
 use super::show::{self, ResultFormat, utc};
+use crate::duration;
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]

@@ -7,9 +7,9 @@ use windlass_types::job::JobState;
 use windlass_types::time::UnixMillis;
 
 use super::{Listed, utc, utc_unless_never};
-use crate::cli::duration::Age;
 use crate::cli::table::Cell;
 use crate::cli::terminal::Tone;
+use crate::duration::Age;
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

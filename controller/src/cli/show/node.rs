@@ -12,9 +12,9 @@ use windlass_types::time::UnixMillis;
 
 use super::facts::{Facts, value};
 use super::{Listed, utc, utc_unless_never};
-use crate::cli::duration::Age;
 use crate::cli::table::Cell;
 use crate::cli::terminal::Tone;
+use crate::duration::Age;
 
 /// The one word that says how a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -12,9 +12,9 @@ use windlass_types::time::UnixMillis;
 use super::facts::{Aged, Facts, value};
 use super::node::NodeView;
 use super::{local_in, size};
-use crate::cli::duration::Age;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::toned;
+use crate::duration::Age;
 
 /// Column where values begin.
 const VALUE_COLUMN: usize = 14;

@@ -6,8 +6,8 @@ use windlass_proto::v1;
 use windlass_types::time::UnixMillis;
 
 use super::{Listed, utc};
-use crate::cli::duration::Age;
 use crate::cli::table::Cell;
+use crate::duration::Age;
 
 /// What became of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -9,13 +9,13 @@ const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1
 /// Text that is no length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a duration: write a number and a unit (s, m, h or d), such as 90s, 30m or 1h30m")]
-pub(crate) struct NotADuration(String);
+pub struct NotADuration(String);
 
 /// Reads `90s`, `30m`, `1h30m`, `2d`. Zero and a missing unit are refused.
 ///
 /// # Errors
 /// If the text is anything else; the error quotes it.
-pub(crate) fn parse(text: &str) -> Result<Duration, NotADuration> {
+pub fn parse(text: &str) -> Result<Duration, NotADuration> {
     seconds(text).filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(|| NotADuration(text.to_owned()))
 }
 
@@ -37,7 +37,7 @@ fn seconds(text: &str) -> Option<u64> {
 
 /// A length of time in at most two units: `5s`, `3m12s`, `4h`, `2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Age(pub Duration);
+pub struct Age(pub Duration);
 
 impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

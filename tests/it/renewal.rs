@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Certificates that end while the agent works, while it is away, and when their CA is replaced.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use windlass_tests::agent::{Agent, is_connected};
+use windlass_tests::controller::Controller;
+use windlass_tests::wait::{LONG, wait_until};
+
+/// Long enough for a second attempt on a busy machine, short enough to wait for its end.
+const SHORT_LIFE: &str = "[certificates]\nagent_life = \"12s\"\n[session]\nheartbeat_seconds = 1\n";
+
+async fn node(controller: &Controller, name: &str) -> Value {
+    controller.cli(&["get", "node", name, "-o", "json"]).await.json()
+}
+
+async fn serial(controller: &Controller, name: &str) -> String {
+    let node = node(controller, name).await;
+    node["certificate_serial"].as_str().unwrap_or_else(|| panic!("no serial in {node}")).to_owned()
+}
+
+async fn wait_for_another_serial(controller: &Controller, name: &str, old: &str) {
+    let is_new = async || serial(controller, name).await != old && is_connected(controller, name).await;
+    wait_until("a renewed certificate in use", LONG, is_new).await;
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_before_it_ends_and_the_node_goes_on() {
+    let controller = Controller::start_with(SHORT_LIFE).await;
+    let agent = Agent::connected(&controller, "node1").await;
+    for _ in 0..2 {
+        let old = serial(&controller, "node1").await;
+        wait_for_another_serial(&controller, "node1", &old).await;
+    }
+    controller.wait_for_event("node.certificate-renewed", "node1").await;
+    let ran = controller.words("exec node1 -- echo alive").await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "node1: alive\n"), "{}", agent.log());
+}
+
+#[tokio::test]
+async fn f17_a_node_that_was_off_when_its_certificate_ended_renews_by_possession() {
+    let controller = Controller::start_with(SHORT_LIFE).await;
+    let mut agent = Agent::connected(&controller, "node1").await;
+    agent.kill9().await;
+    let old = serial(&controller, "node1").await;
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    agent.run();
+    wait_for_another_serial(&controller, "node1", &old).await;
+}
+
+#[tokio::test]
+async fn a_revoked_node_does_not_come_back_by_possession() {
+    let controller = Controller::start_with(SHORT_LIFE).await;
+    let mut agent = Agent::connected(&controller, "node1").await;
+    agent.kill9().await;
+    assert_eq!(controller.words("node revoke node1 --yes").await.code, 0);
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    agent.run();
+    controller.wait_for_event("join.refused", "node1 was revoked").await;
+    assert!(!is_connected(&controller, "node1").await);
+}
+
+#[tokio::test]
+async fn the_fleet_moves_to_a_new_ca_and_trusts_the_old_one_no_more() {
+    let controller = Controller::start_with(SHORT_LIFE).await;
+    let mut agent = Agent::connected(&controller, "node1").await;
+    // Made and trusted; signing; the old one dropped.
+    for stage in 0..3 {
+        let step = async || controller.words("ca rotate --yes").await.code == 0;
+        wait_until("the nodes to be ready for the next stage", LONG, step).await;
+        let old = serial(&controller, "node1").await;
+        wait_for_another_serial(&controller, "node1", &old).await;
+        assert!(is_connected(&controller, "node1").await, "after stage {stage}: {}", agent.log());
+    }
+    agent.kill9().await;
+    agent.run();
+    agent.wait_connected(&controller).await;
+    // A machine that joins now is given the new pin and is served with a certificate of the new CA.
+    let fresh = Agent::connected(&controller, "node2").await;
+    assert!(is_connected(&controller, "node2").await, "{}", fresh.log());
+}
