@@ -82,16 +82,19 @@ impl Jobs {
     }
 
     pub(super) fn send_order(&self, job: &ActiveJob, node: &NodeName) -> Result<(), NotConnected> {
-        let record = job.run().record.clone();
-        let order = v1::Order {
-            job: record.id.to_string(),
-            node: node.to_string(),
-            epoch: self.epoch.number(),
-            sequence: self.epoch.next_sequence(),
-            expires_unix_millis: self.clock.now().plus(record.timeout).plus(SILENCE).0,
-            timeout_millis: u64::try_from(record.timeout.as_millis()).unwrap_or(u64::MAX),
-            output_limit_bytes: self.output_limit_bytes,
-            action: Some((&record.action).into()),
+        let order = {
+            // Not cloned: the record names every node of the job, and there is an order for each.
+            let record = &job.run().record;
+            v1::Order {
+                job: record.id.to_string(),
+                node: node.to_string(),
+                epoch: self.epoch.number(),
+                sequence: self.epoch.next_sequence(),
+                expires_unix_millis: self.clock.now().plus(record.timeout).plus(SILENCE).0,
+                timeout_millis: u64::try_from(record.timeout.as_millis()).unwrap_or(u64::MAX),
+                output_limit_bytes: self.output_limit_bytes,
+                action: Some((&record.action).into()),
+            }
         };
         self.fleet.send(node, Down::Order(order))
     }
@@ -174,8 +177,9 @@ impl Jobs {
                 jobs.advance(&job).await;
                 drop(jobs);
                 let wait = next.map_or(SILENCE, |at| at.since(now)).max(Duration::from_secs(1));
-                // Either is a reason to look again.
-                let _timed_out = tokio::time::timeout(wait, changed.changed()).await;
+                // Reports carry the job forward by themselves; here only silence and the end matter.
+                let ended = changed.wait_for(|_| job.run().record.state.is_final());
+                let _timed_out = tokio::time::timeout(wait, ended).await;
             }
         });
     }

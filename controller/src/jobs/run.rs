@@ -103,15 +103,64 @@ pub struct Run {
     /// What is stored.
     pub record: JobRecord,
     nodes: BTreeMap<NodeName, NodeRun>,
+    counts: Counts,
     history: Vec<Happening>,
+}
+
+/// How many nodes stand where. Kept with every step, because each of thousands of reports asks for it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    waiting: usize,
+    busy: usize,
+    well: usize,
+    otherwise: usize,
+    /// Of `otherwise`: those that count against the limit of failures.
+    failures: usize,
+}
+
+impl Counts {
+    /// The counter of a state, and whether it is a failure.
+    fn of(&mut self, run: &NodeRun) -> (&mut usize, Option<&mut usize>) {
+        match run {
+            NodeRun::Waiting => (&mut self.waiting, None),
+            NodeRun::Active { .. } | NodeRun::Recording => (&mut self.busy, None),
+            NodeRun::Ended(outcome) if outcome.ending.is_success() => (&mut self.well, None),
+            NodeRun::Ended(outcome) => {
+                let failures = counts_as_failure(&outcome.ending).then_some(&mut self.failures);
+                (&mut self.otherwise, failures)
+            }
+        }
+    }
+
+    fn enter(&mut self, run: &NodeRun) {
+        let (count, failures) = self.of(run);
+        *count += 1;
+        failures.into_iter().for_each(|failures| *failures += 1);
+    }
+
+    fn leave(&mut self, run: &NodeRun) {
+        let (count, failures) = self.of(run);
+        *count -= 1;
+        failures.into_iter().for_each(|failures| *failures -= 1);
+    }
 }
 
 impl Run {
     /// A job whose nodes all wait.
     #[must_use]
     pub fn new(record: JobRecord) -> Self {
-        let nodes = record.nodes.iter().map(|name| (name.clone(), NodeRun::Waiting)).collect();
-        Self { record, nodes, history: Vec::new() }
+        let nodes: BTreeMap<_, _> = record.nodes.iter().map(|name| (name.clone(), NodeRun::Waiting)).collect();
+        let counts = Counts { waiting: nodes.len(), ..Counts::default() };
+        Self { record, nodes, counts, history: Vec::new() }
+    }
+
+    /// The one way from one state to another. A node that is not in this job stays out.
+    fn set(&mut self, name: &NodeName, to: NodeRun) {
+        if let Some(run) = self.nodes.get_mut(name) {
+            self.counts.leave(run);
+            self.counts.enter(&to);
+            *run = to;
+        }
     }
 
     /// Where a node stands; `None` if the job is not for it.
@@ -128,18 +177,17 @@ impl Run {
 
     /// Takes the nodes whose turn it is; each is active from now on.
     pub fn take_turn(&mut self, give_up_at: UnixMillis) -> Vec<NodeName> {
-        if self.record.stop_requested || self.has_failed_too_often() {
+        if self.counts.waiting == 0 || self.record.stop_requested || self.has_failed_too_often() {
             return Vec::new();
         }
-        let busy = self.names(|run| matches!(run, NodeRun::Active { .. } | NodeRun::Recording)).len();
         let free = match self.record.batch {
             0 => usize::MAX,
-            batch => (batch as usize).saturating_sub(busy),
+            batch => (batch as usize).saturating_sub(self.counts.busy),
         };
-        let mut turn = self.names(|run| *run == NodeRun::Waiting);
-        turn.truncate(free);
+        let waiting = self.nodes.iter().filter(|(_, run)| **run == NodeRun::Waiting);
+        let turn: Vec<_> = waiting.map(|(name, _)| name.clone()).take(free).collect();
         for name in &turn {
-            self.nodes.insert(name.clone(), NodeRun::Active { give_up_at });
+            self.set(name, NodeRun::Active { give_up_at });
         }
         turn
     }
@@ -147,7 +195,7 @@ impl Run {
     /// Nodes that wait although no further one may begin: they are to be recorded as skipped.
     #[must_use]
     pub fn left_over(&self) -> Vec<NodeName> {
-        if self.record.stop_requested || self.has_failed_too_often() {
+        if self.counts.waiting > 0 && (self.record.stop_requested || self.has_failed_too_often()) {
             return self.names(|run| *run == NodeRun::Waiting);
         }
         Vec::new()
@@ -171,16 +219,16 @@ impl Run {
 
     /// Marks a node as begun earlier, after a restart.
     pub fn resume(&mut self, name: &NodeName, give_up_at: UnixMillis) {
-        if let Some(run @ NodeRun::Waiting) = self.nodes.get_mut(name) {
-            *run = NodeRun::Active { give_up_at };
+        if let Some(NodeRun::Waiting) = self.nodes.get(name) {
+            self.set(name, NodeRun::Active { give_up_at });
         }
     }
 
     /// Takes on the recording of a node's end; `false` if it has ended, is being recorded, or is not in this job.
     pub fn begin_recording(&mut self, name: &NodeName) -> bool {
-        match self.nodes.get_mut(name) {
-            Some(run @ (NodeRun::Waiting | NodeRun::Active { .. })) => {
-                *run = NodeRun::Recording;
+        match self.nodes.get(name) {
+            Some(NodeRun::Waiting | NodeRun::Active { .. }) => {
+                self.set(name, NodeRun::Recording);
                 true
             }
             Some(NodeRun::Recording | NodeRun::Ended(_)) | None => false,
@@ -189,13 +237,13 @@ impl Run {
 
     /// The recording failed: the node is active again, and will report again.
     pub fn abandon_recording(&mut self, name: &NodeName, give_up_at: UnixMillis) {
-        self.nodes.insert(name.clone(), NodeRun::Active { give_up_at });
+        self.set(name, NodeRun::Active { give_up_at });
     }
 
     /// A node's end is stored.
     pub fn recorded(&mut self, name: &NodeName, outcome: Outcome) {
         self.history.push(Happening::Ended { node: name.clone(), outcome: outcome.clone() });
-        self.nodes.insert(name.clone(), NodeRun::Ended(outcome));
+        self.set(name, NodeRun::Ended(outcome));
     }
 
     /// Adds something to show.
@@ -212,9 +260,10 @@ impl Run {
     /// The final state, once every node has ended.
     #[must_use]
     pub fn verdict(&self) -> Option<JobState> {
-        let outcomes: Option<Vec<_>> = self.nodes.values().map(ended).collect();
-        let outcomes = outcomes?;
-        Some(if outcomes.iter().all(|outcome| outcome.ending.is_success()) {
+        if self.counts.waiting > 0 || self.counts.busy > 0 {
+            return None;
+        }
+        Some(if self.counts.otherwise == 0 {
             JobState::Succeeded
         } else if self.record.stop_requested {
             JobState::Stopped
@@ -225,26 +274,16 @@ impl Run {
 
     /// Nodes that ended well, and nodes that did not.
     #[must_use]
-    pub fn tally(&self) -> (usize, usize) {
-        let ended: Vec<_> = self.nodes.values().filter_map(ended).collect();
-        let well = ended.iter().filter(|outcome| outcome.ending.is_success()).count();
-        (well, ended.len() - well)
+    pub const fn tally(&self) -> (usize, usize) {
+        (self.counts.well, self.counts.otherwise)
     }
 
     fn has_failed_too_often(&self) -> bool {
-        let failed = self.nodes.values().filter_map(ended).filter(|outcome| counts_as_failure(&outcome.ending)).count();
-        self.record.max_failures.is_some_and(|most| failed > most as usize)
+        self.record.max_failures.is_some_and(|most| self.counts.failures > most as usize)
     }
 
     fn names(&self, wanted: impl Fn(&NodeRun) -> bool) -> Vec<NodeName> {
         self.nodes.iter().filter(|(_, run)| wanted(run)).map(|(name, _)| name.clone()).collect()
-    }
-}
-
-const fn ended(run: &NodeRun) -> Option<&Outcome> {
-    match run {
-        NodeRun::Ended(outcome) => Some(outcome),
-        NodeRun::Waiting | NodeRun::Active { .. } | NodeRun::Recording => None,
     }
 }
 

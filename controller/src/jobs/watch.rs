@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use windlass_proto::v1;
 use windlass_proto::v1::job_event::Happening as Wire;
+use windlass_types::name::JobId;
 
 use super::ActiveJob;
 use super::output::Outputs;
@@ -56,15 +57,15 @@ impl Watcher {
     }
 
     fn gather(&mut self) -> Vec<v1::JobEvent> {
-        let (pending, record, tally) = {
+        let (pending, id, now, is_final) = {
             let run = self.job.run();
             let pending: Vec<_> = run.since(self.index).iter().take(MOST_EVENTS).cloned().collect();
-            (pending, run.record.clone(), run.tally())
+            (pending, run.record.id.clone(), summary(&run.record, run.tally()), run.record.state.is_final())
         };
         let mut events = Vec::with_capacity(pending.len() + 1);
         if !self.has_begun {
             self.has_begun = true;
-            events.push(event("", Wire::Begun(summary(&record, tally))));
+            events.push(event("", Wire::Begun(now.clone())));
         }
         let mut bytes = 0;
         let count = pending.len();
@@ -72,21 +73,21 @@ impl Watcher {
             if bytes >= MOST_BYTES {
                 return events;
             }
-            let (event, size, is_done) = self.show(&record, happening);
+            let (event, size, is_done) = self.show(&id, happening);
             events.extend(event);
             bytes += size;
             if is_done {
                 self.index += 1;
             }
         }
-        if count < MOST_EVENTS && record.state.is_final() && self.job.run().since(self.index).is_empty() {
+        if count < MOST_EVENTS && is_final && self.job.run().since(self.index).is_empty() {
             self.is_over = true;
-            events.push(event("", Wire::Ended(summary(&record, tally))));
+            events.push(event("", Wire::Ended(now)));
         }
         events
     }
 
-    fn show(&mut self, record: &JobRecord, happening: Happening) -> (Option<v1::JobEvent>, usize, bool) {
+    fn show(&mut self, job: &JobId, happening: Happening) -> (Option<v1::JobEvent>, usize, bool) {
         match happening {
             Happening::Started { node, pid } => {
                 (Some(event(node.as_str(), Wire::Started(v1::JobStarted { pid }))), 0, true)
@@ -102,8 +103,8 @@ impl Watcher {
             Happening::Spooled { node, stream, offset, end } => {
                 let from = self.within.take().unwrap_or(offset);
                 let most = usize::try_from((end - from).min(PIECE)).unwrap_or_default();
-                let data = self.outputs.read(&record.id, &node, stream, from, most).unwrap_or_else(|error| {
-                    tracing::warn!(job = %record.id, %node, %error, "stored output cannot be read");
+                let data = self.outputs.read(job, &node, stream, from, most).unwrap_or_else(|error| {
+                    tracing::warn!(%job, %node, %error, "stored output cannot be read");
                     Vec::new()
                 });
                 let size = data.len();
