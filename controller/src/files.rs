@@ -152,7 +152,11 @@ impl Upload {
         if context.finish().as_ref() != self.sha256.as_bytes() {
             return Err(self.discard());
         }
-        std::fs::rename(&self.part, &self.whole).map_err(write)
+        match std::fs::rename(&self.part, &self.whole) {
+            // Two may bring in the same file at once, into the same part; whoever is second finds it in place.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.whole.exists() => Ok(()),
+            renamed => renamed.map_err(write),
+        }
     }
 
     fn discard(&self) -> FileError {
@@ -197,6 +201,19 @@ mod tests {
         let mut text = String::new();
         files.read(sha256(b"hello"), 1).expect("here").read_to_string(&mut text).expect("readable");
         assert_eq!(text, "ello");
+    }
+
+    #[test]
+    fn two_uploads_of_one_file_at_once_both_succeed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let files = Files::open(directory.path()).expect("writable");
+        let upload = || files.upload(sha256(b"hello"), 5).expect("writable").expect("not here yet");
+        let (mut first, mut second) = (upload(), upload());
+        first.push(b"hello").expect("room");
+        second.push(b"hello").expect("room");
+        first.finish().expect("the right digest");
+        second.finish().expect("in place already");
+        assert_eq!(files.size(sha256(b"hello")), Some(5));
     }
 
     #[test]
