@@ -138,6 +138,16 @@ deny: ## Check licences, sources and banned crates (needs cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny --workspace check bans licenses sources
 
+# --- measuring ---
+
+BENCH := cargo run $(CARGO_LOCKED) --quiet --profile load --package windlass-tests --bin bench --
+.PHONY: bench bench-quick
+bench: build ## Measure speed and size beside Ansible, pyinfra, Salt and plain ssh (half an hour; installs them into a cache)
+	$(BENCH)
+
+bench-quick: build ## Measure ours only (minutes)
+	$(BENCH) --quick
+
 # --- installing ---
 
 .PHONY: install install-controller install-controller-manual install-agent

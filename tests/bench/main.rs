@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How fast and how small: ours beside its rivals on one machine. `make bench` runs all of it, `make bench-quick` ours
+//! only. No test of correctness depends on it.
+//!
+//! - [`measure`], [`account`], [`compare`], [`report`], [`memory`], [`process`]: how is measured and told.
+//! - [`rival`]: Ansible, pyinfra, Salt, plain ssh; installed into a cache and tuned.
+//! - [`ours`], [`load`]: a controller and agents, real and simulated.
+//! - `b…`, [`growth`]: one benchmark each; [`simulation`] holds those with thousands of agents together.
+
+mod account;
+mod b10_heartbeats;
+mod b1_fan_out;
+mod b1_salt;
+mod b3_ten_steps;
+mod b4_facts;
+mod b5_files;
+mod b6_enrolment;
+mod b7_reconnect;
+mod b8_footprint;
+mod bench;
+mod compare;
+mod growth;
+mod load;
+mod measure;
+mod memory;
+mod ours;
+mod process;
+mod report;
+mod rival;
+mod simulation;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use account::Accounts;
+use bench::{Bench, SshRivals};
+use report::Report;
+use simulation::left_out;
+
+/// Measures Windlass beside its rivals
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Ours only
+    #[arg(long)]
+    quick: bool,
+    /// Runs of what is not slow
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Nodes
+    #[arg(long, default_value_t = 100)]
+    nodes: usize,
+    /// Only these parts
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// The controller's program, if not the one `make build` made
+    #[arg(long)]
+    controller: Option<PathBuf>,
+    /// The agent's program, if not the one `make build` made
+    #[arg(long)]
+    agent: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be many agents, for the benchmark itself
+    #[command(hide = true)]
+    Load(load::LoadArguments),
+}
+
+/// What can be asked for by itself; B6 makes the nodes that B1 to B5 work on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    B1,
+    B3,
+    B4,
+    B5,
+    B8,
+    Salt,
+    Simulation,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Command::Load(load)) = &arguments.command {
+        return load::run(load);
+    }
+    // Every agent is a connection; what is started inherits the limit.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let target = target_directory()?;
+    let directory = target.join("bench");
+    let work = directory.join(format!("run-{}", std::process::id()));
+    fs::create_dir_all(&work).with_context(|| format!("make {}", work.display()))?;
+    let bench = Bench {
+        quick: arguments.quick,
+        runs: arguments.runs,
+        nodes: arguments.nodes,
+        cache: cache()?,
+        work: work.clone(),
+        programs: ours::Programs::find(&target, arguments.controller, arguments.agent)?,
+        accounts: Accounts::new(),
+    };
+    let mut report = Report::default();
+    report.note(format!("counted: {}", bench.accounts.method()));
+    let result = measure_all(&bench, &arguments.only, &mut report);
+    left_out(&mut report, "the rest", result);
+    drop(bench);
+    report.print();
+    report.write(&directory.join("summary.json"))?;
+    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))
+}
+
+fn target_directory() -> Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    std::path::absolute(target).context("find the target directory")
+}
+
+fn cache() -> Result<PathBuf> {
+    if let Some(cache) = std::env::var_os("WINDLASS_BENCH_CACHE") {
+        return Ok(std::path::absolute(cache)?);
+    }
+    let home = std::env::var_os("HOME").context("HOME is not set: set WINDLASS_BENCH_CACHE")?;
+    Ok(PathBuf::from(home).join(".cache/windlass-bench"))
+}
+
+fn measure_all(bench: &Bench, only: &[Part], report: &mut Report) -> Result<()> {
+    let is_wanted = |part| only.is_empty() || only.contains(&part);
+    if only != [Part::Simulation] {
+        let real = with_real_agents(bench, is_wanted, report);
+        left_out(report, "B1 to B6", real);
+    }
+    if is_wanted(Part::Simulation) {
+        let simulated = simulation::run_bench(bench, report);
+        left_out(report, "the part with simulated agents", simulated);
+    }
+    Ok(())
+}
+
+fn with_real_agents(bench: &Bench, is_wanted: impl Fn(Part) -> bool, report: &mut Report) -> Result<()> {
+    let fleet = b6_enrolment::run_bench(bench, report)?;
+    let rivals = match bench.quick {
+        true => None,
+        false => SshRivals::start(bench, report).inspect_err(|error| report.not_measured("ssh", error)).ok(),
+    };
+    let rivals = rivals.as_ref();
+    if is_wanted(Part::B1) {
+        let result = b1_fan_out::run_bench(bench, &fleet, rivals, report);
+        left_out(report, "B1", result);
+    }
+    if is_wanted(Part::B3) {
+        let result = b3_ten_steps::run_bench(bench, &fleet, rivals, report);
+        left_out(report, "B3", result);
+    }
+    if is_wanted(Part::B4) {
+        let result = b4_facts::run_bench(bench, &fleet, rivals, report);
+        left_out(report, "B4", result);
+    }
+    if is_wanted(Part::B5) {
+        let result = b5_files::run_bench(bench, &fleet, rivals, report);
+        left_out(report, "B5", result);
+    }
+    if is_wanted(Part::B8) {
+        let agents = b8_footprint::agents(bench, &fleet, rivals, report);
+        left_out(report, "B8 agents", agents);
+        let transfers = b8_footprint::after_transfers(bench, &fleet, report);
+        left_out(report, "B8 after transfers", transfers);
+    }
+    if is_wanted(Part::Salt) && !bench.quick {
+        let salt = b1_salt::run_bench(bench, &fleet, report);
+        left_out(report, "salt", salt);
+    }
+    Ok(())
+}

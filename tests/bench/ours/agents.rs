@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Agents as they are installed: one process each, with a state directory and a working directory of its own.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Controller, Programs};
+use crate::account::Group;
+use crate::process::{Daemon, command, end_all, pause};
+
+/// Agents that run.
+#[derive(Debug)]
+pub(crate) struct Agents {
+    daemons: Vec<Daemon>,
+    directories: Vec<PathBuf>,
+}
+
+/// A machine that was given a token.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    directory: PathBuf,
+    ca_pin: String,
+}
+
+/// Makes tokens for machines `node0`, `node1`, ….
+///
+/// # Errors
+/// If the controller refuses or files cannot be written.
+pub(crate) fn prepare(controller: &Controller, directory: &Path, nodes: usize) -> Result<Vec<Prepared>> {
+    let one = |node: usize| {
+        let directory = directory.join(format!("node{node}"));
+        fs::create_dir_all(&directory)?;
+        let token = controller.token(&format!("node{node}"))?;
+        let mut file = fs::OpenOptions::new();
+        let file = file.create(true).write(true).truncate(true).mode(0o600).open(directory.join("token"))?;
+        std::io::Write::write_all(&mut &file, token.token.as_bytes())?;
+        fs::write(directory.join("agent.toml"), "jobs = \"process-group\"\n")?;
+        Ok(Prepared { directory, ca_pin: token.ca_pin })
+    };
+    (0..nodes).map(one).collect()
+}
+
+/// Joins all machines at once and starts each one's agent as soon as it is a node.
+///
+/// # Errors
+/// If one does not join or does not come.
+pub(crate) fn join_and_run(
+    programs: &Programs,
+    controller: &Controller,
+    prepared: Vec<Prepared>,
+    group: &Group,
+) -> Result<Agents> {
+    let entered = group.enter()?;
+    let mut joining = Vec::new();
+    for machine in prepared {
+        let mut join = command(&programs.agent);
+        join.current_dir(&machine.directory).arg("join").args(["--token-file", "token", "--state-dir", "state"]);
+        join.arg("--controller").arg(controller.join().to_string()).arg("--ca-pin").arg(&machine.ca_pin);
+        let daemon = Daemon::start(&mut join, &machine.directory.join("log"))?;
+        joining.push((daemon, machine.directory));
+    }
+    let mut agents = Agents { daemons: Vec::new(), directories: Vec::new() };
+    while !joining.is_empty() {
+        let mut still = Vec::new();
+        for (mut daemon, directory) in joining {
+            if daemon.has_ended() {
+                agents.daemons.push(start(programs, &directory, group)?);
+                agents.directories.push(directory);
+            } else {
+                still.push((daemon, directory));
+            }
+        }
+        joining = still;
+        pause(Duration::from_millis(1));
+    }
+    drop(entered);
+    let wanted = agents.daemons.len();
+    let come = controller.wait_connected(wanted, Duration::from_secs(60));
+    let log = agents.directories.first().map(|directory| directory.join("log"));
+    come.with_context(|| format!("{} of {wanted} are connected; see {log:?}", controller.connected()))?;
+    Ok(agents)
+}
+
+fn start(programs: &Programs, directory: &Path, group: &Group) -> Result<Daemon> {
+    let mut agent = command(&programs.agent);
+    agent.current_dir(directory).args(["run", "--state-dir", "state", "--config", "agent.toml"]);
+    let daemon = Daemon::start(&mut agent, &directory.join("log"))?;
+    group.watch(daemon.pid());
+    Ok(daemon)
+}
+
+/// A path that is another file for every agent, although they share a machine: each has its own working directory.
+pub(crate) const BULK_PATH: &str = "/proc/self/cwd/bulk";
+
+impl Agents {
+    /// Their process ids.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.daemons.iter().map(Daemon::pid).collect()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.daemons.len()
+    }
+
+    /// Sees that every node holds this content at [`BULK_PATH`].
+    ///
+    /// # Errors
+    /// If one does not.
+    pub(crate) fn require_bulk(&self, content: &[u8]) -> Result<()> {
+        for directory in &self.directories {
+            let found = fs::read(directory.join("bulk")).unwrap_or_default();
+            ensure!(found == content, "{} holds something else", directory.display());
+        }
+        Ok(())
+    }
+
+    /// Sees that these nodes hold a file of this size at [`BULK_PATH`].
+    ///
+    /// # Errors
+    /// If one does not.
+    pub(crate) fn require_bulk_size(&self, nodes: &[usize], bytes: u64) -> Result<()> {
+        for node in nodes {
+            let found = self.directories.iter().find(|directory| directory.ends_with(format!("node{node}")));
+            let path = found.context("no such node")?.join("bulk");
+            let size = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            ensure!(size == bytes, "{} has {size} bytes", path.display());
+        }
+        Ok(())
+    }
+
+    /// Removes what was copied to [`BULK_PATH`].
+    pub(crate) fn remove_bulk(&self) {
+        for directory in &self.directories {
+            let _absent = fs::remove_file(directory.join("bulk"));
+        }
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        end_all(std::mem::take(&mut self.daemons));
+    }
+}
