@@ -9,6 +9,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use windlass_types::digest::Sha256Digest;
@@ -96,6 +97,22 @@ impl Files {
         })?;
         file.seek(SeekFrom::Start(offset)).map_err(read)?;
         Ok(file)
+    }
+
+    /// Removes files and parts that were not written since a moment; returns how many.
+    ///
+    /// # Errors
+    /// If the directory cannot be read or a file not be removed.
+    pub fn forget_older(&self, moment: SystemTime) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in std::fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.metadata()?.modified()? < moment {
+                std::fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// The size of a file that is here.
@@ -214,6 +231,19 @@ mod tests {
         first.finish().expect("the right digest");
         second.finish().expect("in place already");
         assert_eq!(files.size(sha256(b"hello")), Some(5));
+    }
+
+    #[test]
+    fn forgets_what_is_old_and_keeps_what_is_new() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let files = Files::open(directory.path()).expect("writable");
+        let mut upload = files.upload(sha256(b"hello"), 5).expect("writable").expect("new");
+        upload.push(b"hello").expect("room");
+        upload.finish().expect("the right digest");
+        let written = std::fs::metadata(files.whole(sha256(b"hello"))).and_then(|file| file.modified()).expect("there");
+        assert_eq!(files.forget_older(written).expect("readable"), 0);
+        assert_eq!(files.forget_older(written + std::time::Duration::from_secs(1)).expect("readable"), 1);
+        assert_eq!(files.size(sha256(b"hello")), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ use failures::Failures;
 const RENEW_CONTEXT: &[u8] = b"windlass renew v1";
 
 /// A node that was off this long after its certificate ended must be enrolled anew.
-const RENEW_AFTER_EXPIRY: Duration = Duration::from_secs(90 * 86_400);
+pub const RENEW_AFTER_EXPIRY: Duration = Duration::from_secs(90 * 86_400);
 
 /// Everything enrolment needs.
 #[derive(Debug)]

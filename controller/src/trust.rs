@@ -168,6 +168,23 @@ impl Trust {
         newest
     }
 
+    /// Forgets certificates that ended before `moment`: nobody can use them, not even to renew.
+    ///
+    /// # Errors
+    /// If the store cannot be written; then nothing is forgotten.
+    pub async fn forget_ended_before(&self, moment: UnixMillis) -> Result<usize, TrustError> {
+        let ended: Vec<_> = self
+            .certificates()
+            .iter()
+            .filter(|(_, record)| record.not_after < moment)
+            .map(|(serial, _)| *serial)
+            .collect();
+        let remove = |transaction: Transaction, serial: &Serial| transaction.delete(records::certificate_key(*serial));
+        let _: Committed = self.store.commit(ended.iter().fold(Transaction::new(), remove)).await?;
+        self.certificates_mut().retain(|serial, _| !ended.contains(serial));
+        Ok(ended.len())
+    }
+
     /// Signs a certificate for a node and adds its record to `transaction`. The certificate is trusted once that
     /// transaction is committed and [`Trust::admit`] was called.
     ///

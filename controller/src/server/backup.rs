@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A backup for whoever asks: made beside the state, sent in pieces, removed.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +20,9 @@ use crate::transfer::PIECE_BYTES;
 /// Pieces that may wait for a slow reader.
 const WAITING_PIECES: usize = 4;
 
+/// Begins the name of a backup that is being sent.
+const PREFIX: &str = "outgoing-backup-";
+
 /// Makes a backup and returns its pieces.
 ///
 /// # Errors
@@ -28,7 +32,7 @@ pub async fn make(controller: &Arc<Controller>) -> Result<BoxStream<'static, Res
         return Err(Refusal::new(Reason::SwitchedOff, "this controller's state is not in a database file"));
     };
     let state_dir = controller.settings.state_dir.clone();
-    let path = state_dir.join(format!("backup-{}.tmp", uuid::Uuid::new_v4()));
+    let path = state_dir.join(format!("{PREFIX}{}", uuid::Uuid::new_v4()));
     let now = controller.clock.now();
     let made = tokio::task::spawn_blocking(move || {
         crate::backup::backup(&database, &state_dir, &path, now).map_err(|error| failed(&error))?;
@@ -56,6 +60,21 @@ pub async fn make(controller: &Arc<Controller>) -> Result<BoxStream<'static, Res
         }
     });
     Ok(ReceiverStream::new(pieces).boxed())
+}
+
+/// Removes what a controller that was killed while it made a backup left behind: it holds private keys.
+///
+/// # Errors
+/// If the directory cannot be read or a file not be removed.
+pub fn remove_leftovers(state_dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(state_dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_string_lossy().trim_start_matches('.').starts_with(PREFIX) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn failed(error: &dyn std::error::Error) -> Refusal {

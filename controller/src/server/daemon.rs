@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 
+use super::housekeeping;
 use super::listeners::{ListenError, Listeners};
 use super::{Controller, Parts};
 use crate::audit::{AuditError, AuditLog};
@@ -29,9 +30,6 @@ use crate::trust::TrustError;
 
 /// How long open requests may take to end when the controller is told to.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// The controller's own certificate is made anew this often; it is valid for thirty days.
-const RENEW_CERTIFICATE: Duration = Duration::from_secs(86_400);
 
 /// Without a watchdog in the unit, the status line is still kept current this often.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -158,21 +156,13 @@ fn start(controller: &Arc<Controller>, listeners: Listeners) -> Result<JoinSet<(
             tracing::error!(%error, "the http listener failed");
         }
     });
-    servers.spawn(keep_certificate_fresh(Arc::clone(controller), configs));
+    servers.spawn(housekeeping::run(Arc::clone(controller), configs));
     Ok(servers)
 }
 
 async fn run(controller: Arc<Controller>, incoming: crate::listener::Incoming, routes: tonic::service::Routes) {
     if let Err(error) = controller.serve(incoming, routes).await {
         tracing::error!(error = %ErrorChain(&error), "a listener failed");
-    }
-}
-
-async fn keep_certificate_fresh(controller: Arc<Controller>, configs: ServerConfigs) {
-    while controller.stop.run_until_cancelled(tokio::time::sleep(RENEW_CERTIFICATE)).await.is_some() {
-        if let Err(error) = configs.renew(controller.trust.authority(), controller.clock.now()) {
-            tracing::error!(error = %ErrorChain(&error), "the controller's certificate could not be renewed");
-        }
     }
 }
 
