@@ -90,7 +90,11 @@ impl Config {
         }
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+    /// Understands the text of a file; `path` is for the error.
+    ///
+    /// # Errors
+    /// Names what is wrong, with line and column where there are any.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let is_unit = |name: &&String| {

@@ -26,5 +26,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "job", read: wire::job, seeds: seeds::messages },
     Target { name: "node", read: text::node, seeds: seeds::fixtures },
     Target { name: "controller_config", read: text::controller_config, seeds: seeds::controller_config },
+    Target { name: "agent_config", read: text::agent_config, seeds: seeds::agent_config },
+    Target { name: "spec", read: text::spec, seeds: seeds::specs },
     Target { name: "refusal", read: text::refusal, seeds: seeds::refusals },
 ];

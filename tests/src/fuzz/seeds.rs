@@ -26,6 +26,24 @@ pub fn controller_config() -> Vec<Vec<u8>> {
     vec![crate::example::in_force("controller.toml").expect("the example is in the tree").into_bytes()]
 }
 
+/// The example of the agent's configuration.
+///
+/// # Panics
+/// If it is not in the tree.
+#[must_use]
+pub fn agent_config() -> Vec<Vec<u8>> {
+    vec![crate::example::in_force("agent.toml").expect("the example is in the tree").into_bytes()]
+}
+
+/// Specs, a good one and some that are not.
+#[must_use]
+pub fn specs() -> Vec<Vec<u8>> {
+    let good = "apiVersion: windlass/v1\nkind: Cluster\nmetadata: {name: k8s1}\nspec:\n  nodes:\n    \
+                - {name: node1, address: 10.0.0.1}\n    - name: node2\n      labels: {rack: a}\n";
+    let bad = ["a: &a [x, x]\nb: [*a, *a]\n", "<<: {a: b}\n", "- !!binary |\n  aGk=\n", "{{{{", "? a\n: - - b\n"];
+    std::iter::once(good).chain(bad).map(|text| text.as_bytes().to_vec()).collect()
+}
+
 /// The details of a refusal of each kind.
 #[must_use]
 pub fn refusals() -> Vec<Vec<u8>> {

@@ -2,11 +2,13 @@
 //! Text: configuration files, refusals, and what a node's tools and files say.
 
 use std::hint::black_box;
+use std::path::Path;
 
 use prost::bytes::Bytes;
 use tonic::{Code, Status};
 use windlass_agent::host::{boot_entries, grub_cfg, grubby, lsblk, os_release, package_manager, procfs, systemd_units};
 use windlass_controller::config::{File, Overrides, Settings};
+use windlass_controller::spec::Cluster;
 use windlass_proto::refusal::Refusal;
 use windlass_types::error_chain::ErrorChain;
 
@@ -17,6 +19,22 @@ pub fn controller_config(bytes: &[u8]) {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => assert!(!ErrorChain(&error).to_string().is_empty()),
         Err(error) => assert!(!ErrorChain(&error).to_string().is_empty()),
+    }
+}
+
+/// The agent's configuration.
+pub fn agent_config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Err(error) = windlass_agent::config::Config::parse(text, Path::new("agent.toml")) {
+        assert!(!ErrorChain(&error).to_string().is_empty());
+    }
+}
+
+/// `cluster.yaml`.
+pub fn spec(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Err(error) = Cluster::parse(text) {
+        assert!(!ErrorChain(&error).to_string().is_empty());
     }
 }
 
