@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ pub use connection::{Connection, Io, Origin, Peer};
 use crate::config::Limits;
 use crate::pki::serial_of;
 use crate::trust::Trust;
-use per_address::{PerAddress, Place};
+use per_address::PerAddress;
 use tls::ServerConfigs;
 
 /// Established connections wait here for the server to take them; more than one burst's worth only hides a stall.
@@ -105,14 +105,12 @@ impl Gatekeeper {
                     continue;
                 }
             };
-            let Some(place) = self.strangers.enter(address.ip()) else {
-                crate::metrics::handshake_failed("too_many_from_address");
-                continue;
-            };
+            // Interactive traffic of small frames: waiting for more to send only adds delay. Failing costs only that.
+            let _slower = stream.set_nodelay(true);
             let gatekeeper = Arc::clone(self);
             let ready = ready.clone();
             tokio::spawn(async move {
-                if let Some(mut connection) = gatekeeper.handshake(stream, address, authentication, place).await {
+                if let Some(mut connection) = gatekeeper.admit(stream, address, authentication).await {
                     connection.hold(permit);
                     // The server takes connections until it ends; then this one ends too.
                     let _closed = ready.send(Ok(connection)).await;
@@ -121,15 +119,18 @@ impl Gatekeeper {
         }
     }
 
-    async fn handshake(
+    /// Does the handshake on a stream from `address`, within the limits; `None` if it is not let in. The stream may be
+    /// anything, so that a simulated network ends in the same TLS.
+    pub async fn admit(
         &self,
-        stream: TcpStream,
+        stream: impl Io,
         address: SocketAddr,
         authentication: Authentication,
-        place: Place,
     ) -> Option<Connection> {
-        // Interactive traffic of small frames: waiting for more to send only adds delay. Failing costs only that.
-        let _slower = stream.set_nodelay(true);
+        let Some(place) = self.strangers.enter(address.ip()) else {
+            crate::metrics::handshake_failed("too_many_from_address");
+            return None;
+        };
         let work = async {
             let _turn = self.handshakes.acquire().await;
             tokio_rustls::TlsAcceptor::from(self.configs.get(authentication)).accept(stream).await

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use rcgen::KeyPair;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
-use windlass_types::time::UnixMillis;
 
 use super::Authentication;
+use crate::clock::Clock;
 use crate::pki::{Authority, AuthorityError, PublicKey, Purpose};
 
 /// How long the controller's own certificate is valid; it is made anew at every start and long before this is over.
@@ -19,7 +20,10 @@ const SERVER_CERTIFICATE_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
 /// The configurations new connections are accepted with; replaced whole when the authority changes.
 #[derive(Debug, Clone)]
-pub struct ServerConfigs(Arc<RwLock<Pair>>);
+pub struct ServerConfigs {
+    clock: Arc<dyn Clock>,
+    pair: Arc<RwLock<Pair>>,
+}
 
 #[derive(Debug)]
 struct Pair {
@@ -49,22 +53,23 @@ impl ServerConfigs {
     ///
     /// # Errors
     /// If the authority cannot sign or rustls refuses.
-    pub fn new(authority: &Authority, now: UnixMillis) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(RwLock::new(Pair::new(authority, now)?))))
+    pub fn new(authority: &Authority, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let pair = Arc::new(RwLock::new(Pair::new(authority, &clock)?));
+        Ok(Self { clock, pair })
     }
 
     /// Makes everything anew, after the authority changed or when the certificate grows old.
     ///
     /// # Errors
     /// As [`ServerConfigs::new`]; then the old configuration stays.
-    pub fn renew(&self, authority: &Authority, now: UnixMillis) -> Result<(), TlsError> {
-        let pair = Pair::new(authority, now)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+    pub fn renew(&self, authority: &Authority) -> Result<(), TlsError> {
+        let pair = Pair::new(authority, &self.clock)?;
+        *self.pair.write().unwrap_or_else(PoisonError::into_inner) = pair;
         Ok(())
     }
 
     pub(super) fn get(&self, authentication: Authentication) -> Arc<ServerConfig> {
-        let pair = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
         match authentication {
             Authentication::Certificate => Arc::clone(&pair.with_certificate),
             Authentication::None => Arc::clone(&pair.without),
@@ -72,12 +77,23 @@ impl ServerConfigs {
     }
 }
 
+/// The controller's clock as rustls asks for it, so that TLS and the gate agree on which certificates have expired.
+#[derive(Debug)]
+struct ClockTime(Arc<dyn Clock>);
+
+impl TimeProvider for ClockTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.now().0.div_euclid(1000)).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
 impl Pair {
-    fn new(authority: &Authority, now: UnixMillis) -> Result<Self, TlsError> {
+    fn new(authority: &Authority, clock: &Arc<dyn Clock>) -> Result<Self, TlsError> {
         let key = KeyPair::generate()?;
         let request = rcgen::CertificateParams::default().serialize_request(&key)?;
         let public = PublicKey::from_request(request.der()).expect("a request made a moment ago is good");
-        let leaf = authority.issue(&Purpose::Controller, &public, now, SERVER_CERTIFICATE_LIFE)?;
+        let leaf = authority.issue(&Purpose::Controller, &public, clock.now(), SERVER_CERTIFICATE_LIFE)?;
         let trusted: Vec<CertificateDer<'static>> = authority.trusted().into_iter().map(CertificateDer::from).collect();
         // The CA goes along so that a joining agent can find the one it was given the pin of.
         let chain: Vec<_> = std::iter::once(CertificateDer::from(leaf.der)).chain(trusted.iter().cloned()).collect();
@@ -87,7 +103,8 @@ impl Pair {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
         let builder = |provider: Arc<CryptoProvider>| {
-            ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])
+            let time = Arc::new(ClockTime(Arc::clone(clock)));
+            ServerConfig::builder_with_details(provider, time).with_protocol_versions(&[&rustls::version::TLS13])
         };
         let key = || PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let with = builder(Arc::clone(&provider))?.with_client_cert_verifier(verifier);

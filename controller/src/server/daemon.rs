@@ -132,7 +132,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
 
 /// Opens the doors.
 fn start(controller: &Arc<Controller>, listeners: Listeners) -> Result<JoinSet<()>, ServeError> {
-    let configs = ServerConfigs::new(controller.trust.authority(), controller.clock.now())?;
+    let configs = ServerConfigs::new(controller.trust.authority(), Arc::clone(&controller.clock))?;
     let _first = controller.tls.set(configs.clone());
     let gatekeeper =
         Gatekeeper::new(Arc::clone(&controller.trust), configs.clone(), controller.settings.limits.clone());

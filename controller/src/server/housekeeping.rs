@@ -27,7 +27,7 @@ pub(super) async fn run(controller: Arc<Controller>, configs: ServerConfigs) {
         if controller.stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
             return;
         }
-        if let Err(error) = configs.renew(controller.trust.authority(), controller.clock.now()) {
+        if let Err(error) = configs.renew(controller.trust.authority()) {
             tracing::error!(error = %ErrorChain(&error), "the controller's certificate could not be renewed");
         }
     }

@@ -43,7 +43,7 @@ pub fn advance(controller: &Arc<Controller>, leave_behind: bool) -> Result<v1::R
     let failed = |error: &dyn std::error::Error| Refusal::new(Reason::Other, ErrorChain(error).to_string());
     let stage = authority.rotate(now).map_err(|error| failed(&error))?;
     if let Some(tls) = controller.tls.get() {
-        tls.renew(authority, now).map_err(|error| failed(&error))?;
+        tls.renew(authority).map_err(|error| failed(&error))?;
     }
     controller.fleet.broadcast(&Down::Welcome(v1::Welcome {
         epoch: controller.epoch.number(),
