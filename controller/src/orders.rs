@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use windlass_types::time::UnixMillis;
 
+use crate::jobs::record::NEXT_JOB;
 use crate::store::{Committed, Store, StoreError, Transaction};
 
 const EPOCH: &str = "meta/epoch";
@@ -17,6 +18,10 @@ const STARTS: &str = "meta/starts";
 
 /// The store's key that says this state came out of a backup.
 pub const RESTORED: &str = "meta/restored";
+
+/// Job ids of one epoch. A restored controller does not know which ids were given after the backup, but agents remember
+/// them and would take a new job for one they have done; so each epoch has ids of its own.
+const JOBS_PER_EPOCH: u64 = 1_000_000;
 
 /// Orders per start of the controller before numbers would meet the next block's.
 const BLOCK: u64 = 1 << 32;
@@ -87,8 +92,12 @@ impl Epoch {
     pub async fn confirm(&self, now: UnixMillis) -> Result<u64, StoreError> {
         let next = self.highest_heard.load(Ordering::Acquire).max(self.number()) + 1;
         let confirmed = format!("{next} at {}", now.0);
-        let transaction =
-            Transaction::new().put(EPOCH, next.to_string()).put("meta/confirmed", confirmed).delete(RESTORED);
+        let first_job = number_or_zero(&*self.store, NEXT_JOB).await?.max((next - 1) * JOBS_PER_EPOCH + 1);
+        let transaction = Transaction::new()
+            .put(EPOCH, next.to_string())
+            .put(NEXT_JOB, first_job.to_string())
+            .put("meta/confirmed", confirmed)
+            .delete(RESTORED);
         let _: Committed = self.store.commit(transaction).await?;
         self.number.store(next, Ordering::Release);
         self.read_only.store(false, Ordering::Release);
@@ -132,5 +141,15 @@ mod tests {
         assert!(!epoch.is_read_only());
         let again = Epoch::open(store).await.expect("opened");
         assert_eq!((again.number(), again.is_read_only()), (8, false));
+    }
+
+    #[tokio::test]
+    async fn a_confirmed_controller_gives_no_job_id_again_that_was_given_after_the_backup() {
+        let store = MemoryStore::new();
+        let backup = Transaction::new().put(RESTORED, "{}").put(NEXT_JOB, "7");
+        assert!(matches!(store.commit(backup).await, Ok(Committed::Yes(_))));
+        let epoch = Epoch::open(store.clone()).await.expect("opened");
+        epoch.confirm(UnixMillis(0)).await.expect("confirmed");
+        assert_eq!(number(&*store, NEXT_JOB).await.expect("readable"), Some(1_000_001));
     }
 }

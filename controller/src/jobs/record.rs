@@ -23,7 +23,8 @@ use crate::store::{Change, Committed, Compare, Store, StoreError, Transaction};
 
 const JOBS: &str = "jobs/";
 const UNFINISHED: &str = "job-unfinished/";
-const NEXT: &str = "meta/next-job";
+/// The store's key with the id of the next job.
+pub(crate) const NEXT_JOB: &str = "meta/next-job";
 
 /// Jobs kept; older ones are forgotten with their output.
 const KEEP: u64 = 1000;
@@ -62,11 +63,11 @@ impl Records {
         {
             return Ok((record, false));
         }
-        let number: u64 = self.text(NEXT).await?.and_then(|text| text.parse().ok()).unwrap_or(1);
+        let number: u64 = self.text(NEXT_JOB).await?.and_then(|text| text.parse().ok()).unwrap_or(1);
         let record = record(new, number, now);
         let transaction = Transaction::new()
             .when(Compare::Absent(job_key(&record.id)))
-            .put(NEXT, (number + 1).to_string())
+            .put(NEXT_JOB, (number + 1).to_string())
             .put(request, record.id.to_string())
             .put(format!("{UNFINISHED}{}", padded(&record.id)), [])
             .put(job_key(&record.id), json(&record));
