@@ -172,6 +172,7 @@ impl Jobs {
             tracing::warn!(job = %Escaped(&wire.job), "an order has a bad job id; ignoring it");
             return;
         };
+        let number = (wire.node == self.parts.node.as_str()).then_some((wire.epoch, wire.sequence));
         let verdict = {
             let table = self.table();
             let state = table.journal.state();
@@ -191,8 +192,20 @@ impl Jobs {
         match verdict {
             Verdict::Ignore => tracing::debug!(job = %job, "this order was obeyed before"),
             Verdict::ReportAgain => self.post(Report::Ended(job)),
-            Verdict::Refuse(message) => self.refuse(job, Ending::Refused { message }),
+            Verdict::Refuse(message) => {
+                self.pass_over(number);
+                self.refuse(job, Ending::Refused { message });
+            }
             Verdict::Accept(order) => self.begin(order),
+        }
+    }
+
+    /// A refused order stays refused: should it come again once its reason is gone, the controller has already been told
+    /// that it was not obeyed.
+    fn pass_over(&self, number: Option<(u64, u64)>) {
+        let Some((epoch, sequence)) = number else { return };
+        if let Err(error) = self.table().journal.append(Record::Position { epoch, sequence }) {
+            tracing::warn!(error = %ErrorChain(&error), "a refused order was not recorded; it would be obeyed if it came again");
         }
     }
 
