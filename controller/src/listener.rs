@@ -107,6 +107,8 @@ impl Gatekeeper {
             };
             // Interactive traffic of small frames: waiting for more to send only adds delay. Failing costs only that.
             let _slower = stream.set_nodelay(true);
+            // A socket of systemd takes both families. People and limits know callers by the address they have.
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
             let gatekeeper = Arc::clone(self);
             let ready = ready.clone();
             tokio::spawn(async move {
