@@ -15,7 +15,8 @@ pub(super) fn start() {
     let filter = || EnvFilter::try_from_env("WINDLASS_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let layer = match journal {
-        Some(journal) => journal.with_filter(filter()).boxed(),
+        // NODE and JOB, as the controller writes them: one search finds both sides.
+        Some(journal) => journal.with_field_prefix(None).with_filter(filter()).boxed(),
         None => fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
