@@ -7,9 +7,9 @@
 //! and goes on when the agent is back; it never gets SIGPIPE. Plain files were rejected because nobody could bound them
 //! while the agent is away, and because `> /dev/stderr` in a script truncates a file but not a pipe.
 //!
-//! What this gives up: what lies unread in a pipe when its last writer ends while the agent is away is lost (at most
-//! 64 KiB per stream), and a process that a job leaves behind waits for ever once it has filled its pipe: daemons must
-//! redirect their output.
+//! What this gives up: of a process group, what lies unread in a pipe when its last writer ends while the agent is away is
+//! lost (at most 64 KiB per stream); for a transient unit systemd keeps the pipe open. And a process that a job leaves
+//! behind waits for ever once it has filled its pipe: daemons must redirect their output.
 //!
 //! Bytes go from pipe to file by splice(2), which a SIGKILL cannot divide: they are in one or in the other.
 

@@ -30,6 +30,9 @@ const OLDEST_VERSION: u32 = 236;
 /// systemd tells about changes; this only bounds how long a lost message is missed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The flag of a command whose failure is not the unit's: the `-` of unit files.
+const IGNORE_FAILURE: bool = true;
+
 /// `ExecMainCode` of a program that exited: CLD_EXITED of waitid(2).
 const CODE_EXITED: i32 = 1;
 
@@ -152,7 +155,9 @@ fn properties(argv: &Argv, program: String, outputs: [std::fs::File; 2]) -> Vec<
     let [stdout, stderr] = outputs.map(|file| Variant::from(Fd::from(std::os::fd::OwnedFd::from(file))));
     vec![
         ("Description", Variant::from(format!("Windlass job: {argv}"))),
-        ("ExecStart", Variant::from(vec![(program, arguments, false)])),
+        // Whatever the program's end, the unit has not failed: it stays active, systemd keeps the pipes open with what lies
+        // unread in them, and the node's own monitoring is not alarmed. The exit code is kept either way.
+        ("ExecStart", Variant::from(vec![(program, arguments, IGNORE_FAILURE)])),
         ("Environment", Variant::from(environment)),
         ("WorkingDirectory", Variant::from("/")),
         ("StandardOutputFileDescriptor", stdout),
