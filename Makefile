@@ -36,8 +36,10 @@ help: ## List what can be made
 .PHONY: deps deps-packages deps-rust deps-nextest
 deps: deps-packages deps-rust deps-nextest ## Install what is missing: Debian packages (as root), Rust's musl target, cargo-nextest
 
-# PROGRAM:PACKAGE. systemd is here for systemd-analyze, which checks the units.
-NEEDED := cc:build-essential readelf:binutils musl-gcc:musl-tools systemd-analyze:systemd
+# PROGRAM:PACKAGE. systemd is here for systemd-analyze, which checks the units; systemd-nspawn boots the Debian that
+# mmdebstrap makes, in which both programs are tested as they are installed.
+NEEDED := cc:build-essential readelf:binutils musl-gcc:musl-tools systemd-analyze:systemd \
+  systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
 deps-packages:
 	@missing=; for need in $(NEEDED); do command -v $${need%%:*} >/dev/null || missing+=" $${need##*:}"; done
 	[[ -n $$missing ]] || exit 0

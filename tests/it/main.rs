@@ -11,6 +11,7 @@
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
 //! - [`manual`]: links between the pages of the manual.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
+//! - [`systemd`]: both programs as installed, under a real systemd in a container.
 //! - [`units`]: the systemd units and how tight their sandbox is, read by systemd's own tool.
 
 mod architecture;
@@ -23,4 +24,5 @@ mod example_config;
 mod fuzz_short;
 mod manual;
 mod renewal;
+mod systemd;
 mod units;

@@ -3,12 +3,14 @@
 //!
 //! - [`process`]: the programs under test as processes.
 //! - [`controller`], [`agent`]: one of each, in a directory and on an address of its own.
+//! - [`container`]: a Debian with a real systemd, and Windlass installed in it.
 //! - [`wire`]: clients that choose everything themselves, for those who attack.
 //! - [`wait`]: waiting for something to become true.
 //! - [`example`]: the example configurations, with their keys in force.
 //! - [`fuzz`]: every reader of input from elsewhere, as functions of bytes that must not panic.
 
 pub mod agent;
+pub mod container;
 pub mod controller;
 pub mod example;
 pub mod fuzz;

@@ -59,6 +59,15 @@ impl Answer {
         self.stdout
     }
 
+    /// Sees that a command succeeded whose output does not matter.
+    ///
+    /// # Panics
+    /// If it failed.
+    #[track_caller]
+    pub fn done(self) {
+        let _output = self.ok();
+    }
+
     /// The JSON that a command that must succeed wrote.
     ///
     /// # Panics
@@ -86,7 +95,15 @@ impl Answer {
 /// # Panics
 /// If it cannot be started or hangs.
 pub async fn run(command: &mut Command) -> Answer {
-    let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await;
+    run_within(COMMAND_LIMIT, command).await
+}
+
+/// Runs a command that may take longer than others to its end.
+///
+/// # Panics
+/// If it cannot be started or takes longer.
+pub async fn run_within(limit: Duration, command: &mut Command) -> Answer {
+    let output = tokio::time::timeout(limit, command.output()).await;
     let output = output.expect("the command ends").expect("the command starts");
     Answer {
         code: output.status.code().unwrap_or(-1),
