@@ -251,22 +251,6 @@ async fn false_controller(answer: Arc<rustls::ServerConfig>) -> (String, tokio::
     (address, heard)
 }
 
-fn server_config(
-    chain: Vec<rustls::pki_types::CertificateDer<'static>>,
-    key: &rcgen::KeyPair,
-) -> Arc<rustls::ServerConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .with_no_client_auth()
-        .with_single_cert(chain, key.into())
-        .expect("a certificate with its key");
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Arc::new(config)
-}
-
 #[tokio::test]
 async fn a9_a_false_controller_gets_no_byte_of_the_token() {
     let controller = Controller::start().await;
@@ -278,7 +262,7 @@ async fn a9_a_false_controller_gets_no_byte_of_the_token() {
     let own = rcgen::CertificateParams::new(names).expect("a name").self_signed(&key).expect("signed");
     let mut chain = vec![own.der().clone()];
     chain.extend(wire::authorities(&controller));
-    let (address, heard) = false_controller(server_config(chain, &key)).await;
+    let (address, heard) = false_controller(wire::server_config(chain, &key)).await;
 
     let answer = agent.join_at(&address, &token.ca_pin, &token.token).await;
 

@@ -6,6 +6,7 @@
 //! - [`attack_identity`]: another node's words; stolen, revoked and expired certificates; leavers.
 //! - [`attack_joining`]: tokens that are stolen, guessed, old or raced for; false controllers.
 //! - [`attack_sweep`]: every method of the contract by every kind of caller.
+//! - [`bad_input`]: mistakes of people and machines, and what they are told.
 //! - [`contract_style`]: the shape of the wire contract, read from its descriptor.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
@@ -19,6 +20,7 @@ mod attack_floods;
 mod attack_identity;
 mod attack_joining;
 mod attack_sweep;
+mod bad_input;
 mod contract_style;
 mod example_config;
 mod fuzz_short;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::process::{Answer, Running, command, program, run};
+use crate::process::{Answer, Running, command, on_tmpfs, program, run};
 use crate::wait::{LONG, wait_for};
 
 /// Where a controller listens.
@@ -75,9 +75,18 @@ impl Controller {
     /// # Panics
     /// If it runs, or does not come to serve.
     pub async fn restart(&mut self) {
+        self.start_by(self.serve_command()).await;
+    }
+
+    /// Starts it with its state on a small filesystem of its own, see [`on_tmpfs`].
+    pub async fn start_on_tmpfs(&mut self, options: &str) {
+        self.start_by(on_tmpfs(self.serve_command(), &self.state_dir(), options)).await;
+    }
+
+    async fn start_by(&mut self, mut serve: Command) {
         assert!(self.process.is_none(), "it runs");
         let skip = self.log().len();
-        let mut process = Running::start(&mut self.serve_command(), &self.log_path());
+        let mut process = Running::start(&mut serve, &self.log_path());
         let (listeners, _) = wait_for("the controller serves", LONG, || {
             let log = self.log();
             let ended = process.ended();
@@ -146,6 +155,13 @@ impl Controller {
         self.directory.path().join("state")
     }
 
+    /// Its state directory as the running controller sees it, which may have a filesystem of its own there.
+    #[must_use]
+    pub fn state_inside(&self) -> PathBuf {
+        let Some(process) = &self.process else { return self.state_dir() };
+        PathBuf::from(format!("/proc/{}/root{}", process.pid(), self.state_dir().display()))
+    }
+
     /// Its socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -170,7 +186,7 @@ impl Controller {
     /// If there is none.
     #[must_use]
     pub fn audit(&self) -> Vec<Value> {
-        let directory = self.state_dir().join("audit");
+        let directory = self.state_inside().join("audit");
         let mut text = String::new();
         for entry in std::fs::read_dir(directory).expect("an audit log") {
             text += &std::fs::read_to_string(entry.expect("an entry").path()).expect("readable");

@@ -36,6 +36,22 @@ pub fn command(program: impl AsRef<OsStr>, home: &Path) -> Command {
     command
 }
 
+/// The same command with a small filesystem of its own at `directory`, which is gone when the command ends. Only for root.
+///
+/// # Panics
+/// If the directory cannot be made.
+#[must_use]
+pub fn on_tmpfs(inner: Command, directory: &Path, options: &str) -> Command {
+    const MOUNT: &str = "mount -t tmpfs -o mode=0700,\"$0\" tmpfs \"$1\" && shift && exec \"$@\"";
+    std::fs::create_dir_all(directory).expect("a directory");
+    let inner = inner.as_std();
+    let home = inner.get_current_dir().expect("every command has one");
+    let mut command = command("unshare", home);
+    command.args(["--mount", "--", "sh", "-c", MOUNT, options]).arg(directory).arg(inner.get_program());
+    command.args(inner.get_args());
+    command
+}
+
 /// What a command answered.
 #[derive(Debug, Clone)]
 pub struct Answer {

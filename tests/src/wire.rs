@@ -98,7 +98,7 @@ pub fn request() -> (Vec<u8>, KeyPair) {
 /// If the controller has none yet.
 #[must_use]
 pub fn authorities(controller: &Controller) -> Vec<CertificateDer<'static>> {
-    let text = std::fs::read(controller.state_dir().join("pki/authority.json")).expect("an authority");
+    let text = std::fs::read(controller.state_inside().join("pki/authority.json")).expect("an authority");
     let index: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
     let pem = ["current", "next", "previous"].iter().filter_map(|name| index[name]["certificate_pem"].as_str());
     pem.map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")).collect()
@@ -126,6 +126,23 @@ pub fn tls_config(controller: &Controller, identity: Option<&Identity>) -> Clien
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     config
+}
+
+/// TLS for whoever plays a controller.
+///
+/// # Panics
+/// If the key does not belong to the first certificate.
+#[must_use]
+pub fn server_config(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .expect("a certificate with its key");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
 }
 
 /// A TCP connection from a chosen address.
