@@ -24,6 +24,7 @@ use windlass_types::action::Action;
 use windlass_types::event::EventKind;
 use windlass_types::name::{JobId, NodeName};
 use windlass_types::outcome::{Ending, Outcome};
+use windlass_types::time::UnixMillis;
 
 use crate::clock::Clock;
 use crate::events::EventLog;
@@ -45,6 +46,7 @@ pub struct Jobs {
     clock: Arc<dyn Clock>,
     epoch: Arc<Epoch>,
     output_limit_bytes: u64,
+    started_at: UnixMillis,
     active: Mutex<HashMap<JobId, Arc<ActiveJob>>>,
 }
 
@@ -115,7 +117,8 @@ impl Jobs {
     pub async fn open(foundations: Foundations) -> Result<Arc<Self>, StoreError> {
         let Foundations { records, outputs, fleet, events, clock, epoch, output_limit_bytes } = foundations;
         let active = Mutex::default();
-        let jobs = Self { records, outputs, fleet, events, clock, epoch, output_limit_bytes, active };
+        let started_at = clock.now();
+        let jobs = Self { records, outputs, fleet, events, clock, epoch, output_limit_bytes, started_at, active };
         for record in jobs.records.unfinished().await? {
             let id = record.id.clone();
             let give_up_at = jobs.give_up_at(&record);
@@ -250,7 +253,11 @@ impl Jobs {
                 (true, false, true) => self.end_and_advance(&job, node, Outcome::bare(Ending::Stopped)).await,
                 (true, false, false) => {
                     // If it is gone again already, its next session comes here again.
-                    let _next_session = self.send_order(&job, node);
+                    if self.send_order(&job, node).is_ok() {
+                        let mut run = job.run();
+                        let give_up_at = self.give_up_at(&run.record);
+                        run.ordered(node, give_up_at);
+                    }
                 }
                 (true, true, false) | (false, ..) => {}
             }

@@ -25,6 +25,12 @@ use crate::store::StoreError;
 /// for a reconnect with backoff, and for pushing output.
 const SILENCE: Duration = Duration::from_secs(90);
 
+/// Agents dial again within this time after the controller is back: their longest pause and a handshake.
+const REDIAL: Duration = Duration::from_secs(20);
+
+/// Silence is noticed to this.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Between the two signals of a stopped job.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -48,8 +54,12 @@ impl Jobs {
                 tracing::warn!(error = %ErrorChain(&error), "could not record whose turn it is");
             }
             for node in turn {
-                if self.send_order(job, &node).is_err() {
-                    self.record_end(job, &node, Outcome::bare(Ending::Unreachable)).await;
+                if self.send_order(job, &node).is_ok() {
+                    continue;
+                }
+                match self.expected_until(&node) {
+                    Some(until) => job.run().await_agent(&node, until),
+                    None => self.record_end(job, &node, Outcome::bare(Ending::Unreachable)).await,
                 }
             }
             for node in left_over {
@@ -170,18 +180,27 @@ impl Jobs {
                 let Some(jobs) = jobs.upgrade() else { return };
                 let now = jobs.clock.now();
                 let overdue = job.run().overdue(now);
-                for node in overdue {
-                    let message = "the node did not report in time; it may still be at work".to_owned();
-                    jobs.record_end(&job, &node, Outcome::bare(Ending::Unknown { message })).await;
+                for (node, ending) in overdue {
+                    jobs.record_end(&job, &node, Outcome::bare(ending)).await;
                 }
                 jobs.advance(&job).await;
+                let is_redialling = now < jobs.started_at.plus(REDIAL + LOOK);
                 drop(jobs);
-                let wait = next.map_or(SILENCE, |at| at.since(now)).max(Duration::from_secs(1));
+                let wait = next.map_or(SILENCE, |at| at.since(now)).max(LOOK);
+                // Nodes that are waited for may be given up before `next`, which was read before they were.
+                let wait = if is_redialling { LOOK } else { wait };
                 // Reports carry the job forward by themselves; here only silence and the end matter.
                 let ended = changed.wait_for(|_| job.run().record.state.is_final());
                 let _timed_out = tokio::time::timeout(wait, ended).await;
             }
         });
+    }
+
+    /// Until when a node that is not connected may just not have dialled yet since this controller started.
+    fn expected_until(&self, node: &NodeName) -> Option<UnixMillis> {
+        let until = self.started_at.plus(REDIAL);
+        let joined_before = self.fleet.record(node).is_ok_and(|record| record.joined_at < self.started_at);
+        (joined_before && self.clock.now() < until).then_some(until)
     }
 
     pub(super) fn give_up_at(&self, record: &JobRecord) -> UnixMillis {

@@ -51,6 +51,8 @@ pub enum NodeRun {
     Active {
         /// After this moment, without a session, it is given up.
         give_up_at: UnixMillis,
+        /// The order left, or may have before a restart; otherwise it waits for the agent to come back.
+        ordered: bool,
     },
     /// Its end is being stored.
     Recording,
@@ -187,7 +189,7 @@ impl Run {
         let waiting = self.nodes.iter().filter(|(_, run)| **run == NodeRun::Waiting);
         let turn: Vec<_> = waiting.map(|(name, _)| name.clone()).take(free).collect();
         for name in &turn {
-            self.set(name, NodeRun::Active { give_up_at });
+            self.set(name, NodeRun::Active { give_up_at, ordered: true });
         }
         turn
     }
@@ -201,17 +203,35 @@ impl Run {
         Vec::new()
     }
 
-    /// Nodes that should have been heard of by `now`.
+    /// A node's order could not leave; it may until `give_up_at`.
+    pub fn await_agent(&mut self, name: &NodeName, give_up_at: UnixMillis) {
+        if let Some(run @ NodeRun::Active { .. }) = self.nodes.get_mut(name) {
+            *run = NodeRun::Active { give_up_at, ordered: false };
+        }
+    }
+
+    /// The order of a node that was waited for has left.
+    pub fn ordered(&mut self, name: &NodeName, until: UnixMillis) {
+        if let Some(NodeRun::Active { give_up_at, ordered: ordered @ false }) = self.nodes.get_mut(name) {
+            (*give_up_at, *ordered) = (until, true);
+        }
+    }
+
+    /// Nodes that should have been heard of by `now`, and how each ended for all that is known.
     #[must_use]
-    pub fn overdue(&self, now: UnixMillis) -> Vec<NodeName> {
-        self.names(|run| matches!(run, NodeRun::Active { give_up_at } if *give_up_at <= now))
+    pub fn overdue(&self, now: UnixMillis) -> Vec<(NodeName, Ending)> {
+        let overdue = self.nodes.iter().filter_map(|(name, run)| match run {
+            NodeRun::Active { give_up_at, ordered } if *give_up_at <= now => Some((name.clone(), given_up(*ordered))),
+            _ => None,
+        });
+        overdue.collect()
     }
 
     /// When the next node is overdue.
     #[must_use]
     pub fn next_overdue(&self) -> Option<UnixMillis> {
         let moments = self.nodes.values().filter_map(|run| match run {
-            NodeRun::Active { give_up_at } => Some(*give_up_at),
+            NodeRun::Active { give_up_at, .. } => Some(*give_up_at),
             NodeRun::Waiting | NodeRun::Recording | NodeRun::Ended(_) => None,
         });
         moments.min()
@@ -220,7 +240,7 @@ impl Run {
     /// Marks a node as begun earlier, after a restart.
     pub fn resume(&mut self, name: &NodeName, give_up_at: UnixMillis) {
         if let Some(NodeRun::Waiting) = self.nodes.get(name) {
-            self.set(name, NodeRun::Active { give_up_at });
+            self.set(name, NodeRun::Active { give_up_at, ordered: true });
         }
     }
 
@@ -237,7 +257,7 @@ impl Run {
 
     /// The recording failed: the node is active again, and will report again.
     pub fn abandon_recording(&mut self, name: &NodeName, give_up_at: UnixMillis) {
-        self.set(name, NodeRun::Active { give_up_at });
+        self.set(name, NodeRun::Active { give_up_at, ordered: true });
     }
 
     /// A node's end is stored.
@@ -290,6 +310,14 @@ impl Run {
 /// Skipped nodes are a consequence of failures, not failures.
 const fn counts_as_failure(ending: &Ending) -> bool {
     !ending.is_success() && !matches!(ending, Ending::Skipped)
+}
+
+/// How a node ended that nobody hears of.
+fn given_up(ordered: bool) -> Ending {
+    if ordered {
+        return Ending::Unknown { message: "the node did not report in time; it may still be at work".to_owned() };
+    }
+    Ending::Unreachable
 }
 
 #[cfg(test)]
