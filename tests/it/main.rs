@@ -10,6 +10,8 @@
 //! - [`contract_style`]: the shape of the wire contract, read from its descriptor.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
+//! - [`jobs_survive`]: jobs outlive the command line, the controller and the agent.
+//! - [`kill9`]: power cuts at many instants of joining, renewing and running jobs.
 //! - [`manual`]: links between the pages of the manual.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`systemd`]: both programs as installed, under a real systemd in a container.
@@ -24,6 +26,8 @@ mod bad_input;
 mod contract_style;
 mod example_config;
 mod fuzz_short;
+mod jobs_survive;
+mod kill9;
 mod manual;
 mod renewal;
 mod systemd;

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use tokio::process::Command;
+
 use crate::controller::Controller;
 use crate::process::{Answer, Running, command, program, run};
 use crate::wait::{LONG, wait_until};
@@ -80,8 +82,7 @@ impl Agent {
     /// # Panics
     /// If the token cannot be written to its file.
     pub async fn join(&self, controller: &Controller, token: &Token) -> Answer {
-        let endpoint = controller.listeners().join.to_string();
-        self.join_at(&endpoint, &token.ca_pin, &token.token).await
+        run(&mut self.join_command(controller, token)).await
     }
 
     /// Runs `windlass-agent join` against any address.
@@ -89,11 +90,21 @@ impl Agent {
     /// # Panics
     /// If the token cannot be written to its file.
     pub async fn join_at(&self, endpoint: &str, pin: &str, token: &str) -> Answer {
+        run(&mut self.join_at_command(endpoint, pin, token)).await
+    }
+
+    /// The command that joins.
+    #[must_use]
+    pub fn join_command(&self, controller: &Controller, token: &Token) -> Command {
+        self.join_at_command(&controller.listeners().join.to_string(), &token.ca_pin, &token.token)
+    }
+
+    fn join_at_command(&self, endpoint: &str, pin: &str, token: &str) -> Command {
         std::fs::write(self.token_file(), token).expect("written");
         let mut join = command(program("windlass-agent"), &self.directory);
         join.args(["join", "--controller", endpoint, "--ca-pin", pin]).arg("--token-file").arg(self.token_file());
         join.arg("--state-dir").arg(self.state_dir());
-        run(&mut join).await
+        join
     }
 
     /// Starts it.
