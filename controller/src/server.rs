@@ -63,6 +63,11 @@ const CONCURRENT_REQUESTS: usize = 32;
 /// Streams of one connection: somewhat more than requests, so that the refusal can be said.
 const CONCURRENT_STREAMS: u32 = 64;
 
+/// What a connection may have under way. HTTP/2 ends a connection on which small frames gather that nobody has read yet:
+/// each costs up to 256 bytes of a budget that is half of this. So 40,000 heartbeats may lie here while the controller is
+/// held up; with the usual 1 MiB it would be 2,100. One stream still has no more than its own 1 MiB.
+const CONNECTION_WINDOW_BYTES: u32 = 20 * 1024 * 1024;
+
 /// Until a request must have begun to be answered; streams may last longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -234,6 +239,7 @@ impl Controller {
             .concurrency_limit_per_connection(CONCURRENT_REQUESTS)
             .load_shed(true)
             .timeout(ANSWER_WITHIN)
+            .initial_connection_window_size(Some(CONNECTION_WINDOW_BYTES))
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))
             .layer(gate)

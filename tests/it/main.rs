@@ -15,6 +15,7 @@
 //! - [`manual`]: links between the pages of the manual.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`systemd`]: both programs as installed, under a real systemd in a container.
+//! - [`traps`]: buffers that large transfers leave, and the budget for small messages.
 //! - [`units`]: the systemd units and how tight their sandbox is, read by systemd's own tool.
 
 mod architecture;
@@ -31,4 +32,5 @@ mod kill9;
 mod manual;
 mod renewal;
 mod systemd;
+mod traps;
 mod units;
