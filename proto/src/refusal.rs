@@ -14,6 +14,18 @@ pub const DOMAIN: &str = "windlass";
 
 const ADVICE: &str = "advice";
 
+/// Longest message or advice on the wire, characters. They travel in headers, whose size the other side limits, and a
+/// message may quote what the caller sent.
+const LONGEST_TEXT: usize = 1000;
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $code:ident;)*) => {
         /// Why a call is refused. The text is stable.
@@ -117,10 +129,10 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let mut metadata = HashMap::new();
         if !refusal.advice.is_empty() {
-            metadata.insert(ADVICE.to_owned(), refusal.advice);
+            metadata.insert(ADVICE.to_owned(), shortened(refusal.advice));
         }
         let details = ErrorDetails::with_error_info(refusal.reason.as_str(), DOMAIN, metadata);
-        Self::with_error_details(refusal.reason.code(), refusal.message, details)
+        Self::with_error_details(refusal.reason.code(), shortened(refusal.message), details)
     }
 }
 
@@ -133,6 +145,13 @@ mod tests {
         let refusal =
             Refusal::new(Reason::ReadOnly, "the controller is read-only").advise("run `windlass restore --confirm`");
         assert_eq!(Refusal::from_status(&Status::from(refusal.clone())), refusal);
+    }
+
+    #[test]
+    fn a_message_that_quotes_a_long_text_still_fits_into_a_header() {
+        let status = Status::from(Refusal::new(Reason::BadRequest, "ü".repeat(100_000)));
+        assert!(status.message().len() <= 4 * LONGEST_TEXT && status.message().ends_with('…'));
+        assert_eq!(Refusal::from_status(&status).reason, Reason::BadRequest);
     }
 
     #[test]
