@@ -15,6 +15,7 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
+use windlass_types::escape::is_harmless;
 use windlass_types::time::UnixMillis;
 
 use super::table::{Cell, Table};
@@ -125,13 +126,26 @@ pub(crate) fn yaml_document<T: Serialize>(out: &mut dyn Write, kind: &'static st
 /// # Errors
 /// If `out` does not take it.
 pub(crate) fn json_line<T: Serialize>(out: &mut dyn Write, kind: &'static str, item: &T) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, &Document { api_version: API_VERSION, kind, item })?;
-    writeln!(out)
+    writeln!(out, "{}", harmless(&serde_json::to_string(&Document { api_version: API_VERSION, kind, item })?))
 }
 
 fn json(out: &mut dyn Write, document: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, document)?;
-    writeln!(out)
+    writeln!(out, "{}", harmless(&serde_json::to_string_pretty(document)?))
+}
+
+/// The same JSON with every character that could do something to a terminal as `\uXXXX`. serde_json does that for
+/// the control characters of ASCII only; all others stand in strings, where JSON knows this form too.
+fn harmless(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || is_harmless(c) {
+            text.push(c);
+        } else {
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    text
 }
 
 fn yaml(out: &mut dyn Write, document: &impl Serialize) -> io::Result<()> {

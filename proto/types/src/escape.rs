@@ -16,7 +16,8 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// Whether a character changes nothing but its own cell.
-fn is_harmless(c: char) -> bool {
+#[must_use]
+pub fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
