@@ -174,13 +174,13 @@ impl JobApi {
                 Ok(Action::Exec(Argv::new(exec.argv).map_err(|error| bad(&error))?))
             }
             Some(Wire::PutFile(put)) => {
+                let path = NodePath::new(put.path).map_err(|error| bad(&error))?;
+                let mode = checked_mode(put.mode).map_err(|error| bad(&error))?;
                 let sha256 = digest(&put.sha256)?;
                 if self.0.files.size(sha256) != Some(put.size_bytes) {
                     return Err(Refusal::new(Reason::NotFound, "the controller does not hold this file")
                         .advise("upload it first, as `windlass cp` does"));
                 }
-                let path = NodePath::new(put.path).map_err(|error| bad(&error))?;
-                let mode = checked_mode(put.mode).map_err(|error| bad(&error))?;
                 Ok(Action::PutFile { path, sha256, size_bytes: put.size_bytes, mode })
             }
             Some(Wire::GetFile(get)) => {
