@@ -6,56 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 use windlass_proto::v1;
 use windlass_proto::v1::admin_service_client::AdminServiceClient;
 use windlass_proto::v1::connect_request::Message as Up;
-use windlass_proto::v1::connect_response::Message as Down;
 use windlass_proto::v1::event_service_client::EventServiceClient;
 use windlass_proto::v1::session_service_client::SessionServiceClient;
 use windlass_proto::v1::transfer_service_client::TransferServiceClient;
 use windlass_tests::agent::{Agent, holds, is_connected};
 use windlass_tests::controller::{Controller, source};
+use windlass_tests::session::Session;
 use windlass_tests::wait::{LONG, wait_until};
 use windlass_tests::wire::{self, Identity};
-
-/// A session held by hand.
-struct Session {
-    say: mpsc::Sender<v1::ConnectRequest>,
-    hear: Streaming<v1::ConnectResponse>,
-}
-
-impl Session {
-    async fn open(channel: Channel) -> Result<Self, tonic::Status> {
-        let (say, said) = mpsc::channel(16);
-        let hello = v1::Hello {
-            agent_version: "test".to_owned(),
-            boot_id: "boot".to_owned(),
-            unix_millis: i64::try_from(now_millis()).expect("in range"),
-            abilities: vec!["exec".to_owned()],
-            ..Default::default()
-        };
-        say.send(v1::ConnectRequest { message: Some(Up::Hello(hello)) }).await.expect("room");
-        let answer = SessionServiceClient::new(channel).connect(ReceiverStream::new(said)).await?;
-        let mut session = Self { say, hear: answer.into_inner() };
-        match session.hear.message().await?.and_then(|message| message.message) {
-            Some(Down::Welcome(_)) => Ok(session),
-            other => panic!("no welcome but {other:?}"),
-        }
-    }
-
-    async fn say(&self, message: Up) {
-        self.say.send(v1::ConnectRequest { message: Some(message) }).await.expect("the session is open");
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the session under test tells the time as a node's clock has it")]
-fn now_millis() -> u128 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis()
-}
 
 async fn channel(controller: &Controller, identity: &Identity) -> Channel {
     wire::remote(controller, identity, None).await.expect("connected")
@@ -70,7 +33,7 @@ async fn a11_an_agent_can_report_only_about_its_own_node_whatever_it_says() {
     assert_eq!(job.code, 7, "{job:?}");
     let job: serde_json::Value = serde_json::from_str(&job.stdout).expect("JSON");
     let id = job["job"].as_str().or(job["id"].as_str()).expect("an id").to_owned();
-    let session = Session::open(channel(&controller, &thief).await).await.expect("the thief's own session");
+    let session = Session::open(channel(&controller, &thief).await, "test").await.expect("the thief's own session");
 
     let outcome =
         v1::JobOutcome { result: v1::JobResult::Exited.into(), stdout: "forged"[..].into(), ..Default::default() };
@@ -113,9 +76,9 @@ async fn a12_a_stolen_older_certificate_opens_no_session_beside_a_newer_one() {
         .expect("renewed")
         .into_inner();
     let new = Identity::new(renewed.issued.expect("a certificate").certificate_der.to_vec(), &key);
-    let session = Session::open(channel(&controller, &new).await).await.expect("the rightful session");
+    let session = Session::open(channel(&controller, &new).await, "test").await.expect("the rightful session");
 
-    let stolen = Session::open(channel(&controller, &old).await).await;
+    let stolen = Session::open(channel(&controller, &old).await, "test").await;
 
     assert_eq!(stolen.err().map(|status| status.code()), Some(Code::Unauthenticated));
     controller.wait_for_event("node.contested", "newer certificate").await;
@@ -127,10 +90,10 @@ async fn a12_a_stolen_older_certificate_opens_no_session_beside_a_newer_one() {
 async fn a12_the_same_certificate_from_another_address_is_alarmed() {
     let controller = Controller::start().await;
     let identity = wire::joined(&controller, "node1").await;
-    let _first = Session::open(channel(&controller, &identity).await).await.expect("the first session");
+    let _first = Session::open(channel(&controller, &identity).await, "test").await.expect("the first session");
 
     let elsewhere = wire::remote(&controller, &identity, Some(source(7))).await.expect("connected");
-    let _second = Session::open(elsewhere).await.expect("the newest session replaces the older one");
+    let _second = Session::open(elsewhere, "test").await.expect("the newest session replaces the older one");
 
     let alarm = controller.wait_for_event("node.contested", &source(7).to_string()).await;
     assert_eq!(alarm["severity"], "alarm");

@@ -2,35 +2,41 @@
 //! What holds for the whole: one test binary, so that it is linked once.
 //!
 //! - [`architecture`]: the borders between the crates and the habits of the source, read from the tree itself.
+//! - [`attack_disclosure`]: injected words, hostile words from nodes, secrets, and who may read them.
 //! - [`attack_floods`]: what one peer may cost the controller and the others.
 //! - [`attack_identity`]: another node's words; stolen, revoked and expired certificates; leavers.
 //! - [`attack_joining`]: tokens that are stolen, guessed, old or raced for; false controllers.
 //! - [`attack_sweep`]: every method of the contract by every kind of caller.
 //! - [`bad_input`]: mistakes of people and machines, and what they are told.
 //! - [`contract_style`]: the shape of the wire contract, read from its descriptor.
+//! - [`copies`]: files both ways, through crashes.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
 //! - [`jobs_survive`]: jobs outlive the command line, the controller and the agent.
 //! - [`kill9`]: power cuts at many instants of joining, renewing and running jobs.
 //! - [`manual`]: links between the pages of the manual.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
+//! - [`restore`]: a backup, and a controller that comes back from it.
 //! - [`systemd`]: both programs as installed, under a real systemd in a container.
 //! - [`traps`]: buffers that large transfers leave, and the budget for small messages.
 //! - [`units`]: the systemd units and how tight their sandbox is, read by systemd's own tool.
 
 mod architecture;
+mod attack_disclosure;
 mod attack_floods;
 mod attack_identity;
 mod attack_joining;
 mod attack_sweep;
 mod bad_input;
 mod contract_style;
+mod copies;
 mod example_config;
 mod fuzz_short;
 mod jobs_survive;
 mod kill9;
 mod manual;
 mod renewal;
+mod restore;
 mod systemd;
 mod traps;
 mod units;

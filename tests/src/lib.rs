@@ -5,6 +5,7 @@
 //! - [`controller`], [`agent`]: one of each, in a directory and on an address of its own.
 //! - [`container`]: a Debian with a real systemd, and Windlass installed in it.
 //! - [`wire`]: clients that choose everything themselves, for those who attack.
+//! - [`session`]: an agent's session held by hand.
 //! - [`wait`]: waiting for something to become true.
 //! - [`example`]: the example configurations, with their keys in force.
 //! - [`fuzz`]: every reader of input from elsewhere, as functions of bytes that must not panic.
@@ -15,5 +16,6 @@ pub mod controller;
 pub mod example;
 pub mod fuzz;
 pub mod process;
+pub mod session;
 pub mod wait;
 pub mod wire;
