@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Joining against a server that does what each test needs.
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//! The journal: what is read again is what was written, whatever a crash left of the last record.
+
 use proptest::prelude::{Strategy, any, prop_oneof, proptest};
 use windlass_types::action::{Action, Argv};
 use windlass_types::name::JobId;
