@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The verbs people and continuous integration share. `make help` lists them.
 #
-# Only `deps` and `install` write outside the tree (and CARGO_TARGET_DIR, if it is set).
+# Only `deps`, `install` and `nextest` write outside the tree (and CARGO_TARGET_DIR, if it is set); the last keeps the root
+# of its test container in ~/.cache/windlass, or $WINDLASS_CACHE.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -126,7 +127,7 @@ static-check: ## Prove that the agent is static: no interpreter, no shared libra
 doctest: ## Run the examples in the documentation
 	cargo test $(CARGO_LOCKED) --workspace --doc --quiet
 
-nextest: ## Run unit, integration and simulation tests
+nextest: ## Run unit, integration and simulation tests; as root, because some boot a container
 	cargo build $(CARGO_LOCKED) --workspace --bins
 	cargo nextest run $(CARGO_LOCKED) --workspace --profile $(NEXTEST_PROFILE)
 

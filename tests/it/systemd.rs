@@ -93,14 +93,14 @@ fn unit(job: &str) -> String {
     format!("windlass-job-{job}.service")
 }
 
-/// A unit's main process, once it is not `before`.
-async fn main_pid_after(machine: &Machine, unit: &str, before: &str) -> String {
+/// Waits until a unit is active with another main process than `before`. One question for both: between two, much happens.
+async fn wait_replaced(machine: &Machine, unit: &str, before: &str) {
     wait_until("another process of the unit runs", LONG, || async {
-        let active = machine.property(unit, "ActiveState").await == "active";
-        active && machine.property(unit, "MainPID").await != before
+        let state = machine.words(&format!("systemctl show -p ActiveState -p MainPID {unit}")).await.ok();
+        let has = |line: &str| state.lines().any(|found| found == line);
+        has("ActiveState=active") && !has("MainPID=0") && !has(&format!("MainPID={before}"))
     })
     .await;
-    machine.property(unit, "MainPID").await
 }
 
 /// Makes the watchdog of a unit a matter of seconds.
@@ -114,7 +114,7 @@ async fn quick_watchdog(machine: &Machine, unit: &str) {
 async fn a_stuck_process_is_replaced(machine: &Machine, unit: &str) {
     let stuck = machine.property(unit, "MainPID").await;
     machine.words(&format!("systemctl kill -s STOP {unit}")).await.done();
-    main_pid_after(machine, unit, &stuck).await;
+    wait_replaced(machine, unit, &stuck).await;
     assert_eq!(machine.property(unit, "NRestarts").await, "1");
     let journal = machine.journal(&format!("-u {unit}")).await;
     let said = journal.iter().any(|line| line["MESSAGE"].as_str().unwrap_or("").contains("Watchdog timeout"));

@@ -27,6 +27,9 @@ const PACKAGES: &[&str] = &["systemd", "systemd-sysv", "dbus", "procps", "util-l
 /// Debian's packages come over the network, once per machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(540);
 
+/// What systemd-nspawn and the container's first process say.
+const CONSOLE: &str = "console.log";
+
 /// The host name inside.
 pub const HOST: &str = "machine";
 
@@ -37,14 +40,17 @@ const MOUNT_AND_BOOT: &str = r#"mount -t overlay overlay -o "$0" "$1" && shift &
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 1000;
 
+/// What directories of runs begin with; the lock says that one which is there when another begins was left behind.
+const RUN: &str = "run-";
+
 /// A booted container.
 #[derive(Debug)]
 pub struct Machine {
     nspawn: Running,
     init: i32,
-    console: PathBuf,
+    root: PathBuf,
     // After what uses it.
-    _directory: TempDir,
+    directory: TempDir,
     _turn: File,
 }
 
@@ -59,26 +65,36 @@ impl Machine {
         std::fs::create_dir_all(&lab).expect("a directory for the cache");
         let turn = File::create(lab.join("lock")).expect("a lock file");
         turn.lock().expect("locked");
+        sweep(&lab);
         let root = root(&lab).await;
-        let directory = tempfile::tempdir_in(&lab).expect("a directory");
-        let console = directory.path().join("console.log");
-        let layer = installed(directory.path()).await;
-        let mut nspawn = Running::start(&mut boot_command(&root, &layer, directory.path()), &console);
-        let what = "the container's first process runs";
-        let (init, _) = wait_for(what, LONG, || {
-            let ended = nspawn.ended();
-            let log = std::fs::read_to_string(&console).unwrap_or_default();
-            assert!(ended.is_none(), "systemd-nspawn ended with {ended:?}:\n{log}");
-            std::future::ready(init_below(nspawn.pid()))
-        })
-        .await;
-        let machine = Self { nspawn, init, console, _directory: directory, _turn: turn };
+        let directory = tempfile::Builder::new().prefix(RUN).tempdir_in(&lab).expect("a directory");
+        installed(directory.path()).await;
+        for folder in ["upper", "work", "merged"] {
+            std::fs::create_dir(directory.path().join(folder)).expect("a directory");
+        }
+        let (nspawn, init) = start(&root, directory.path()).await;
+        let machine = Self { nspawn, init, root, directory, _turn: turn };
+        machine.wait_booted().await;
+        machine
+    }
+
+    /// Ends everything at once, as if the power failed, and boots again with the same disk.
+    ///
+    /// # Panics
+    /// If it does not run, or does not come back.
+    pub async fn power_cut(&mut self) {
+        kill(Pid::from_raw(self.init), Signal::SIGKILL).expect("it runs");
+        self.nspawn.wait().await;
+        (self.nspawn, self.init) = start(&self.root, self.directory.path()).await;
+        self.wait_booted().await;
+    }
+
+    async fn wait_booted(&self) {
         wait_until("the container has booted", LONG, || async {
-            let state = machine.words("systemctl is-system-running").await.stdout;
+            let state = self.words("systemctl is-system-running").await.stdout;
             matches!(state.trim(), "running" | "degraded")
         })
         .await;
-        machine
     }
 
     /// A command inside, as root.
@@ -147,7 +163,9 @@ impl Drop for Machine {
     #[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "a destructor cannot wait otherwise")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the container's console:\n{}", std::fs::read_to_string(&self.console).unwrap_or_default());
+            let journal = self.command(&["journalctl", "--no-pager", "--lines=200"]).into_std().output();
+            let journal = journal.map(|output| output.stdout).unwrap_or_default();
+            eprintln!("the container's journal:\n{}", String::from_utf8_lossy(&journal));
         }
         if kill(Pid::from_raw(self.init), Signal::SIGKILL).is_err() {
             return;
@@ -193,8 +211,17 @@ async fn root(lab: &Path) -> PathBuf {
     root
 }
 
-/// What `make install` installs, as a layer; with names, and with the journal going to the console.
-async fn installed(directory: &Path) -> PathBuf {
+/// Removes what runs left behind that were killed.
+fn sweep(lab: &Path) {
+    for entry in std::fs::read_dir(lab).expect("readable").flatten() {
+        if entry.file_name().to_string_lossy().starts_with(RUN) {
+            let _best_effort = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// What `make install` installs, as a layer, with names.
+async fn installed(directory: &Path) {
     let layer = directory.join("layer");
     let mut make = command("make", directory);
     make.arg("-C").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).args(["install-controller", "install-agent"]);
@@ -210,15 +237,25 @@ async fn installed(directory: &Path) -> PathBuf {
     };
     write("etc/hostname", HOST);
     write("etc/hosts", &format!("127.0.0.1 localhost {HOST}\n::1 localhost\n"));
-    write("etc/systemd/journald.conf.d/console.conf", "[Journal]\nForwardToConsole=yes\n");
-    layer
 }
 
-fn boot_command(root: &Path, layer: &Path, directory: &Path) -> Command {
-    let [upper, work, merged] = ["upper", "work", "merged"].map(|name| directory.join(name));
-    for folder in [&upper, &work, &merged] {
-        std::fs::create_dir(folder).expect("a directory");
-    }
+async fn start(root: &Path, directory: &Path) -> (Running, i32) {
+    let mut nspawn = Running::start(&mut boot_command(root, directory), &directory.join(CONSOLE));
+    let (init, _) = wait_for("the container's first process runs", LONG, || {
+        let ended = nspawn.ended();
+        assert!(ended.is_none(), "systemd-nspawn ended with {ended:?}:\n{}", console_log(directory));
+        std::future::ready(init_below(nspawn.pid()))
+    })
+    .await;
+    (nspawn, init)
+}
+
+fn console_log(directory: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(directory.join(CONSOLE)).unwrap_or_default()).into_owned()
+}
+
+fn boot_command(root: &Path, directory: &Path) -> Command {
+    let [layer, upper, work, merged] = ["layer", "upper", "work", "merged"].map(|name| directory.join(name));
     let (lower, low, up, work) = (layer.display(), root.display(), upper.display(), work.display());
     let mut boot = command("unshare", directory);
     boot.args(["--mount", "--propagation", "private", "--", "sh", "-c", MOUNT_AND_BOOT]);

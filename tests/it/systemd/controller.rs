@@ -7,7 +7,10 @@ use tokio::time::Instant;
 use windlass_tests::process::run;
 use windlass_tests::wait::{LONG, wait_until};
 
-use super::{CONTROLLER, bastion, bastion_with_node, cli, job, main_pid_after, quick_watchdog, wait_connected};
+use super::{
+    CONTROLLER, NODE, bastion, bastion_with_node, begin, cli, end, job, node, quick_watchdog, wait_connected,
+    wait_replaced,
+};
 
 const SOCKETS: [&str; 3] =
     ["windlass-controller.socket", "windlass-controller-join.socket", "windlass-controller-local.socket"];
@@ -76,13 +79,27 @@ async fn nobody_who_calls_during_a_restart_is_turned_away() {
         }
         restart.await.expect("it ends").done();
         assert!(calls > 0, "nobody called");
-        main_pid_after(&machine, CONTROLLER, &before).await;
+        wait_replaced(&machine, CONTROLLER, &before).await;
         wait_connected(&machine).await;
     }
     let begun = Instant::now();
     machine.words("systemctl stop windlass-controller.service").await.done();
     assert!(begun.elapsed() < Duration::from_secs(5), "an open session held up the end: {:?}", begun.elapsed());
     assert_eq!(machine.property(CONTROLLER, "Result").await, "success");
+}
+
+#[tokio::test]
+async fn everything_is_there_again_after_a_power_cut() {
+    let mut machine = bastion_with_node().await;
+    cli(&machine, &["node", "label", NODE, "rack=r12"]).await.done();
+    let job = begin(&machine, "sleep 100000").await;
+    machine.power_cut().await;
+    wait_connected(&machine).await;
+    assert_eq!(node(&machine).await["labels"]["rack"], "r12");
+    let lost = end(&machine, &job).await;
+    assert_eq!((&lost["ok"], lost["exit_code"].is_null()), (&false.into(), true), "nobody knows how it ended: {lost}");
+    cli(&machine, &["audit", "verify"]).await.done();
+    assert_eq!(super::job(&machine, &[], "exit 5").await["exit_code"], 5);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use windlass_tests::container::Machine;
 use windlass_tests::wait::{LONG, wait_until};
 
-use super::{AGENT, NODE, bastion_with_node, begin, cli, end, job, main_pid_after, unit, wait_connected};
+use super::{AGENT, NODE, bastion_with_node, begin, cli, end, job, unit, wait_connected, wait_replaced};
 
 /// A job that writes, waits for a file and writes again.
 const WAITS: &str = "echo begun; until [ -e /run/go ]; do sleep 0.05; done; echo ended; exit 7";
@@ -37,7 +37,7 @@ async fn a_job_outlives_a_killed_agent_and_nothing_of_it_is_lost() {
     let before = machine.property(AGENT, "MainPID").await;
     let id = begin(&machine, WAITS).await;
     machine.words("systemctl kill -s KILL windlass-agent").await.done();
-    main_pid_after(&machine, AGENT, &before).await;
+    wait_replaced(&machine, AGENT, &before).await;
     assert_eq!(machine.property(&unit(&id), "SubState").await, "running");
     assert_whole(&machine, &id).await;
 }
