@@ -127,7 +127,7 @@ impl Machine {
     async fn dawdle(&self) {
         let pause = {
             let rng = &mut self.state().rng;
-            if rng.bool() { 0 } else { rng.u64(1..120) }
+            if rng.bool() { 0 } else { rng.u64(1..500) }
         };
         if pause > 0 {
             tokio::time::sleep(Duration::from_millis(pause)).await;

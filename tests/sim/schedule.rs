@@ -6,7 +6,13 @@ use std::time::Duration;
 use fastrand::Rng;
 
 /// Everything that goes wrong does so before this moment; then all is healed.
-pub(crate) const HEAL_AT: Duration = Duration::from_secs(110);
+const HEAL_AT: Duration = Duration::from_secs(110);
+
+/// Later where a node stays away until the controller gives it up.
+const HEAL_LATE_AT: Duration = Duration::from_secs(200);
+
+/// In one of this many seeds a node stays away that long.
+const GIVEN_UP_ONE_IN: u64 = 20;
 
 /// One in this many seeds restores a backup and meets the older controller again.
 const RESTORE_ONE_IN: u64 = 5;
@@ -23,6 +29,8 @@ pub(crate) struct Schedule {
     pub(crate) nodes: usize,
     /// What happens when.
     pub(crate) steps: Vec<(Duration, Step)>,
+    /// When all is healed.
+    pub(crate) heal_at: Duration,
 }
 
 /// One thing that happens.
@@ -117,9 +125,13 @@ impl Schedule {
         if restores {
             maker.restore();
         }
+        let is_given_up = seed % GIVEN_UP_ONE_IN == 7;
+        if is_given_up {
+            maker.stays_away();
+        }
         let mut steps = maker.steps;
         steps.sort_by_key(|(at, _)| *at);
-        Self { seed, nodes, steps }
+        Self { seed, nodes, steps, heal_at: if is_given_up { HEAL_LATE_AT } else { HEAL_AT } }
     }
 }
 
@@ -155,12 +167,41 @@ impl Maker {
         for number in 0..self.rng.usize(4..=10) {
             let at = self.at(5_000..100_000);
             let job = self.job(number);
-            self.add(at, Step::Job(job));
+            self.add(at, Step::Job(job.clone()));
+            if self.rng.u8(0..3) == 0 {
+                self.dies_at_work(&job, at);
+            }
             if self.rng.u8(0..4) == 0 {
                 let after = self.at(0..8_000);
                 self.add(at + after, Step::Stop { job: number });
             }
         }
+    }
+
+    /// Whoever takes part in a job dies just when it begins.
+    fn dies_at_work(&mut self, job: &JobWish, at: Duration) {
+        let at = at + self.at(100..700);
+        let back = at + self.at(50..9_000);
+        match self.rng.u8(0..4) {
+            0 => self.pair(at, Step::CrashController, back, Step::StartController),
+            _ => {
+                for _ in 0..2 {
+                    let node = job.nodes[self.rng.usize(0..job.nodes.len())];
+                    self.pair(at, Step::CrashAgent(node), back, Step::StartAgent(node));
+                }
+            }
+        }
+    }
+
+    /// A node stays away until it is given up, and reports how it ended when it is back and the job still goes on.
+    fn stays_away(&mut self) {
+        let (begin, takes) = (Duration::from_secs(12), Duration::from_secs(10));
+        let nodes = (0..self.nodes).collect();
+        let timeout = Duration::from_secs(12);
+        let job =
+            JobWish { number: 200, nodes, batch: 1, max_failures: None, timeout, takes, prints: 0, fails_percent: 0 };
+        self.add(begin, Step::Job(job));
+        self.pair(begin + Duration::from_secs(2), Step::Partition(0), begin + Duration::from_secs(125), Step::Mend(0));
     }
 
     fn job(&mut self, number: usize) -> JobWish {

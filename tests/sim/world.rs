@@ -18,7 +18,7 @@ use crate::check::Checker;
 use crate::ledger::{Ledger, all};
 use crate::node::Node;
 use crate::operator::{Operator, Wish, follow_events};
-use crate::schedule::{HEAL_AT, Schedule, Step};
+use crate::schedule::{Schedule, Step};
 use crate::trace;
 
 /// The operators' machine.
@@ -71,7 +71,7 @@ pub(crate) fn run(schedule: &Schedule) -> Result<(), String> {
         trace::line(|| format!("at {at:?}: {step:?}"));
         world.perform(step);
     }
-    world.run_until(HEAL_AT)?;
+    world.run_until(schedule.heal_at)?;
     world.heal();
     world.run_until_well()
 }
