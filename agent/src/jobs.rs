@@ -179,6 +179,7 @@ impl Jobs {
             let known = match state.job(&job).map(|(_, stage)| stage) {
                 None => Known::No,
                 Some(JobStage::Ended(_)) if table.ready.contains_key(&job) => Known::EndedUnacknowledged,
+                Some(JobStage::Acknowledged) => Known::Acknowledged,
                 Some(_) => Known::Yes,
             };
             let rules = Rules {
@@ -192,6 +193,7 @@ impl Jobs {
         match verdict {
             Verdict::Ignore => tracing::debug!(job = %job, "this order was obeyed before"),
             Verdict::ReportAgain => self.post(Report::Ended(job)),
+            Verdict::Forgotten => self.post(Report::Refused(job, Outcome::bare(forgotten()))),
             Verdict::Refuse(message) => {
                 self.pass_over(number);
                 self.refuse(job, Ending::Refused { message });
@@ -331,6 +333,12 @@ impl Jobs {
         let read = |stream| spool.read(stream, 0, most).unwrap_or_default();
         Some([read(Stream::Stdout), read(Stream::Stderr)])
     }
+}
+
+/// Only a controller that was restored from a backup asks for what it has acknowledged.
+fn forgotten() -> Ending {
+    let message = "the node did this before, told how it ended, and did not keep it; it is not done again";
+    Ending::Unknown { message: message.to_owned() }
 }
 
 /// Decided by what is on disk and in the outcome alone, so that a restarted agent decides the same.

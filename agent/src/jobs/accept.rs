@@ -35,6 +35,8 @@ pub enum Known {
     Yes,
     /// It ended and the controller does not seem to know.
     EndedUnacknowledged,
+    /// It ended, the controller knew, and how it ended is not kept.
+    Acknowledged,
 }
 
 /// What is done with an order.
@@ -46,6 +48,8 @@ pub enum Verdict {
     ReportAgain,
     /// It was obeyed before: nothing.
     Ignore,
+    /// It was obeyed before: tell that nobody here knows any more how it ended.
+    Forgotten,
     /// Refuse, and say why.
     Refuse(String),
 }
@@ -60,6 +64,7 @@ pub fn judge(wire: v1::Order, job: &JobId, known: Known, rules: &Rules<'_>) -> V
     match known {
         Known::EndedUnacknowledged => return Verdict::ReportAgain,
         Known::Yes => return Verdict::Ignore,
+        Known::Acknowledged => return Verdict::Forgotten,
         Known::No => {}
     }
     if let Some(message) = stale(&wire, rules) {
@@ -161,7 +166,8 @@ mod tests {
         for sequence in [1, 10, 11, 99] {
             let order = v1::Order { sequence, ..order() };
             assert_eq!(judged(order.clone(), Known::Yes, true, 5000), Verdict::Ignore);
-            assert_eq!(judged(order, Known::EndedUnacknowledged, true, 5000), Verdict::ReportAgain);
+            assert_eq!(judged(order.clone(), Known::EndedUnacknowledged, true, 5000), Verdict::ReportAgain);
+            assert_eq!(judged(order, Known::Acknowledged, true, 5000), Verdict::Forgotten);
         }
     }
 }
