@@ -163,12 +163,7 @@ impl Checker {
         for index in 0..self.nodes.len() {
             self.position_of(index);
         }
-        self.ledger.with_era(|era| {
-            trace::line(|| format!("{} events, {} nodes", era.stored, era.nodes.len()));
-            era.ends.iter().for_each(|((job, node), outcome)| {
-                trace::line(|| format!("job {job} ({}) on {node}: {}", era.what(job), outcome.ending));
-            });
-        });
+        self.tell_outcomes();
         let mut broken = std::mem::take(&mut self.broken);
         let answered = self.ledger.answered();
         self.ledger.with_era(|era| {
@@ -182,6 +177,16 @@ impl Checker {
             }
         });
         if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
+    }
+
+    /// Adds to the course of events how every job ended.
+    pub(crate) fn tell_outcomes(&self) {
+        self.ledger.with_era(|era| {
+            trace::line(|| format!("{} events, {} nodes", era.stored, era.nodes.len()));
+            era.ends.iter().for_each(|((job, node), outcome)| {
+                trace::line(|| format!("job {job} ({}) on {node}: {}", era.what(job), outcome.ending));
+            });
+        });
     }
 
     fn job_is_told_truly(&self, era: &Era, job: &JobId, was_restored: bool) -> Vec<String> {
