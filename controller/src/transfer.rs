@@ -4,12 +4,13 @@
 //!
 //! An agent reaches only what an order for its own node names.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, unfold};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -226,26 +227,30 @@ async fn take(mut upload: Upload, pieces: &mut BoxStream<'static, Result<Bytes, 
 /// # Errors
 /// If it is not.
 pub fn pieces(files: &Files, sha256: Sha256Digest, offset: u64) -> Result<Answers<Bytes>, Refusal> {
-    let mut file = files.read(sha256, offset).map_err(|error| file_refusal(&error))?;
-    let (piece, pieces) = mpsc::channel(WAITING_PIECES);
-    tokio::task::spawn_blocking(move || {
-        loop {
-            let mut buffer = vec![0; PIECE_BYTES];
-            let read = file.read(&mut buffer);
-            let next = match read {
-                Ok(0) => return,
-                Ok(count) => {
-                    buffer.truncate(count);
-                    Ok(Bytes::from(buffer))
-                }
-                Err(source) => Err(file_refusal(&FileError::Io { operation: "read", source }).into()),
-            };
-            if piece.blocking_send(next).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(ReceiverStream::new(pieces).boxed())
+    Ok(pieces_of(files.read(sha256, offset).map_err(|error| file_refusal(&error))?))
+}
+
+/// The pieces of an open file from where it stands. Each is read when the last one was taken, so that a thousand slow
+/// readers hold a thousand pieces and no thread.
+#[must_use]
+pub fn pieces_of(file: File) -> Answers<Bytes> {
+    unfold(Some(file), async |file| match next_piece(file?).await {
+        Ok((piece, _)) if piece.is_empty() => None,
+        Ok((piece, file)) => Some((Ok(piece), Some(file))),
+        Err(refusal) => Some((Err(refusal.into()), None)),
+    })
+    .boxed()
+}
+
+async fn next_piece(mut file: File) -> Result<(Bytes, File), Refusal> {
+    blocking(move || {
+        let mut buffer = vec![0; PIECE_BYTES];
+        let read = file.read(&mut buffer);
+        let count = read.map_err(|source| file_refusal(&FileError::Io { operation: "read", source }))?;
+        buffer.truncate(count);
+        Ok((Bytes::from(buffer), file))
+    })
+    .await?
 }
 
 /// A digest from the wire.

@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A backup for whoever asks: made beside the state, sent in pieces, removed.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::error_chain::ErrorChain;
 
 use super::Controller;
-use crate::transfer::PIECE_BYTES;
-
-/// Pieces that may wait for a slow reader.
-const WAITING_PIECES: usize = 4;
+use crate::transfer::pieces_of;
 
 /// Begins the name of a backup that is being sent.
 const PREFIX: &str = "outgoing-backup-";
@@ -41,25 +35,7 @@ pub async fn make(controller: &Arc<Controller>) -> Result<BoxStream<'static, Res
         std::fs::remove_file(&path).map_err(|error| failed(&error))?;
         Ok(file)
     });
-    let mut file = made.await.map_err(|error| failed(&error))??;
-    let (piece, pieces) = mpsc::channel(WAITING_PIECES);
-    tokio::task::spawn_blocking(move || {
-        loop {
-            let mut buffer = vec![0; PIECE_BYTES];
-            let next = match file.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => {
-                    buffer.truncate(count);
-                    Ok(Bytes::from(buffer))
-                }
-                Err(error) => Err(Status::from(failed(&error))),
-            };
-            if piece.blocking_send(next).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(ReceiverStream::new(pieces).boxed())
+    Ok(pieces_of(made.await.map_err(|error| failed(&error))??))
 }
 
 /// Removes what a controller that was killed while it made a backup left behind: it holds private keys.
