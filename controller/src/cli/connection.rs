@@ -115,23 +115,14 @@ fn cause_of(error: &io::Error) -> Cause {
 fn socket_advice(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            let group = group_of(path).unwrap_or_else(|| "windlass".to_owned());
-            format!(
-                "run as root or as a member of the group {group}: sudo usermod -aG {group} $USER, then log in again"
-            )
+            // The socket itself is open to everybody: the controller decides by the caller's role.
+            format!("{} is closed to you: run as root, or ask an admin to open its directory", path.display())
         }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             "is the controller running? systemctl status windlass-controller, or start it: windlass serve".to_owned()
         }
         _ => "name the controller's socket with --socket, or a remote controller with --profile".to_owned(),
     }
-}
-
-/// The group that may use the socket, or the directory it is in.
-fn group_of(path: &Path) -> Option<String> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::metadata(path).or_else(|_| std::fs::metadata(path.parent().unwrap_or(path))).ok()?;
-    nix::unistd::Group::from_gid(metadata.gid().into()).ok().flatten().map(|group| group.name)
 }
 
 fn handshake_advice(error: &io::Error) -> &'static str {
