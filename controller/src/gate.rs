@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use futures_util::future::Either;
+use futures_util::future::{BoxFuture, Either};
 use nix::unistd::{Uid, User};
 use tonic::Status;
 use tower::{Layer, Service};
@@ -101,6 +101,18 @@ impl<S> Layer<S> for Gate {
     }
 }
 
+/// A change is carried through also when its caller hangs up: what is stored and what is held in memory must not part.
+async fn to_its_end<E: Send + 'static, R: Default + Send + 'static>(
+    work: impl Future<Output = Result<http::Response<R>, E>> + Send + 'static,
+) -> Result<http::Response<R>, E> {
+    let ended = tokio::spawn(work).await;
+    ended.unwrap_or_else(|_| {
+        let refusal =
+            Refusal::new(Reason::Other, "the change was not carried through").advise("see the controller's log");
+        Ok(Status::from(refusal).into_http())
+    })
+}
+
 /// A service behind the gate.
 #[derive(Debug, Clone)]
 pub struct Gated<S> {
@@ -111,11 +123,16 @@ pub struct Gated<S> {
 impl<S, B, R> Service<http::Request<B>> for Gated<S>
 where
     S: Service<http::Request<B>, Response = http::Response<R>>,
-    R: Default,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: Default + Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+    type Future = Either<
+        Either<S::Future, BoxFuture<'static, Result<S::Response, S::Error>>>,
+        Ready<Result<S::Response, S::Error>>,
+    >;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -131,7 +148,9 @@ where
         match admitted {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
-                Either::Left(self.inner.call(request))
+                let changes = policy::lookup(request.uri().path()).is_some_and(|row| row.change);
+                let work = self.inner.call(request);
+                Either::Left(if changes { Either::Right(Box::pin(to_its_end(work))) } else { Either::Left(work) })
             }
             Err(refusal) => Either::Right(ready(Ok(Status::from(refusal).into_http()))),
         }
