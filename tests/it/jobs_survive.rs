@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use windlass_tests::agent::Agent;
+use windlass_tests::agent::{Agent, is_connected};
 use windlass_tests::controller::Controller;
 use windlass_tests::process::{Answer, Running};
 use windlass_tests::wait::{LONG, wait_for, wait_until};
@@ -140,6 +140,7 @@ async fn a_job_that_loses_its_agent_goes_on_ends_as_unknown_and_is_never_run_twi
     assert_eq!(node["stdout"].as_str(), Some(&*all_lines()), "{result}");
     assert_eq!(read(&file), all_lines());
     agent.kill9().await;
+    wait_until("the session ends", LONG, || async { !is_connected(&controller, "node1").await }).await;
     agent.run();
     agent.wait_connected(&controller).await;
     assert_eq!(controller.words("exec node1 -- true").await.code, 0);
