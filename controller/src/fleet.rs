@@ -226,10 +226,22 @@ impl Fleet {
     /// # Errors
     /// If the agent has no session, or does not read what it was sent.
     pub fn send(&self, name: &NodeName, message: v1::connect_response::Message) -> Result<(), NotConnected> {
+        self.send_with(name, || message)
+    }
+
+    /// Sends what is made at the moment it leaves, so that what is numbered leaves in the order of its numbers.
+    ///
+    /// # Errors
+    /// As [`Fleet::send`]; then nothing was made or it did not leave.
+    pub fn send_with(
+        &self,
+        name: &NodeName,
+        message: impl FnOnce() -> v1::connect_response::Message,
+    ) -> Result<(), NotConnected> {
         let entry = self.entry(name).ok_or(NotConnected)?;
         let entry = lock(&entry);
         let session = entry.session.as_ref().ok_or(NotConnected)?;
-        session.send(message).map_err(|_| {
+        session.send(message()).map_err(|_| {
             session.ended.cancel();
             NotConnected
         })

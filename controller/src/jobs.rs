@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch as signal;
+use tokio::time::Instant;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
 use windlass_proto::v1::OutputStream;
@@ -47,6 +48,7 @@ pub struct Jobs {
     epoch: Arc<Epoch>,
     output_limit_bytes: u64,
     started_at: UnixMillis,
+    opened: Instant,
     active: Mutex<HashMap<JobId, Arc<ActiveJob>>>,
 }
 
@@ -55,11 +57,13 @@ pub struct Jobs {
 pub(crate) struct ActiveJob {
     run: Mutex<Run>,
     changed: signal::Sender<u64>,
+    /// It was under way in a backup: what came of it after that is not known here, so nothing of it is ordered again.
+    restored: bool,
 }
 
 impl ActiveJob {
-    fn new(run: Run) -> Arc<Self> {
-        Arc::new(Self { run: Mutex::new(run), changed: signal::channel(0).0 })
+    fn new(run: Run, restored: bool) -> Arc<Self> {
+        Arc::new(Self { run: Mutex::new(run), changed: signal::channel(0).0, restored })
     }
 
     fn run(&self) -> MutexGuard<'_, Run> {
@@ -118,23 +122,34 @@ impl Jobs {
         let Foundations { records, outputs, fleet, events, clock, epoch, output_limit_bytes } = foundations;
         let active = Mutex::default();
         let started_at = clock.now();
-        let jobs = Self { records, outputs, fleet, events, clock, epoch, output_limit_bytes, started_at, active };
+        let opened = Instant::now();
+        let jobs =
+            Self { records, outputs, fleet, events, clock, epoch, output_limit_bytes, started_at, opened, active };
+        let restored = jobs.epoch.is_read_only();
         for record in jobs.records.unfinished().await? {
             let id = record.id.clone();
             let give_up_at = jobs.give_up_at(&record);
             let run = jobs.records.load_run(record, Some(give_up_at)).await?;
-            jobs.active().insert(id, ActiveJob::new(run));
+            jobs.active().insert(id, ActiveJob::new(run, restored));
         }
         Ok(Arc::new(jobs))
     }
 
-    /// Continues the jobs a former process left under way.
+    /// Continues the jobs a former process left under way; while the controller is read-only only their watching.
     pub async fn resume(self: &Arc<Self>) {
-        let jobs: Vec<_> = self.active().values().cloned().collect();
-        for job in jobs {
-            self.supervise(&job);
+        self.under_way_now().iter().for_each(|job| self.supervise(job));
+        self.carry_on().await;
+    }
+
+    /// Carries every job forward, once the controller may act.
+    pub async fn carry_on(self: &Arc<Self>) {
+        for job in self.under_way_now() {
             self.advance(&job).await;
         }
+    }
+
+    fn under_way_now(&self) -> Vec<Arc<ActiveJob>> {
+        self.active().values().cloned().collect()
     }
 
     /// Records a job and starts it; the same request gives the same job.
@@ -149,7 +164,7 @@ impl Jobs {
         let (record, is_new) =
             self.records.create(new, self.clock.now()).await.map_err(|error| crate::join::store(&error))?;
         if is_new {
-            let job = ActiveJob::new(Run::new(record.clone()));
+            let job = ActiveJob::new(Run::new(record.clone()), false);
             self.active().insert(record.id.clone(), Arc::clone(&job));
             let message = format!(
                 "{} started job {} on {}: {}",
@@ -223,7 +238,7 @@ impl Jobs {
     pub async fn watch(self: &Arc<Self>, id: &JobId) -> Result<Watcher, Refusal> {
         let job = match self.find(id) {
             Some(job) => job,
-            None => ActiveJob::new(self.load(id).await?),
+            None => ActiveJob::new(self.load(id).await?, false),
         };
         Ok(Watcher::new(job, self.outputs.clone()))
     }
@@ -250,6 +265,7 @@ impl Jobs {
             };
             match (is_active, known.iter().any(|known| *known == id.as_str()), stopping) {
                 (true, true, true) => self.send_stop(&id, node),
+                (true, false, _) if job.restored => self.end_and_advance(&job, node, restored_unknown()).await,
                 (true, false, true) => self.end_and_advance(&job, node, Outcome::bare(Ending::Stopped)).await,
                 (true, false, false) => {
                     // If it is gone again already, its next session comes here again.
@@ -339,6 +355,11 @@ impl Jobs {
     fn active(&self) -> MutexGuard<'_, HashMap<JobId, Arc<ActiveJob>>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn restored_unknown() -> Outcome {
+    let message = "the controller was restored from a backup; whether the node did this is not known".to_owned();
+    Outcome::bare(Ending::Unknown { message })
 }
 
 fn count(nodes: usize) -> String {

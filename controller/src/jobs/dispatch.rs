@@ -14,7 +14,6 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::name::{JobId, NodeName};
 use windlass_types::outcome::{Ending, Outcome};
-use windlass_types::time::UnixMillis;
 
 use super::run::{Happening, JobRecord};
 use super::{ActiveJob, Jobs};
@@ -44,7 +43,9 @@ impl Jobs {
             let (turn, left_over, batched, id) = {
                 let mut run = job.run();
                 let give_up_at = self.give_up_at(&run.record);
-                (run.take_turn(give_up_at), run.left_over(), run.record.batch > 0, run.record.id.clone())
+                let turn = if job.restored { Vec::new() } else { run.take_turn(give_up_at) };
+                let left_over = if job.restored { run.waiting() } else { run.left_over() };
+                (turn, left_over, run.record.batch > 0, run.record.id.clone())
             };
             if turn.is_empty() && left_over.is_empty() {
                 break;
@@ -92,21 +93,25 @@ impl Jobs {
     }
 
     pub(super) fn send_order(&self, job: &ActiveJob, node: &NodeName) -> Result<(), NotConnected> {
-        let order = {
+        let mut order = {
             // Not cloned: the record names every node of the job, and there is an order for each.
             let record = &job.run().record;
             v1::Order {
                 job: record.id.to_string(),
                 node: node.to_string(),
                 epoch: self.epoch.number(),
-                sequence: self.epoch.next_sequence(),
+                sequence: 0,
                 expires_unix_millis: self.clock.now().plus(record.timeout).plus(SILENCE).0,
                 timeout_millis: u64::try_from(record.timeout.as_millis()).unwrap_or(u64::MAX),
                 output_limit_bytes: self.output_limit_bytes,
                 action: Some((&record.action).into()),
             }
         };
-        self.fleet.send(node, Down::Order(order))
+        // Numbered while the node's outbox is locked: orders of two jobs must leave in the order of their numbers.
+        self.fleet.send_with(node, || {
+            order.sequence = self.epoch.next_sequence();
+            Down::Order(order)
+        })
     }
 
     pub(super) fn send_stop(&self, id: &JobId, node: &NodeName) {
@@ -178,15 +183,15 @@ impl Jobs {
                     return;
                 }
                 let Some(jobs) = jobs.upgrade() else { return };
-                let now = jobs.clock.now();
+                let now = jobs.steady();
                 let overdue = job.run().overdue(now);
                 for (node, ending) in overdue {
                     jobs.record_end(&job, &node, Outcome::bare(ending)).await;
                 }
                 jobs.advance(&job).await;
-                let is_redialling = now < jobs.started_at.plus(REDIAL + LOOK);
+                let is_redialling = now < REDIAL + LOOK;
                 drop(jobs);
-                let wait = next.map_or(SILENCE, |at| at.since(now)).max(LOOK);
+                let wait = next.map_or(SILENCE, |at| at.saturating_sub(now)).max(LOOK);
                 // Nodes that are waited for may be given up before `next`, which was read before they were.
                 let wait = if is_redialling { LOOK } else { wait };
                 // Reports carry the job forward by themselves; here only silence and the end matter.
@@ -197,13 +202,17 @@ impl Jobs {
     }
 
     /// Until when a node that is not connected may just not have dialled yet since this controller started.
-    fn expected_until(&self, node: &NodeName) -> Option<UnixMillis> {
-        let until = self.started_at.plus(REDIAL);
+    fn expected_until(&self, node: &NodeName) -> Option<Duration> {
         let joined_before = self.fleet.record(node).is_ok_and(|record| record.joined_at < self.started_at);
-        (joined_before && self.clock.now() < until).then_some(until)
+        (joined_before && self.steady() < REDIAL).then_some(REDIAL)
     }
 
-    pub(super) fn give_up_at(&self, record: &JobRecord) -> UnixMillis {
-        self.clock.now().plus(record.timeout).plus(SILENCE)
+    pub(super) fn give_up_at(&self, record: &JobRecord) -> Duration {
+        self.steady() + record.timeout + SILENCE
+    }
+
+    /// Time since this controller started, whatever somebody does to the clock.
+    fn steady(&self) -> Duration {
+        self.opened.elapsed()
     }
 }

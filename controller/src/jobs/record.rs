@@ -5,6 +5,7 @@
 //! ended; `job-output/ID/NODE/STREAM` short output. Ids are padded so that they sort.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -156,7 +157,7 @@ impl Records {
 
     /// A job with all that is known of its nodes. `resumed` is given for a job that goes on: without a batch every node
     /// that has not ended may have been given its order.
-    pub(super) async fn load_run(&self, record: JobRecord, resumed: Option<UnixMillis>) -> Result<Run, StoreError> {
+    pub(super) async fn load_run(&self, record: JobRecord, resumed: Option<Duration>) -> Result<Run, StoreError> {
         let id = record.id.clone();
         let all_at_once = record.batch == 0;
         let mut run = Run::new(record);
@@ -173,7 +174,7 @@ impl Records {
         Ok(run)
     }
 
-    fn resume(&self, run: &mut Run, id: &JobId, node: &NodeName, give_up_at: UnixMillis) {
+    fn resume(&self, run: &mut Run, id: &JobId, node: &NodeName, give_up_at: Duration) {
         run.resume(node, give_up_at);
         self.replay_output(run, id, node);
     }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A job as a state machine: which nodes may begin, what each report changes, when it is over. Pure, no I/O, no clock.
+//!
+//! Moments here are time since the controller started, which goes on evenly when somebody sets the clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,7 +52,7 @@ pub enum NodeRun {
     /// It was given the order, or may have been before a restart.
     Active {
         /// After this moment, without a session, it is given up.
-        give_up_at: UnixMillis,
+        give_up_at: Duration,
         /// The order left, or may have before a restart; otherwise it waits for the agent to come back.
         ordered: bool,
     },
@@ -178,7 +180,7 @@ impl Run {
     }
 
     /// Takes the nodes whose turn it is; each is active from now on.
-    pub fn take_turn(&mut self, give_up_at: UnixMillis) -> Vec<NodeName> {
+    pub fn take_turn(&mut self, give_up_at: Duration) -> Vec<NodeName> {
         if self.counts.waiting == 0 || self.record.stop_requested || self.has_failed_too_often() {
             return Vec::new();
         }
@@ -194,6 +196,12 @@ impl Run {
         turn
     }
 
+    /// Nodes whose turn has not come.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<NodeName> {
+        self.names(|run| *run == NodeRun::Waiting)
+    }
+
     /// Nodes that wait although no further one may begin: they are to be recorded as skipped.
     #[must_use]
     pub fn left_over(&self) -> Vec<NodeName> {
@@ -204,14 +212,14 @@ impl Run {
     }
 
     /// A node's order could not leave; it may until `give_up_at`.
-    pub fn await_agent(&mut self, name: &NodeName, give_up_at: UnixMillis) {
+    pub fn await_agent(&mut self, name: &NodeName, give_up_at: Duration) {
         if let Some(run @ NodeRun::Active { .. }) = self.nodes.get_mut(name) {
             *run = NodeRun::Active { give_up_at, ordered: false };
         }
     }
 
     /// The order of a node that was waited for has left.
-    pub fn ordered(&mut self, name: &NodeName, until: UnixMillis) {
+    pub fn ordered(&mut self, name: &NodeName, until: Duration) {
         if let Some(NodeRun::Active { give_up_at, ordered: ordered @ false }) = self.nodes.get_mut(name) {
             (*give_up_at, *ordered) = (until, true);
         }
@@ -219,7 +227,7 @@ impl Run {
 
     /// Nodes that should have been heard of by `now`, and how each ended for all that is known.
     #[must_use]
-    pub fn overdue(&self, now: UnixMillis) -> Vec<(NodeName, Ending)> {
+    pub fn overdue(&self, now: Duration) -> Vec<(NodeName, Ending)> {
         let overdue = self.nodes.iter().filter_map(|(name, run)| match run {
             NodeRun::Active { give_up_at, ordered } if *give_up_at <= now => Some((name.clone(), given_up(*ordered))),
             _ => None,
@@ -229,7 +237,7 @@ impl Run {
 
     /// When the next node is overdue.
     #[must_use]
-    pub fn next_overdue(&self) -> Option<UnixMillis> {
+    pub fn next_overdue(&self) -> Option<Duration> {
         let moments = self.nodes.values().filter_map(|run| match run {
             NodeRun::Active { give_up_at, .. } => Some(*give_up_at),
             NodeRun::Waiting | NodeRun::Recording | NodeRun::Ended(_) => None,
@@ -238,7 +246,7 @@ impl Run {
     }
 
     /// Marks a node as begun earlier, after a restart.
-    pub fn resume(&mut self, name: &NodeName, give_up_at: UnixMillis) {
+    pub fn resume(&mut self, name: &NodeName, give_up_at: Duration) {
         if let Some(NodeRun::Waiting) = self.nodes.get(name) {
             self.set(name, NodeRun::Active { give_up_at, ordered: true });
         }
@@ -256,7 +264,7 @@ impl Run {
     }
 
     /// The recording failed: the node is active again, and will report again.
-    pub fn abandon_recording(&mut self, name: &NodeName, give_up_at: UnixMillis) {
+    pub fn abandon_recording(&mut self, name: &NodeName, give_up_at: Duration) {
         self.set(name, NodeRun::Active { give_up_at, ordered: true });
     }
 
@@ -326,7 +334,7 @@ mod tests {
     use proptest::prelude::*;
     use windlass_types::action::Argv;
 
-    const LATER: UnixMillis = UnixMillis(1_000);
+    const LATER: Duration = Duration::from_secs(1);
 
     fn run(nodes: usize, batch: u32, max_failures: Option<u32>) -> Run {
         Run::new(JobRecord {

@@ -140,7 +140,7 @@ impl AdminService for AdminApi {
         self.tell(EventKind::EpochConfirmed, format!("{caller} confirmed epoch {epoch}"));
         // Agents learn the new epoch in a new session.
         self.0.trust.connections().close_certified();
-        self.0.jobs.resume().await;
+        self.0.jobs.carry_on().await;
         Ok(Response::new(v1::ConfirmEpochResponse { epoch }))
     }
 
