@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use tokio::sync::mpsc;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
@@ -38,6 +39,9 @@ const FACTS: &str = "facts/";
 
 /// Messages that may wait for an agent to read them. An agent that lets more gather is not reading.
 const WAITING_MESSAGES: usize = 64;
+
+/// More CA certificates than a rotation ever has.
+const MOST_AUTHORITIES: usize = 8;
 
 /// A message for an agent; boxed because thousands of idle sessions each reserve room for several.
 pub type Downward = Box<v1::ConnectResponse>;
@@ -328,6 +332,27 @@ impl Fleet {
         entry.memory_available_mebibytes = heartbeat.memory_available_mebibytes;
         entry.facts_confirmed_at = now.minus(Duration::from_millis(heartbeat.facts_age_millis.into()));
         self.conclude(&mut entry);
+    }
+
+    /// Takes an agent's word for whom it trusts.
+    fn trusts(&self, name: &NodeName, id: u64, report: &v1::TrustReport) {
+        let Some(entry) = self.entry(name) else { return };
+        let mut entry = lock(&entry);
+        if let Some(session) = entry.session.as_mut().filter(|session| session.view.id == id) {
+            session.trusts = report.ca_sha256.iter().take(MOST_AUTHORITIES).map(|digest| digest.to_vec()).collect();
+        }
+    }
+
+    /// Nodes that are not revoked and have not said, in a session that is open, that they trust all of these.
+    #[must_use]
+    pub fn not_trusting(&self, ca_der: &[Vec<u8>]) -> Vec<NodeName> {
+        let wanted: Vec<_> = ca_der.iter().map(|der| digest(&SHA256, der).as_ref().to_vec()).collect();
+        let trusts_all = |session: &Session| wanted.iter().all(|digest| session.trusts.contains(digest));
+        let views = self.list(None, usize::MAX).into_iter().filter(|view| view.record.revoked.is_none());
+        let names = views.map(|view| view.record.name);
+        names
+            .filter(|name| self.entry(name).is_some_and(|entry| !lock(&entry).session.as_ref().is_some_and(trusts_all)))
+            .collect()
     }
 
     async fn facts(&self, name: &NodeName, report: v1::FactsReport) -> Result<(), StoreError> {

@@ -80,3 +80,24 @@ async fn the_fleet_moves_to_a_new_ca_and_trusts_the_old_one_no_more() {
     let fresh = Agent::connected(&controller, "node2").await;
     assert!(is_connected(&controller, "node2").await, "{}", fresh.log());
 }
+
+#[tokio::test]
+async fn a_rotation_in_quick_steps_waits_for_the_nodes_that_do_not_trust_the_new_ca_yet() {
+    let mut controller = Controller::start_with("[session]\nheartbeat_seconds = 1\n").await;
+    let agent = Agent::connected(&controller, "node1").await;
+    let mut away = Agent::connected(&controller, "node2").await;
+    away.kill9().await;
+    let gone = async || !is_connected(&controller, "node2").await;
+    wait_until("node2 to be away", LONG, gone).await;
+    assert_eq!(controller.words("ca rotate --yes").await.code, 0);
+    let refused = controller.words("ca rotate --yes").await;
+    assert!(refused.code == 4 && refused.stderr.contains("node2"), "{refused:?}");
+    away.run();
+    let step = async || controller.words("ca rotate --yes").await.code == 0;
+    wait_until("both nodes to trust the new CA", LONG, step).await;
+    controller.kill9().await;
+    controller.restart().await;
+    for one in [&agent, &away] {
+        one.wait_connected(&controller).await;
+    }
+}

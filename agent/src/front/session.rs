@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::KeyPair;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
@@ -116,7 +117,7 @@ impl Session<'_> {
         };
         let (mut down, first) = timeout(WELCOME_TIMEOUT, greeting).await.map_err(|_| SessionError::Silent)??;
         let Some(Down::Welcome(welcome)) = first.message else { return Err(SessionError::Rude) };
-        let interval = self.welcome(&welcome)?;
+        let interval = self.welcome(&welcome, &up).await?;
         tracing::info!(epoch = welcome.epoch, "session opened");
         tell("connected".to_owned());
         self.jobs.report_all();
@@ -135,8 +136,10 @@ impl Session<'_> {
                     }
                 }
                 message = down.message() => {
-                    let message = message?.ok_or(SessionError::Closed)?;
-                    self.obey(message, &mut beside);
+                    match message?.ok_or(SessionError::Closed)?.message {
+                        Some(Down::Welcome(again)) => drop(self.welcome(&again, &up).await?),
+                        message => self.obey(message, &mut beside),
+                    }
                 }
                 report = self.jobs.next_report() => send(&up, Up::Job(report)).await?,
                 (facts, asked) = ready(&mut beside.observation) => {
@@ -184,39 +187,50 @@ impl Session<'_> {
         }
     }
 
-    /// Checks the welcome and takes over whom to trust; the heartbeat interval.
-    fn welcome(&self, welcome: &v1::Welcome) -> Result<Duration, SessionError> {
+    /// Checks a welcome, takes over whom to trust and says so; the heartbeat interval.
+    async fn welcome(
+        &self,
+        welcome: &v1::Welcome,
+        up: &mpsc::Sender<v1::ConnectRequest>,
+    ) -> Result<Duration, SessionError> {
         let (obeyed, _) = self.jobs.position();
         if welcome.epoch < obeyed {
             return Err(SessionError::Epoch { controller: welcome.epoch, obeyed });
         }
-        let identity = self.credentials.identity();
-        let same = welcome.ca_der.iter().map(|der| der.as_ref()).eq(identity.ca.iter().map(|der| der.as_ref()));
-        if !welcome.ca_der.is_empty() && !same {
-            let kept = identity.trusting(&welcome.ca_der).and_then(|identity| {
-                self.store.save(&identity)?;
-                Ok(identity)
-            });
-            match kept {
-                Ok(identity) => {
-                    tracing::info!(authorities = identity.ca.len(), "the controller told whom to trust from now on");
-                    self.credentials.replace(identity);
-                }
-                Err(error) => tracing::error!(error = %ErrorChain(&error), "whom to trust could not be kept"),
-            }
+        if let Err(error) = self.take_over_trust(&welcome.ca_der) {
+            tracing::error!(error = %ErrorChain(&error), "whom to trust could not be kept");
+        }
+        if welcome.ca_der.len() > 1 {
+            let ca = &self.credentials.identity().ca;
+            let ca_sha256 = ca.iter().map(|der| digest(&SHA256, der).as_ref().to_vec().into()).collect();
+            send(up, Up::Trust(v1::TrustReport { ca_sha256 })).await?;
         }
         let interval = Duration::from_millis(welcome.heartbeat_interval_millis.into());
         Ok(interval.clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1))
     }
 
-    fn obey(&mut self, message: v1::ConnectResponse, beside: &mut Beside) {
-        match message.message {
+    fn take_over_trust(&self, ca_der: &[bytes::Bytes]) -> Result<(), IdentityError> {
+        let identity = self.credentials.identity();
+        let same = ca_der.iter().map(AsRef::as_ref).eq(identity.ca.iter().map(AsRef::<[u8]>::as_ref));
+        if ca_der.is_empty() || same {
+            return Ok(());
+        }
+        let identity = identity.trusting(ca_der)?;
+        self.store.save(&identity)?;
+        tracing::info!(authorities = identity.ca.len(), "the controller told whom to trust from now on");
+        self.credentials.replace(identity);
+        Ok(())
+    }
+
+    fn obey(&mut self, message: Option<Down>, beside: &mut Beside) {
+        match message {
             Some(Down::Order(order)) => self.jobs.obey(order),
             Some(Down::Stop(stop)) => self.jobs.stop(&stop),
             Some(Down::Ack(ack)) => self.jobs.acknowledge(&ack.job),
             Some(Down::Observe(order)) if beside.observation.is_some() => beside.asked = Some(order.request),
             Some(Down::Observe(order)) => beside.observation = Some(self.observe(Some(order.request))),
-            Some(Down::Welcome(_)) => tracing::warn!("a second welcome; ignoring it"),
+            // Taken over by the caller.
+            Some(Down::Welcome(_)) => {}
             None => tracing::warn!("a message of a kind that this version does not know; ignoring it"),
         }
     }

@@ -295,6 +295,25 @@ async fn a_session_opens_with_everything_and_goes_on_with_heartbeats() {
 }
 
 #[tokio::test]
+async fn takes_over_whom_to_trust_within_a_session_and_says_so() {
+    let mut world = World::new();
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    let ca_der: Vec<bytes::Bytes> = [TestCa::new(), TestCa::new()].map(|ca| ca.der().to_vec().into()).into();
+    let welcome = v1::Welcome { epoch: 2, heartbeat_interval_millis: 1000, ca_der, ..v1::Welcome::default() };
+    peer.say(Down::Welcome(welcome.clone())).await;
+    let report = loop {
+        if let Up::Trust(report) = peer.hear().await {
+            break report;
+        }
+    };
+    let digests = welcome.ca_der.iter().map(|der| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der));
+    assert!(digests.map(|digest| digest.as_ref().to_vec()).eq(report.ca_sha256.iter().map(|digest| digest.to_vec())));
+    let kept = IdentityStore::new(world.directory.path()).load().expect("readable").expect("an identity");
+    assert_eq!(kept.ca.len(), 2, "a restarted agent trusts both as well");
+}
+
+#[tokio::test]
 async fn a_short_job_brings_its_output_along() {
     let mut world = World::new();
     world.start();

@@ -79,6 +79,8 @@ pub struct SessionView {
 pub(super) struct Session {
     pub(super) view: SessionView,
     outbox: mpsc::Sender<Downward>,
+    /// SHA-256 of the CA certificates that the agent said it trusts; empty if it said nothing.
+    pub(super) trusts: Vec<Vec<u8>>,
     /// Cancelled when the session is over.
     pub(super) ended: CancellationToken,
 }
@@ -92,7 +94,8 @@ impl Session {
         hello: &v1::Hello,
     ) -> Self {
         let agent_version = hello.agent_version.chars().take(64).collect();
-        Self { view: SessionView { id, serial, address, agent_version }, outbox, ended: CancellationToken::new() }
+        let view = SessionView { id, serial, address, agent_version };
+        Self { view, outbox, trusts: Vec::new(), ended: CancellationToken::new() }
     }
 
     pub(super) fn send(&self, message: v1::connect_response::Message) -> Result<(), super::NotConnected> {

@@ -231,6 +231,7 @@ impl Upstream {
                 let stored = self.shared.jobs.report(&self.name, report).await;
                 stored.map_err(|error| ErrorChain(&error).to_string())?;
             }
+            Some(Upward::Trust(report)) => self.shared.fleet.trusts(&self.name, self.session.view.id, &report),
             Some(Upward::Hello(_)) => return Err("hello is said once".to_owned()),
             // A newer agent may say more than this controller understands.
             None => {}

@@ -35,7 +35,8 @@ pub fn advance(controller: &Arc<Controller>, leave_behind: bool) -> Result<v1::R
     let behind = behind(controller, authority.stage());
     if !behind.is_empty() && !leave_behind {
         let names: Vec<_> = behind.iter().take(5).map(ToString::to_string).collect();
-        let message = format!("{} nodes are not ready for this stage, such as {}", behind.len(), names.join(", "));
+        let (count, nodes) = (behind.len(), if behind.len() == 1 { "node is" } else { "nodes are" });
+        let message = format!("{count} {nodes} not ready for this stage, such as {}", names.join(", "));
         return Err(Refusal::new(Reason::Unsafe, message)
             .advise("wait until they have connected and renewed, or give --leave-behind and enrol them anew"));
     }
@@ -59,16 +60,12 @@ pub fn advance(controller: &Arc<Controller>, leave_behind: bool) -> Result<v1::R
     Ok(answer(controller, text, Vec::new(), stage == RotationStage::None))
 }
 
-/// Nodes the next stage would leave behind: those that were not told of the next CA because they are not connected, or
-/// those whose newest certificate is still of the old one.
+/// Nodes the next stage would leave behind: those that are not connected or have not said that they trust the next CA,
+/// or those whose newest certificate is still of the old one.
 fn behind(controller: &Controller, stage: RotationStage) -> Vec<NodeName> {
     match stage {
         RotationStage::None => Vec::new(),
-        RotationStage::NextTrusted => {
-            let views = controller.fleet.list(None, usize::MAX);
-            let away = views.into_iter().filter(|view| view.record.revoked.is_none() && view.session.is_none());
-            away.map(|view| view.record.name).collect()
-        }
+        RotationStage::NextTrusted => controller.fleet.not_trusting(&controller.trust.authority().trusted()),
         RotationStage::PreviousTrusted => controller
             .trust
             .authority()
