@@ -47,7 +47,7 @@ pub enum AuditError {
         source: std::io::Error,
     },
     /// The end of the log was altered.
-    #[error("the audit log {} is broken ({fault}): find out who changed it, run `windlass audit verify`, then move the file away, keep it as evidence and start again", .path.display())]
+    #[error("the audit log {} is broken ({fault}): find out who changed it, move the file away, keep it as evidence and start again", .path.display())]
     Broken {
         /// The file.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum AuditError {
         fault: String,
     },
     /// A record could not be written.
-    #[error("write the audit log, so nothing was changed: {0}")]
+    #[error("write a record: {0}")]
     Write(String),
     /// The log's thread is gone; the controller is ending.
     #[error("the audit log is closed")]

@@ -66,7 +66,9 @@ impl Changes {
             Err(refusal) => AuditResult::refused(refusal.reason.as_str(), &refusal.message),
         };
         if let Err(error) = self.audit.done(ticket, outcome).await {
-            return Err(unavailable(&error, "the change was made, but its result is not in the audit log"));
+            let refusal = unavailable(&error, "the change was made, but its result is not in the audit log");
+            // What did not work out has changed nothing, and says why itself.
+            return result.and(Err(refusal));
         }
         result
     }

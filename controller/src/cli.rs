@@ -44,6 +44,7 @@ mod yaml;
 
 use std::ffi::OsString;
 
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -173,10 +174,16 @@ impl Invocation {
 /// # Errors
 /// The exit code, if there is nothing to run.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exit> {
-    let understood = Arguments::command().try_get_matches_from(arguments).and_then(|matches| {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let mut command = Arguments::command();
+    if arguments.len() < 2 {
+        // Whoever types nothing gets the help; clap would count what is in the environment as typed.
+        command = command.mut_args(|argument| argument.env(Resettable::Reset));
+    }
+    let understood = command.try_get_matches_from(arguments.clone()).and_then(|matches| {
         Ok(Invocation { arguments: Arguments::from_arg_matches(&matches)?, typed: typed(&matches) })
     });
-    understood.map_err(|error| usage::report(&error))
+    understood.map_err(|error| usage::report(&error, &arguments))
 }
 
 fn typed(matches: &ArgMatches) -> Typed {

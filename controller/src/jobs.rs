@@ -158,8 +158,9 @@ impl Jobs {
     /// If no node was chosen or the store cannot be written.
     pub async fn create(self: &Arc<Self>, new: NewJob) -> Result<JobRecord, Refusal> {
         if new.nodes.is_empty() {
-            return Err(Refusal::new(Reason::BadRequest, "no node was chosen")
-                .advise("name nodes, or choose with -l KEY=VALUE, --fact PATH=VALUE or --all"));
+            return Err(Refusal::new(Reason::BadRequest, "no node matches").advise(
+                "`windlass get nodes -o wide` shows the labels; revoked nodes are left out unless they are named",
+            ));
         }
         let (record, is_new) =
             self.records.create(new, self.clock.now()).await.map_err(|error| crate::join::store(&error))?;

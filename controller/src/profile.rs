@@ -88,13 +88,15 @@ impl Profile {
         let mut file = std::fs::File::open(path).map_err(read)?;
         // The mode of the open file, so that nobody can exchange it between the check and the reading.
         let mode = file.metadata().map_err(read)?.permissions().mode() & 0o7777;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(read)?;
+        let profile = toml::from_str(&text)
+            .map_err(|source| ProfileError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
+        // Only once it is known to be a profile: nobody should be told to chmod something else.
         if mode & 0o077 != 0 {
             return Err(ProfileError::Exposed { path: path.to_owned(), mode });
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(read)?;
-        toml::from_str(&text)
-            .map_err(|source| ProfileError::Malformed { path: path.to_owned(), source: Box::new(source) })
+        Ok(profile)
     }
 
     /// Writes the profile into a file made by [`reserve`].
@@ -159,6 +161,12 @@ mod tests {
             let (_directory, path) = written(&toml::to_string(&example()).expect("toml"), mode);
             assert!(matches!(Profile::load(&path), Err(ProfileError::Exposed { mode: found, .. }) if found == mode));
         }
+    }
+
+    #[test]
+    fn a_file_that_is_no_profile_is_not_called_one_that_others_can_read() {
+        let (_directory, path) = written("root:x:0:0:root:/root:/bin/bash\n", 0o644);
+        assert!(matches!(Profile::load(&path), Err(ProfileError::Malformed { .. })));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub enum JoinError {
     #[error("the controller took the request but did not answer in time")]
     NoAnswer,
     /// The controller says no.
-    #[error("the controller refused: {}{}", Escaped(&refusal.message), advice(refusal))]
+    #[error("{}{}", Escaped(&refusal.message), advice(refusal))]
     Refused {
         /// In its words.
         refusal: Refusal,

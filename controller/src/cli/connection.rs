@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tonic::transport::Channel;
-use windlass_types::error_chain::ErrorChain;
 
 use super::failure::{Cause, Failure, tls_error};
 use crate::client::{self, ConnectError, Target};
@@ -143,7 +142,7 @@ fn handshake_advice(error: &io::Error) -> &'static str {
 }
 
 fn profile_failure(error: &ProfileError) -> Failure {
-    let failure = Failure::new(Cause::Misconfigured, "use the profile").because(ErrorChain(error).to_string());
+    let failure = Failure::new(Cause::Misconfigured, "use the profile").because_of(error);
     match error {
         ProfileError::Exposed { path, .. } => failure.advise(format!("chmod 600 {}", path.display())),
         ProfileError::Read { .. } => failure.advise("name another with --profile, or use --socket"),

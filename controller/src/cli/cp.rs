@@ -9,7 +9,7 @@ mod upload;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use windlass_proto::v1;
 use windlass_proto::v1::create_job_request::Action;
 use windlass_types::escape::Escaped;
@@ -27,8 +27,10 @@ use place::Place;
 #[derive(Debug, Args)]
 pub(crate) struct CpArgs {
     /// A local file, NODE:/PATH, or :/PATH with -l, --fact or --all
+    #[arg(value_hint = ValueHint::AnyPath)]
     source: String,
     /// NODE:/PATH, :/PATH with -l, --fact or --all, or a local file or directory
+    #[arg(value_hint = ValueHint::AnyPath)]
     destination: String,
     /// All nodes that are not revoked
     #[arg(long)]
@@ -45,10 +47,20 @@ pub(crate) struct CpArgs {
 /// If the places make no sense, a local file cannot be used, or the controller cannot be reached or refuses.
 pub(crate) async fn run(context: &Context, arguments: CpArgs) -> Result<Exit, Failure> {
     let parse = |text: &str| Place::parse(text).map_err(|why| Failure::new(Cause::Usage, "copy").because(why));
+    if arguments.source == "-" || arguments.destination == "-" {
+        return Err(Failure::new(Cause::Usage, "copy")
+            .because("only files are copied, so - does not mean the standard input or output")
+            .advise("name a file; ./- is a file of that name"));
+    }
     match (parse(&arguments.source)?, parse(&arguments.destination)?) {
         (Place::Local(from), Place::Remote { node, path }) => {
             let selector = selector(&arguments, node)?;
             to_nodes(context, &from, selector, path, &arguments.pace).await
+        }
+        (Place::Remote { .. }, Place::Local(_)) if arguments.pace.detach => {
+            Err(Failure::new(Cause::Usage, "copy from nodes")
+                .because("with --detach nobody would wait here for the files")
+                .advise("leave out --detach"))
         }
         (Place::Remote { node, path }, Place::Local(to)) => {
             let selector = selector(&arguments, node)?;
@@ -99,8 +111,9 @@ async fn to_nodes(
     let changed = followed.outcomes.values().filter(|outcome| outcome.ending.is_success() && outcome.changed).count();
     let placed = followed.outcomes.values().filter(|outcome| outcome.ending.is_success()).count();
     context.terminal.say(format_args!(
-        "{} on {placed} nodes, {} of them had it already",
+        "{} on {placed} {}, {} had it already",
         size(file.size_bytes),
+        if placed == 1 { "node" } else { "nodes" },
         placed - changed
     ));
     Ok(exec::conclude(context, &job.id, &followed))
@@ -159,6 +172,33 @@ fn mode_of(metadata: &std::fs::Metadata) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn copy(line: &str) -> Result<Exit, Failure> {
+        use clap::Parser as _;
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            copy: CpArgs,
+        }
+        let Line { copy } = Line::try_parse_from(line.split(' ')).expect("understood");
+        let terminal = crate::cli::terminal::Terminal::new(true, true);
+        let context = Context::new(terminal, Default::default(), Default::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(run(&context, copy))
+    }
+
+    #[test]
+    fn what_would_not_do_what_it_seems_to_is_refused() {
+        for (line, why) in [
+            ("cp node1:/etc/motd -", "standard"),
+            ("cp - node1:/etc/motd", "standard"),
+            ("cp --detach node1:/etc/motd motd", "--detach"),
+        ] {
+            let failure = copy(line).expect_err(line);
+            assert_eq!(failure.cause, Cause::Usage, "{line}");
+            assert!(failure.why.contains(why), "{failure}");
+        }
+    }
 
     #[test]
     fn files_of_many_nodes_get_the_names_of_their_nodes() {

@@ -149,6 +149,11 @@ async fn nodes(context: &Context, arguments: NodesArgs) -> Result<Exit, Failure>
         Ok(nodes) => nodes,
         Err(failure) => return Err(suggest::near_node(context, failure, &arguments.nodes).await),
     };
+    let is_table = matches!(arguments.list.output, Format::Table | Format::Wide);
+    if nodes.is_empty() && filtered && is_table {
+        context.terminal.say("no node matches; windlass get nodes -o wide shows the labels");
+        return Ok(Exit::Done);
+    }
     if nodes.is_empty() && !filtered {
         context.terminal.say("to add a node: windlass token create NODE");
     }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What to print when a command line was not understood: the mistake and the way out, in our own three lines.
 
+use std::ffi::OsString;
+
+use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 
 use super::exit::Exit;
@@ -8,7 +11,7 @@ use super::failure::{Cause, Failure};
 use super::terminal::Terminal;
 
 /// Prints help, or the mistake; gives the exit code.
-pub(crate) fn report(error: &clap::Error) -> Exit {
+pub(crate) fn report(error: &clap::Error, arguments: &[OsString]) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A closed stdout is nobody to help.
@@ -20,7 +23,7 @@ pub(crate) fn report(error: &clap::Error) -> Exit {
             Exit::Usage
         }
         _ => {
-            let failure = failure(&error.render().to_string());
+            let failure = failure(&error.render().to_string(), &help_for(arguments));
             Terminal::new(false, true).report(&failure);
             failure.exit()
         }
@@ -28,14 +31,29 @@ pub(crate) fn report(error: &clap::Error) -> Exit {
 }
 
 /// clap's message is paragraphs: the mistake, perhaps tips, the usage, where to find more.
-fn failure(message: &str) -> Failure {
+/// The help of the command that was meant.
+fn help_for(arguments: &[OsString]) -> String {
+    let tree = super::Arguments::command();
+    let (mut command, mut path) = (&tree, "windlass".to_owned());
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
+        if let Some(verb) = command.find_subcommand(word) {
+            path = format!("{path} {word}");
+            command = verb;
+        }
+    }
+    format!("{path} --help")
+}
+
+fn failure(message: &str, help: &str) -> Failure {
     let mut paragraphs =
         message.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
     let mistake = paragraphs.next().unwrap_or_default();
     let mistake = mistake.strip_prefix("error: ").unwrap_or(&mistake).to_owned();
     let rest: Vec<_> = paragraphs.collect();
     let find = |prefix: &str| rest.iter().find_map(|paragraph| paragraph.strip_prefix(prefix)).map(str::to_owned);
-    let advice = find("tip: ").or_else(|| find("Usage: ")).unwrap_or_else(|| "windlass --help".to_owned());
+    // What the environment holds is listed as if it had been typed.
+    let usage = || find("Usage: ").map(|usage| usage.replace(" --socket <PATH>", "").replace(" --profile <FILE>", ""));
+    let advice = find("tip: ").or_else(usage).unwrap_or_else(|| help.to_owned());
     Failure::new(Cause::Usage, mistake).advise(advice)
 }
 
@@ -46,7 +64,7 @@ mod tests {
     fn mistake(line: &str) -> Failure {
         use clap::Parser as _;
         let error = super::super::Arguments::try_parse_from(line.split(' ')).expect_err(line);
-        failure(&error.render().to_string())
+        failure(&error.render().to_string(), "windlass --help")
     }
 
     #[test]
@@ -61,6 +79,19 @@ mod tests {
         let failure = mistake("windlass token create");
         assert!(failure.what.contains("<NODE>"), "{failure}");
         assert!(failure.advice.starts_with("windlass token create"), "{failure}");
+    }
+
+    #[test]
+    fn a_mistake_leads_to_the_help_of_its_own_command() {
+        let help = |line: &str| help_for(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(help("windlass --no-color token create Node1"), "windlass token create --help");
+        assert_eq!(help("windlass nonsense"), "windlass --help");
+    }
+
+    #[test]
+    fn the_usage_does_not_list_what_the_environment_holds() {
+        let message = "error: it lacks <ARGV>\n\nUsage: windlass exec --socket <PATH> <NODE>... -- <ARGV>...\n";
+        assert_eq!(failure(message, "windlass --help").advice, "windlass exec <NODE>... -- <ARGV>...");
     }
 
     #[test]

@@ -110,7 +110,10 @@ impl NodeService for NodeApi {
         let arguments = json!({ "reason": reason });
         let wish = Wish { caller: &caller, verb: "node revoke", object: format!("node/{name}"), arguments };
         let closed = self.0.changes.run(wish, self.revoke(&name, &reason)).await?;
-        let text = format!("{caller} revoked {name}: {reason}");
+        let text = match message.reason.trim() {
+            "" => format!("{caller} revoked {name}"),
+            _ => format!("{caller} revoked {name}: {reason}"),
+        };
         self.0.events.emit(EventKind::NodeRevoked, Some(&name), None, text);
         Ok(Response::new(v1::RevokeNodeResponse { closed_connections: closed }))
     }

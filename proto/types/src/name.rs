@@ -16,10 +16,13 @@ const LONGEST_LABEL: usize = 63;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
     /// Nothing there.
-    #[error("a {0} cannot be empty")]
-    Empty(&'static str),
+    #[error("{} {what} cannot be empty", article(.what))]
+    Empty {
+        /// What kind of name.
+        what: &'static str,
+    },
     /// Too long.
-    #[error("a {what} has at most {longest} characters, this one has {length}")]
+    #[error("{} {what} has at most {longest} characters, this one has {length}", article(.what))]
     TooLong {
         /// What kind of name.
         what: &'static str,
@@ -29,7 +32,7 @@ pub enum BadName {
         length: usize,
     },
     /// A character that may not be there.
-    #[error("a {what} has only {allowed}; found {found:?} at position {position}")]
+    #[error("{} {what} has only {allowed}; found {found:?} at position {position}", article(.what))]
     Character {
         /// What kind of name.
         what: &'static str,
@@ -42,6 +45,10 @@ pub enum BadName {
     },
 }
 
+fn article(what: &str) -> &'static str {
+    if what.starts_with('o') { "an" } else { "a" }
+}
+
 fn checked(
     what: &'static str,
     allowed: &'static str,
@@ -50,7 +57,7 @@ fn checked(
     fits: impl Fn(usize, char) -> bool,
 ) -> Result<(), BadName> {
     if text.is_empty() {
-        return Err(BadName::Empty(what));
+        return Err(BadName::Empty { what });
     }
     if let Some((index, found)) = text.chars().enumerate().find(|(index, c)| !fits(*index, *c)) {
         return Err(BadName::Character { what, allowed, found, position: index + 1 });

@@ -247,7 +247,9 @@ impl Listed for NodeView {
     fn cells(&self, wide: bool, now: UnixMillis) -> Vec<Cell> {
         let kernel = value(&self.facts.kernel).map_or("", |kernel| kernel.running.as_str());
         let os = value(&self.facts.os);
-        let load = if self.is_connected() { format!("{:.2}", self.load_one) } else { String::new() };
+        // Both come with the first heartbeat, and no machine has no memory at all.
+        let has_load = self.is_connected() && self.memory_available_bytes > 0;
+        let load = if has_load { format!("{:.2}", self.load_one) } else { String::new() };
         let mut cells = vec![
             Cell::new(&self.name),
             Cell::new(self.status_text()).toned(self.tone()),
