@@ -33,7 +33,7 @@ use crate::transfer::{Credentials, TransferError};
 /// Facts are looked at this often.
 const OBSERVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// And this long after a job ended: a run of short jobs then costs one look.
+/// And this long after the last job ended, but no later than otherwise: a run of short jobs then costs one look.
 const OBSERVE_AFTER_JOB: Duration = Duration::from_secs(1);
 
 /// A controller that took the session answers Hello within this.
@@ -99,9 +99,30 @@ struct Beside {
     /// Asked for while an observation was under way.
     asked: Option<u64>,
     observe_at: Option<Instant>,
+    /// However many jobs end meanwhile.
+    observe_by: Option<Instant>,
+    /// A job ended while an observation was under way, which may not have seen what it changed.
+    ended_meanwhile: bool,
     renewing: Option<Renewing>,
     retry_renewal_at: Option<Instant>,
     has_new_identity: bool,
+}
+
+impl Beside {
+    /// The next look is due.
+    fn observed(&mut self) {
+        self.observe_by = Some(Instant::now() + OBSERVE_INTERVAL);
+        self.observe_at = self.observe_by;
+        if std::mem::take(&mut self.ended_meanwhile) {
+            self.job_ended();
+        }
+    }
+
+    fn job_ended(&mut self) {
+        let soon = Instant::now() + OBSERVE_AFTER_JOB;
+        self.observe_at = Some(self.observe_by.map_or(soon, |by| by.min(soon)));
+        self.ended_meanwhile = self.observation.is_some();
+    }
 }
 
 impl Session<'_> {
@@ -144,7 +165,7 @@ impl Session<'_> {
                 report = self.jobs.next_report() => send(&up, Up::Job(report)).await?,
                 (facts, asked) = ready(&mut beside.observation) => {
                     beside.observation = None;
-                    beside.observe_at = Some(Instant::now() + OBSERVE_INTERVAL);
+                    beside.observed();
                     if let Some(report) = self.facts.report(facts, asked) {
                         send(&up, Up::Facts(report)).await?;
                     }
@@ -152,10 +173,7 @@ impl Session<'_> {
                         beside.observation = Some(self.observe(Some(request)));
                     }
                 }
-                () = self.jobs.ended() => {
-                    let soon = Instant::now() + OBSERVE_AFTER_JOB;
-                    beside.observe_at = Some(beside.observe_at.map_or(soon, |at| at.min(soon)));
-                }
+                () = self.jobs.ended() => beside.job_ended(),
                 () = at(beside.observe_at), if beside.observation.is_none() => {
                     beside.observe_at = None;
                     beside.observation = Some(self.observe(None));
