@@ -40,6 +40,18 @@ impl Accounts {
         }
     }
 
+    /// What ends everything that was started, whoever holds its groups; nothing without control groups.
+    pub(crate) fn emergency(&self) -> impl Fn() + Send + use<> {
+        let base = self.cgroup.as_ref().map(|(base, _)| base.clone());
+        move || {
+            let groups = base.iter().filter_map(|base| fs::read_dir(base).ok()).flatten().flatten();
+            for group in groups.filter(|group| group.path().is_dir()) {
+                // Whatever cannot be ended here ends with the terminal.
+                let _unsupported = fs::write(group.path().join("cgroup.kill"), "1");
+            }
+        }
+    }
+
     /// A new group.
     ///
     /// # Errors

@@ -15,9 +15,6 @@ use crate::process::{pause, run};
 use crate::report::Report;
 use crate::rival::salt::Salt;
 
-/// Each minion is 71 MB.
-const MINIONS: usize = 60;
-
 /// Each takes Salt some seconds.
 const SLOW_RUNS: usize = 3;
 
@@ -29,8 +26,9 @@ const IDLE: Duration = Duration::from_secs(20);
 /// If Salt cannot be installed or started.
 pub(crate) fn run_bench(bench: &Bench, fleet: &Fleet, report: &mut Report) -> Result<()> {
     let (control, nodes) = (bench.accounts.group("salt")?, bench.accounts.group("salt-nodes")?);
-    let salt = Salt::start(&bench.cache, &bench.work, MINIONS, (&control, &nodes))?;
-    report.value(format!("B6 salt: {MINIONS} minions enrolled"), salt.enrolment_seconds, "s");
+    let minions = bench.minions;
+    let salt = Salt::start(&bench.cache, &bench.work, bench.minions, (&control, &nodes))?;
+    report.value(format!("B6 salt: {minions} minions enrolled"), salt.enrolment_seconds, "s");
     let windlass = |arguments: &[&str]| run(&mut fleet.controller.windlass(arguments)).map(drop);
     let ours = (&fleet.control, &fleet.nodes);
     let theirs = (&control, &nodes);
@@ -47,26 +45,26 @@ pub(crate) fn run_bench(bench: &Bench, fleet: &Fleet, report: &mut Report) -> Re
     let per_node = |series: &Series, nodes: usize| series.wall() / count(nodes);
     for (id, our_name, their_name, target) in [("B1", OURS, "salt", Some(80.0)), ("B4", CACHED, "salt grains", None)] {
         let (Some(ours), Some(theirs)) = (series(our_name), series(their_name)) else { continue };
-        report.value(format!("{id} {their_name}: wall per node, of {MINIONS}"), per_node(theirs, MINIONS), "s");
+        report.value(format!("{id} {their_name}: wall per node, of {minions}"), per_node(theirs, minions), "s");
         let name = format!("{id} {their_name} / ours: wall per node");
-        let ratio = per_node(theirs, MINIONS) / per_node(ours, bench.nodes);
+        let ratio = per_node(theirs, minions) / per_node(ours, bench.nodes);
         match target {
             Some(target) => report.at_least(name, ratio, "times", target),
             None => report.value(name, ratio, "times"),
         }
-        let ratio = theirs.cpu() / count(MINIONS) / (ours.cpu() / count(bench.nodes));
+        let ratio = theirs.cpu() / count(minions) / (ours.cpu() / count(bench.nodes));
         report.value(format!("{id} {their_name} / ours: processor time per node"), ratio, "times");
     }
-    footprint(&nodes, report);
+    footprint(&nodes, minions, report);
     Ok(())
 }
 
-fn footprint(nodes: &crate::account::Group, report: &mut Report) {
+fn footprint(nodes: &crate::account::Group, minions: usize, report: &mut Report) {
     let before = nodes.cpu_seconds();
     pause(IDLE);
-    let share = (nodes.cpu_seconds() - before) / count(MINIONS) / IDLE.as_secs_f64() * 100.0;
+    let share = (nodes.cpu_seconds() - before) / count(minions) / IDLE.as_secs_f64() * 100.0;
     let pids = nodes.pids();
-    let processes = count(pids.len()) / count(MINIONS);
+    let processes = count(pids.len()) / count(minions);
     let memory = Memory::mean_of(&pids);
     report.value("B8 salt minion: proportional", memory.proportional * processes / 1e6, "MB");
     report.value("B8 salt minion: resident", memory.resident * processes / 1e6, "MB");

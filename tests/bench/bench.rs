@@ -22,6 +22,8 @@ pub(crate) struct Bench {
     pub(crate) runs: usize,
     /// Nodes.
     pub(crate) nodes: usize,
+    /// Salt's nodes.
+    pub(crate) minions: usize,
     /// Where rivals are installed.
     pub(crate) cache: PathBuf,
     /// Where everything of this run is.

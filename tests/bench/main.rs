@@ -36,6 +36,8 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use account::Accounts;
 use bench::{Bench, SshRivals};
 use report::Report;
@@ -53,6 +55,9 @@ struct Arguments {
     /// Nodes
     #[arg(long, default_value_t = 100)]
     nodes: usize,
+    /// Salt's nodes; each is 71 MB
+    #[arg(long, default_value_t = 60)]
+    minions: usize,
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -101,11 +106,13 @@ fn main() -> Result<()> {
         quick: arguments.quick,
         runs: arguments.runs,
         nodes: arguments.nodes,
+        minions: arguments.minions,
         cache: cache()?,
         work: work.clone(),
         programs: ours::Programs::find(&target, arguments.controller, arguments.agent)?,
         accounts: Accounts::new(),
     };
+    end_all_on_signals(bench.accounts.emergency())?;
     let mut report = Report::default();
     report.note(format!("counted: {}", bench.accounts.method()));
     let result = measure_all(&bench, &arguments.only, &mut report);
@@ -114,6 +121,26 @@ fn main() -> Result<()> {
     report.print();
     report.write(&directory.join("summary.json"))?;
     fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))
+}
+
+/// Ctrl-C or SIGTERM must not leave a hundred processes behind.
+#[expect(clippy::exit, reason = "the thread that measures waits for other programs and cannot be asked")]
+fn end_all_on_signals(end_all: impl Fn() + Send + 'static) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let guard = runtime.enter();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    drop(guard);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        end_all();
+        std::process::exit(130);
+    });
+    Ok(())
 }
 
 fn target_directory() -> Result<PathBuf> {

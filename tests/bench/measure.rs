@@ -2,10 +2,17 @@
 //! The common protocol: contenders take turns (A, B, A, B, …), so that what else the machine does hits all of them; of
 //! several runs the median counts.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use tokio::time::Instant;
 
 use crate::account::Group;
+use crate::process::pause;
+
+/// What a contender leaves to be done after its run, such as our agents looking at their facts again a second later, must
+/// not fall upon the next one.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// What one run cost, seconds.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +95,7 @@ pub(crate) fn interleave(contenders: &mut [Contender<'_>]) -> Vec<(&'static str,
 /// If the work fails.
 pub(crate) fn sample(contender: &mut Contender<'_>, round: usize) -> Result<Sample> {
     (contender.prepare)(round).with_context(|| format!("prepare {}", contender.name))?;
+    pause(SETTLE);
     let entered = contender.control.enter()?;
     let (control, nodes) = (contender.control.cpu_seconds(), contender.nodes.cpu_seconds());
     let begun = Instant::now();
