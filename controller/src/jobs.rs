@@ -281,6 +281,20 @@ impl Jobs {
         }
     }
 
+    /// A node is trusted no longer: nothing more will be heard of it.
+    pub async fn lost(self: &Arc<Self>, node: &NodeName) {
+        for job in self.under_way_now() {
+            let ending = match job.run().node(node) {
+                Some(NodeRun::Active { .. }) => {
+                    Ending::Unknown { message: "the node was revoked while it was at work".to_owned() }
+                }
+                Some(NodeRun::Waiting) => Ending::Skipped,
+                Some(NodeRun::Recording | NodeRun::Ended(_)) | None => continue,
+            };
+            self.end_and_advance(&job, node, Outcome::bare(ending)).await;
+        }
+    }
+
     /// Takes an agent's report; an end is acknowledged once it is stored.
     ///
     /// # Errors

@@ -118,6 +118,8 @@ async fn a13_revoking_closes_a_live_session_while_a_job_runs_and_nothing_more_is
     println!("a revoked session was seen closed after {took:?}");
     let again = controller.words("exec node1 -- true").await;
     again.assert_refused(4, "revoked", "windlass node remove");
+    let job = controller.cli(&["attach", detached.stdout.trim()]).await;
+    assert!(job.code == 3 && job.stderr.contains("revoked while it was at work"), "{job:?}");
     wait_until("the program that ran goes on to its end", LONG, || async { marker.exists() }).await;
     assert!(!is_connected(&controller, "node1").await, "the agent is not let in again");
     assert_eq!(agent.process().ended(), None, "the agent stays, for whoever looks at the node");

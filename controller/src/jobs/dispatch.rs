@@ -122,7 +122,7 @@ impl Jobs {
 
     pub(super) async fn end_and_advance(self: &Arc<Self>, job: &Arc<ActiveJob>, node: &NodeName, outcome: Outcome) {
         self.record_end(job, node, outcome).await;
-        self.finish(job).await;
+        self.advance(job).await;
     }
 
     async fn record_end(&self, job: &Arc<ActiveJob>, node: &NodeName, outcome: Outcome) {

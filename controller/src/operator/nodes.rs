@@ -137,6 +137,7 @@ impl NodeApi {
         let closed = self.0.trust.revoke(&Holder::Node(name.clone()), transaction).await;
         let closed = closed.map_err(|error| internal(&error))?;
         self.0.fleet.admit(record);
+        self.0.jobs.lost(name).await;
         Ok(u32::try_from(closed).unwrap_or(u32::MAX))
     }
 
@@ -146,6 +147,7 @@ impl NodeApi {
         let transaction = transaction.map_err(|error| internal(&error))?;
         self.0.trust.revoke(&Holder::Node(name.clone()), transaction).await.map_err(|error| internal(&error))?;
         self.0.fleet.forget(name);
+        self.0.jobs.lost(name).await;
         Ok(())
     }
 
