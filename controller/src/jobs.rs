@@ -227,7 +227,10 @@ impl Jobs {
         let records = self.records.newest(before, limit).await.map_err(|error| crate::join::store(&error))?;
         let mut all = Vec::with_capacity(records.len());
         for record in records {
-            all.push(self.summary(&record.id).await?);
+            all.push(match record.tally {
+                Some(tally) => (record, tally),
+                None => self.summary(&record.id).await?,
+            });
         }
         Ok(all)
     }

@@ -212,6 +212,8 @@ fn launch(programs: &Programs, directory: &Path, group: &Group) -> Result<Daemon
     let _entered = group.enter()?;
     let mut serve = command(&programs.controller);
     // The log of what every agent does is not part of what is compared.
+    // As the unit has it.
+    serve.env("MALLOC_ARENA_MAX", "2");
     serve.arg("serve").arg("--config").arg(directory.join("controller.toml")).args(["--log", "warn"]);
     serve.env("WINDLASS_SOCKET", directory.join("socket"));
     let daemon = Daemon::start(&mut serve, &directory.join("log"))?;

@@ -79,6 +79,7 @@ impl Jobs {
             }
             run.record.state = state;
             run.record.ended_at = Some(self.clock.now());
+            run.record.tally = Some(run.tally());
             run.record.clone()
         };
         if let Err(error) = self.records.save(&record).await {

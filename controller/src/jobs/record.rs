@@ -220,6 +220,7 @@ fn record(new: NewJob, number: u64, now: UnixMillis) -> JobRecord {
         stop_requested: false,
         state: JobState::Running,
         ended_at: None,
+        tally: None,
     }
 }
 

@@ -42,6 +42,9 @@ pub struct JobRecord {
     pub state: JobState,
     /// When it ended.
     pub ended_at: Option<UnixMillis>,
+    /// Once it has ended: nodes that ended well, and nodes that did not. A list need not read every node for it.
+    #[serde(default)]
+    pub tally: Option<(usize, usize)>,
 }
 
 /// Where one node stands.
@@ -350,6 +353,7 @@ mod tests {
             stop_requested: false,
             state: JobState::Running,
             ended_at: None,
+            tally: None,
         })
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -98,6 +99,7 @@ impl ServeError {
 /// # Errors
 /// If it cannot start.
 pub async fn serve(settings: Settings) -> Result<(), ServeError> {
+    raise_open_files();
     let stop = CancellationToken::new();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let _recorder = crate::metrics::recorder();
@@ -128,6 +130,15 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     signals.wait_and_watch(&controller).await;
     drain(&controller, servers).await;
     Ok(())
+}
+
+/// Every connection is a descriptor, and shells start programs with a soft limit for a handful of files.
+fn raise_open_files() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files; it bounds how many agents can connect");
+    }
 }
 
 /// Opens the doors.
