@@ -15,8 +15,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::server::Acceptor;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 
 pub use connection::{Connection, Io, Origin, Peer};
@@ -134,8 +136,10 @@ impl Gatekeeper {
             return None;
         };
         let work = async {
+            // A turn is only taken by whoever has said hello: the silent wait for their own time-out, not for others'.
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
             let _turn = self.handshakes.acquire().await;
-            tokio_rustls::TlsAcceptor::from(self.configs.get(authentication)).accept(stream).await
+            hello.into_stream(self.configs.get(authentication)).await
         };
         let tls = match tokio::time::timeout(self.limits.handshake, work).await {
             Ok(Ok(tls)) => tls,

@@ -344,6 +344,38 @@ mod tests {
         assert!(matches!(tokens.examine(&token, OTHER).await, Ok(Verdict::Reused(_))));
     }
 
+    /// What one of many thieves gets: looks at the token with its own key, and uses it up if it may.
+    async fn race(tokens: &Tokens, token: &Token, thief: u16) -> bool {
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&thief.to_be_bytes());
+        let key = Sha256Digest::new(key);
+        let Verdict::Usable(record, revision) = tokens.examine(token, key).await.expect("works") else { return false };
+        tokio::task::yield_now().await;
+        let serial = "40000000000000000000000000000000".parse().expect("a serial");
+        let used = TokenUse { key, serial, certificate_der: vec![] };
+        let transaction = use_up(Transaction::new(), &record, revision, used);
+        matches!(tokens.store.commit(transaction).await, Ok(Committed::Yes(_)))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a2_a_hundred_times_a_thousand_racers_use_a_token_exactly_once() {
+        let (tokens, _) = tokens();
+        let tokens = Arc::new(tokens);
+        for _ in 0..100 {
+            let token = Arc::new(made(&tokens).await);
+            let racers = (0..1000).map(|thief| {
+                let (tokens, token) = (Arc::clone(&tokens), Arc::clone(&token));
+                tokio::spawn(async move { race(&tokens, &token, thief).await })
+            });
+            let mut winners = 0;
+            for racer in racers.collect::<Vec<_>>() {
+                winners += u32::from(racer.await.expect("no racer panics"));
+            }
+            assert_eq!(winners, 1, "the last one who may look uses it, nobody else");
+            tokens.delete(token.id()).await.expect("deleted");
+        }
+    }
+
     #[tokio::test]
     async fn refuses_a_wrong_secret_an_old_token_and_endless_attempts() {
         let (tokens, clock) = tokens();

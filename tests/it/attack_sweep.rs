@@ -64,10 +64,14 @@ where
     let unknown = ["/windlass.v1.AdminService/Nope", "/windlass.v1.AdminService/", "/nope"];
     for (path, needed) in POLICY.iter().map(|row| (row.path, Some(row.caller))).chain(unknown.map(|path| (path, None)))
     {
-        let answer = match connect().await {
-            Ok(channel) => wire::call(channel, path, message(path)).await,
-            Err(error) => Err(Status::unavailable(error.to_string())),
+        let call = async {
+            match connect().await {
+                Ok(channel) => wire::call(channel, path, message(path)).await,
+                Err(error) => Err(Status::unavailable(error.to_string())),
+            }
         };
+        let answer = tokio::time::timeout(LONG, call).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{kind} calls {path} and hears nothing"));
         let expected = needed.is_some_and(|needed| expected(known, needed));
         assert_eq!(admitted(&answer), expected, "{kind} calls {path}: {answer:?}");
     }

@@ -52,6 +52,11 @@ struct Book {
 }
 
 impl Era {
+    fn has_job(&self, id: &str) -> bool {
+        let stored = self.disk.get(&format!("jobs/{id:0>20}")).now_or_never();
+        stored.is_some_and(|stored| stored.is_ok_and(|stored| stored.is_some()))
+    }
+
     fn new(disk: Arc<MemoryStore>) -> Self {
         let watch = disk.watch("");
         let mut era = Self {
@@ -206,8 +211,10 @@ impl Ledger {
     /// A request for a job was answered.
     pub(crate) fn created(&self, request: &str, id: &str) {
         let mut book = self.book();
-        let asked = (book.era, request.to_owned());
-        let before = book.requests.insert(asked, id.to_owned());
+        // An answer may arrive after the controller that gave it was replaced by a restored one.
+        let is_on_disk = |era: &usize| book.eras[*era].has_job(id);
+        let era = (0..book.eras.len()).rev().find(is_on_disk).unwrap_or(book.era);
+        let before = book.requests.insert((era, request.to_owned()), id.to_owned());
         if before.as_ref().is_some_and(|before| before != id) {
             book.broken.push(format!("(2) request {request} made job {before:?} and job {id}"));
         }

@@ -207,12 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_of_another_group_says_which() {
+    fn a_socket_in_a_closed_directory_says_so() {
         let failure = connect_failure(&ConnectError::Socket {
-            path: "/".into(),
+            path: "/run/w/w.sock".into(),
             source: io::Error::from(io::ErrorKind::PermissionDenied),
         });
         assert_eq!(failure.exit().code(), 77);
-        assert!(failure.advice.contains("group root"), "{failure}");
+        assert!(failure.advice.contains("/run/w/w.sock is closed to you"), "{failure}");
     }
 }
