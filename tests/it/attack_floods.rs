@@ -192,8 +192,10 @@ async fn a17_silent_connections_are_shed_and_cost_no_processor_while_an_agent_st
     }
 
     agent.kill9().await;
+    let begun = tokio::time::Instant::now();
     agent.run();
     agent.wait_connected(&controller).await;
+    println!("the agent was connected after {:?}", begun.elapsed());
     let mut closed = 0;
     for mut stream in silent {
         let mut byte = [0];
