@@ -99,7 +99,8 @@ async fn everything_is_there_again_after_a_power_cut() {
     let lost = end(&machine, &job).await;
     assert_eq!((&lost["ok"], lost["exit_code"].is_null()), (&false.into(), true), "nobody knows how it ended: {lost}");
     cli(&machine, &["audit", "verify"]).await.done();
-    assert_eq!(super::job(&machine, &[], "exit 5").await["exit_code"], 5);
+    let next = super::job(&machine, &[], "exit 5").await;
+    assert_eq!(next["exit_code"], 5, "{next}");
 }
 
 #[tokio::test]
