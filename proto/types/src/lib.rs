@@ -10,6 +10,7 @@
 //! - [`condition`]: what the controller concludes about a node.
 //! - [`selector`]: which nodes an operator means.
 //! - [`action`]: what a node can be asked to do.
+//! - [`machine`]: a machine as it is wished for and as its provider reports it.
 //! - [`outcome`]: how that ended, and what to do about a failure.
 //! - [`job`]: an action on many nodes.
 //! - [`event`]: what happened, for whoever watches.
@@ -26,6 +27,7 @@ pub mod escape;
 pub mod event;
 pub mod facts;
 pub mod job;
+pub mod machine;
 pub mod name;
 pub mod outcome;
 pub mod pin;

@@ -12,6 +12,12 @@ const LONGEST_NAME: usize = 63;
 /// Longest label key or value, as in Kubernetes.
 const LONGEST_LABEL: usize = 63;
 
+/// Longest volume name: fits into a file name beside a node's name.
+const LONGEST_VOLUME: usize = 32;
+
+/// Longest serial a virtio disk can show.
+const LONGEST_SERIAL: usize = 20;
+
 /// A name that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
@@ -160,6 +166,42 @@ name!(
     "label value",
     "letters, digits, '-', '_' and '.', and begins with a letter or digit",
     LONGEST_LABEL,
+    |index, c| c.is_ascii_alphanumeric() || (index > 0 && "-_.".contains(c))
+);
+
+name!(
+    /// The name of a cluster, unique in one controller.
+    ClusterName,
+    "cluster name",
+    "a-z, 0-9 and '-', and begins with a letter or digit",
+    LONGEST_NAME,
+    |index, c| c.is_ascii_lowercase() || c.is_ascii_digit() || (index > 0 && c == '-')
+);
+
+name!(
+    /// The name of a volume, unique on one node.
+    VolumeName,
+    "volume name",
+    "a-z, 0-9 and '-', and begins with a letter or digit",
+    LONGEST_VOLUME,
+    |index, c| c.is_ascii_lowercase() || c.is_ascii_digit() || (index > 0 && c == '-')
+);
+
+name!(
+    /// The serial number a data disk shows inside its machine, by which it is found there.
+    DiskSerial,
+    "disk serial",
+    "letters, digits, '-' and '_'",
+    LONGEST_SERIAL,
+    |_, c| c.is_ascii_alphanumeric() || c == '-' || c == '_'
+);
+
+name!(
+    /// A provider's own id of a machine.
+    MachineId,
+    "machine id",
+    "letters, digits, '-', '_' and '.', and begins with a letter or digit",
+    128,
     |index, c| c.is_ascii_alphanumeric() || (index > 0 && "-_.".contains(c))
 );
 
