@@ -89,6 +89,23 @@ fn types_depends_on_serde_and_thiserror_only() -> Result<()> {
 }
 
 #[test]
+fn decisions_are_made_without_io() -> Result<()> {
+    let workspace = workspace()?;
+    let allowed = BTreeSet::from(["windlass-types", "serde", "serde_json", "aws-lc-rs"]);
+    assert_eq!(dependencies(&workspace, "windlass-plan")?, allowed);
+    assert_eq!(reaches(&workspace, "windlass-plan")?, BTreeSet::from(["windlass-types".to_owned()]));
+    let doors = ["std::fs", "std::net", "std::process", "std::env", "std::thread", "std::time", "async fn"];
+    let is_tested = |path: &Path| path.ends_with("goldens.rs");
+    let opens = |path: &Path, text: &str| {
+        path.starts_with(root().join("controller/plan/src"))
+            && !is_tested(path)
+            && doors.iter().any(|door| text.contains(door))
+    };
+    assert_eq!(breaking("rs", opens)?, [] as [PathBuf; 0]);
+    Ok(())
+}
+
+#[test]
 fn agent_and_controller_never_see_each_other() -> Result<()> {
     let workspace = workspace()?;
     assert!(!reaches(&workspace, "windlass-agent")?.contains("windlass-controller"));

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What would be done now and was not planned, and the other way round: why a saved plan is refused.
+
+use crate::plan::Plan;
+use crate::step::PlannedStep;
+
+/// The differences between a saved plan and the one that would be made now, in sentences; empty if they do the same.
+#[must_use]
+pub fn differences(saved: &Plan, now: &Plan) -> Vec<String> {
+    if saved.hash() == now.hash() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for step in &saved.steps {
+        match now.step(&step.id) {
+            None => found.push(format!("{}: planned, and no longer needed or possible", step.id)),
+            Some(other) if other.step != step.step => {
+                found.push(format!("{}: would be done with other particulars now", step.id));
+            }
+            Some(_) => {}
+        }
+    }
+    let is_new = |step: &&PlannedStep| saved.step(&step.id).is_none();
+    found.extend(now.steps.iter().filter(is_new).map(|step| format!("{}: needed now ({})", step.id, step.reason)));
+    let is_new = |block: &&crate::plan::Blocked| !saved.blocked.contains(block);
+    found.extend(now.blocked.iter().filter(is_new).map(|block| format!("{}: {}", block.node, block.reason)));
+    if found.is_empty() {
+        found.push("the order or the limits of the steps changed".to_owned());
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn a_plan_for_another_world_is_told_apart_and_why() {
+        let saved = example::plan_of(&example::empty(), &["node1", "node2"]);
+        assert!(differences(&saved, &saved.clone()).is_empty());
+        let mut world = example::empty();
+        example::add(&mut world, "node1");
+        let now = example::plan_of(&world, &["node1", "node2"]);
+        assert_eq!(differences(&saved, &now), ["create/node1: planned, and no longer needed or possible"]);
+        assert_eq!(
+            differences(&now, &saved),
+            ["create/node1: needed now (it is in the spec, and there is no such machine)"]
+        );
+    }
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The decisions. [`plan`] compares what is ([`Snapshot`]) with what shall be ([`ClusterSpec`]) and answers what to do
+//! about it ([`Plan`]), as data. No I/O, no clock, no randomness: the same question always has the same answer.
+//!
+//! How it decides, machine by machine, in the order of their names:
+//! 1. Only machines with the tag of this cluster are looked at. All others might as well not exist.
+//! 2. A machine of the spec that is not there is created; one whose making was interrupted is finished.
+//! 3. One that differs in what can be changed in place is changed; one that would have to be made anew is blocked, with
+//!    the differences: nothing that holds data is ever replaced in passing.
+//! 4. One that is off is started; one that has not joined yet is awaited while its token lives.
+//! 5. One that is no longer in the spec is deleted, which whoever applies the plan must confirm by name.
+//!
+//! - [`snapshot`]: everything that may be known.
+//! - [`spec`]: what shall be, and under which rules.
+//! - [`mod@plan`]: what is to be done.
+//! - [`step`]: the steps, what each disrupts and whether it can be undone.
+//! - [`text`]: a plan as an operator reads it.
+//! - [`difference`]: what became of a saved plan when the world changed.
+
+pub mod difference;
+mod order;
+pub mod plan;
+mod procedures;
+pub mod snapshot;
+pub mod spec;
+pub mod step;
+pub mod text;
+
+#[cfg(test)]
+mod example;
+#[cfg(test)]
+mod goldens;
+#[cfg(test)]
+mod properties;
+
+use windlass_types::machine::ProviderKind;
+use windlass_types::name::{ClusterName, NodeName};
+use windlass_types::time::UnixMillis;
+
+pub use plan::{Blocked, Note, Plan};
+pub use snapshot::{NodeStatus, Snapshot, TokenStatus};
+pub use spec::{ClusterSpec, Policy, base_hash};
+pub use step::{PlannedStep, Step, StepId};
+
+/// What to do so that the cluster becomes as its spec says.
+#[must_use]
+pub fn plan(snapshot: &Snapshot, spec: &ClusterSpec, policy: &Policy, now: UnixMillis) -> Plan {
+    let mut decided = procedures::Decided::default();
+    let known = procedures::Known::of(snapshot, &spec.name);
+    let mut machines: Vec<_> = spec.machines.iter().collect();
+    machines.sort_by(|a, b| a.name.cmp(&b.name));
+    for machine in &machines {
+        procedures::machine(&known, spec.provider, machine, now, &mut decided);
+    }
+    for name in known.names().filter(|name| !machines.iter().any(|machine| machine.name == **name)) {
+        procedures::removal(&known, name, "it is no longer in the spec", &mut decided);
+    }
+    order::arrange(spec.name.clone(), spec.provider, policy, &known, decided)
+}
+
+/// What to do so that nothing of the cluster is left, or nothing of the named nodes.
+#[must_use]
+pub fn plan_destroy(
+    snapshot: &Snapshot,
+    cluster: &ClusterName,
+    provider: ProviderKind,
+    names: &[NodeName],
+    policy: &Policy,
+) -> Plan {
+    let mut decided = procedures::Decided::default();
+    let known = procedures::Known::of(snapshot, cluster);
+    for name in known.names().filter(|name| names.is_empty() || names.contains(name)) {
+        procedures::removal(&known, name, "its destruction was asked for", &mut decided);
+    }
+    order::arrange(cluster.clone(), provider, policy, &known, decided)
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which step waits for which: as few as possible, so that one that fails holds up no other node.
+
+use std::collections::BTreeSet;
+
+use windlass_types::machine::{MachineSpec, ProviderKind};
+use windlass_types::name::ClusterName;
+
+use crate::plan::{Plan, SCHEMA};
+use crate::procedures::{Decided, Known};
+use crate::spec::Policy;
+use crate::step::{Mark, PlannedStep, Step, StepId};
+
+/// Puts steps in order: what goes, what changes, what comes.
+pub(crate) fn arrange(
+    cluster: ClusterName,
+    provider: ProviderKind,
+    policy: &Policy,
+    known: &Known<'_>,
+    decided: Decided,
+) -> Plan {
+    let Decided { mut steps, blocked, notes } = decided;
+    let rank = |step: &PlannedStep| match step.step.mark() {
+        Mark::Remove => 0,
+        Mark::Change => 1,
+        Mark::Add => 2,
+    };
+    steps.sort_by_key(rank);
+    for index in 0..steps.len() {
+        steps[index].after = waits_for(&steps[..index], &steps[index].step, known);
+    }
+    Plan { schema: SCHEMA, cluster, provider, parallel: policy.parallel.max(1), steps, blocked, notes }
+}
+
+/// A step waits for earlier ones of its own node, and a new machine for the one that holds its address or its port.
+fn waits_for(earlier: &[PlannedStep], step: &Step, known: &Known<'_>) -> Vec<StepId> {
+    let holds_up = |other: &&PlannedStep| {
+        other.step.node() == step.node()
+            || match (&other.step, step) {
+                (Step::DeleteMachine { name, .. }, Step::CreateMachine { machine, .. }) => {
+                    let old = known.machine(name).and_then(|report| report.spec.as_deref());
+                    old.is_none_or(|old| share_something(old, machine))
+                }
+                _ => false,
+            }
+    };
+    earlier.iter().filter(holds_up).map(|other| other.id.clone()).collect()
+}
+
+fn share_something(old: &MachineSpec, new: &MachineSpec) -> bool {
+    let ports = |spec: &MachineSpec| -> BTreeSet<_> {
+        spec.forwards.iter().map(|forward| (forward.protocol, forward.host_port)).collect()
+    };
+    let address = |spec: &MachineSpec| spec.address.map(|address| address.address());
+    address(old).is_some_and(|old| Some(old) == address(new)) || !ports(old).is_disjoint(&ports(new))
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything the planner may know. A silent node is a fact here, not an error.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use windlass_types::machine::MachineReport;
+use windlass_types::name::{LabelKey, LabelValue, NodeName};
+use windlass_types::time::UnixMillis;
+
+/// What is, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Everything the provider says exists, ours or not.
+    pub machines: Vec<MachineReport>,
+    /// Every node that has joined this controller.
+    pub nodes: Vec<NodeStatus>,
+    /// The join tokens.
+    pub tokens: Vec<TokenStatus>,
+    /// Nodes for which this controller made or adopted a machine of this cluster and has not undone it.
+    pub members: Vec<NodeName>,
+}
+
+/// What is known of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: NodeName,
+    /// Its agent has a session.
+    pub is_connected: bool,
+    /// Connected, and everything it watches is well.
+    pub is_healthy: bool,
+    /// Its certificates are refused.
+    pub is_revoked: bool,
+    /// Why it is not healthy; empty if it is.
+    pub reason: String,
+    /// Its labels.
+    pub labels: BTreeMap<LabelKey, LabelValue>,
+}
+
+/// What is known of a join token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenStatus {
+    /// The node it is for.
+    pub node: NodeName,
+    /// When it ends.
+    pub expires: UnixMillis,
+    /// Somebody joined with it.
+    pub is_used: bool,
+}

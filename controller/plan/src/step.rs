@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The steps of a plan: plain data, each with what it disrupts, what it does to disks, and whether it can be undone.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use windlass_types::digest::Sha256Digest;
+use windlass_types::machine::{DiskReport, DiskSpec, MachineSpec};
+use windlass_types::name::{DiskSerial, LabelKey, LabelValue, MachineId, NodeName, VolumeName};
+
+/// The id of a step in its plan, such as `create/node1`. The same step has the same id in every plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(String);
+
+impl StepId {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Step {
+    /// Make a machine, or finish one whose making was interrupted, and wait until its node is healthy.
+    CreateMachine {
+        /// What to make.
+        machine: Box<MachineSpec>,
+        /// The hash it is marked with.
+        spec_hash: Sha256Digest,
+    },
+    /// Wait for a machine that is made and has not joined yet.
+    AwaitMachine {
+        /// The node.
+        name: NodeName,
+        /// The machine.
+        id: MachineId,
+    },
+    /// Wait for a machine that is there already to join.
+    AdoptMachine {
+        /// The node.
+        name: NodeName,
+    },
+    /// Switch a machine on and wait until its node is healthy.
+    StartMachine {
+        /// The node.
+        name: NodeName,
+        /// The machine.
+        id: MachineId,
+    },
+    /// Give a machine a further disk.
+    AttachDisk {
+        /// The node.
+        name: NodeName,
+        /// The machine.
+        id: MachineId,
+        /// The disk.
+        disk: DiskSpec,
+    },
+    /// Change a node's labels.
+    LabelNode {
+        /// The node.
+        name: NodeName,
+        /// Labels to set.
+        set: BTreeMap<LabelKey, LabelValue>,
+        /// Labels to take away.
+        remove: Vec<LabelKey>,
+    },
+    /// Revoke a node, forget it, and delete its machine with all its disks.
+    DeleteMachine {
+        /// The node.
+        name: NodeName,
+        /// The machine.
+        id: MachineId,
+        /// Its data disks, which are destroyed too.
+        disks: Vec<DiskReport>,
+    },
+    /// Revoke and forget a node that has no machine of ours.
+    ForgetNode {
+        /// The node.
+        name: NodeName,
+    },
+}
+
+impl Step {
+    /// The node it is about.
+    #[must_use]
+    pub const fn node(&self) -> &NodeName {
+        match self {
+            Self::CreateMachine { machine, .. } => &machine.name,
+            Self::AwaitMachine { name, .. }
+            | Self::AdoptMachine { name }
+            | Self::StartMachine { name, .. }
+            | Self::AttachDisk { name, .. }
+            | Self::LabelNode { name, .. }
+            | Self::DeleteMachine { name, .. }
+            | Self::ForgetNode { name } => name,
+        }
+    }
+
+    /// What it does, in a word.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::CreateMachine { .. } => "create",
+            Self::AwaitMachine { .. } => "await",
+            Self::AdoptMachine { .. } => "adopt",
+            Self::StartMachine { .. } => "start",
+            Self::AttachDisk { .. } => "attach",
+            Self::LabelNode { .. } => "label",
+            Self::DeleteMachine { .. } => "delete",
+            Self::ForgetNode { .. } => "forget",
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> StepId {
+        let (verb, node) = (self.verb(), self.node());
+        StepId(match self {
+            Self::AttachDisk { disk, .. } => format!("{verb}/{node}/{}", disk.name),
+            Self::CreateMachine { .. }
+            | Self::AwaitMachine { .. }
+            | Self::AdoptMachine { .. }
+            | Self::StartMachine { .. }
+            | Self::LabelNode { .. }
+            | Self::DeleteMachine { .. }
+            | Self::ForgetNode { .. } => format!("{verb}/{node}"),
+        })
+    }
+
+    /// How a list of changes marks it.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        match self {
+            Self::CreateMachine { .. } | Self::AdoptMachine { .. } => Mark::Add,
+            Self::AwaitMachine { .. }
+            | Self::StartMachine { .. }
+            | Self::AttachDisk { .. }
+            | Self::LabelNode { .. } => Mark::Change,
+            Self::DeleteMachine { .. } | Self::ForgetNode { .. } => Mark::Remove,
+        }
+    }
+
+    /// Who notices.
+    #[must_use]
+    pub const fn disruption(&self) -> Disruption {
+        match self {
+            Self::DeleteMachine { .. } | Self::ForgetNode { .. } => Disruption::NodeGone,
+            Self::CreateMachine { .. }
+            | Self::AwaitMachine { .. }
+            | Self::AdoptMachine { .. }
+            | Self::StartMachine { .. }
+            | Self::AttachDisk { .. }
+            | Self::LabelNode { .. } => Disruption::None,
+        }
+    }
+
+    /// Whether there is a way back.
+    #[must_use]
+    pub const fn undo(&self) -> Undo {
+        match self {
+            Self::CreateMachine { .. }
+            | Self::AdoptMachine { .. }
+            | Self::StartMachine { .. }
+            | Self::LabelNode { .. } => Undo::Possible,
+            Self::AwaitMachine { .. } => Undo::Nothing,
+            Self::AttachDisk { .. } => Undo::ForwardOnly,
+            Self::DeleteMachine { .. } | Self::ForgetNode { .. } => Undo::Impossible,
+        }
+    }
+
+    /// What becomes of disks.
+    #[must_use]
+    pub fn disks(&self) -> Vec<DiskEffect> {
+        let made = |disk: &DiskSpec| DiskEffect::new(Fate::Made, &disk.name, &disk.serial, disk.size_bytes);
+        let destroyed = |disk: &DiskReport| DiskEffect::new(Fate::Destroyed, &disk.name, &disk.serial, disk.size_bytes);
+        match self {
+            Self::CreateMachine { machine, .. } => machine.data_disks.iter().map(made).collect(),
+            Self::AttachDisk { disk, .. } => vec![made(disk)],
+            Self::DeleteMachine { disks, .. } => disks.iter().map(destroyed).collect(),
+            Self::AwaitMachine { .. }
+            | Self::AdoptMachine { .. }
+            | Self::StartMachine { .. }
+            | Self::LabelNode { .. }
+            | Self::ForgetNode { .. } => Vec::new(),
+        }
+    }
+}
+
+/// How a list of changes marks a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mark {
+    /// Something new.
+    Add,
+    /// Something changes.
+    Change,
+    /// Something goes.
+    Remove,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Add => "+",
+            Self::Change => "~",
+            Self::Remove => "-",
+        })
+    }
+}
+
+/// Who notices a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disruption {
+    /// Nobody.
+    None,
+    /// The node goes away, with all that runs on it.
+    NodeGone,
+}
+
+/// Whether there is a way back from a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undo {
+    /// It changes nothing.
+    Nothing,
+    /// Another step undoes it.
+    Possible,
+    /// What it made stays.
+    ForwardOnly,
+    /// What it destroys is lost.
+    Impossible,
+}
+
+/// What becomes of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskEffect {
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Its name in the spec.
+    pub name: VolumeName,
+    /// Its identity in the machine.
+    pub serial: DiskSerial,
+    /// Bytes.
+    pub size_bytes: u64,
+}
+
+impl DiskEffect {
+    fn new(fate: Fate, name: &VolumeName, serial: &DiskSerial, size_bytes: u64) -> Self {
+        Self { fate, name: name.clone(), serial: serial.clone(), size_bytes }
+    }
+}
+
+/// What becomes of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is made, empty.
+    Made,
+    /// It is destroyed with all that is on it.
+    Destroyed,
+}
+
+/// A step in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// Its id.
+    pub id: StepId,
+    /// Steps that must have ended well before it may begin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<StepId>,
+    /// What to do.
+    pub step: Step,
+    /// Why.
+    pub reason: String,
+    /// Who notices.
+    pub disruption: Disruption,
+    /// Whether there is a way back.
+    pub undo: Undo,
+    /// Disks it makes or destroys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskEffect>,
+}
+
+impl PlannedStep {
+    /// A step that waits for no other.
+    #[must_use]
+    pub fn new(step: Step, reason: impl Into<String>) -> Self {
+        let (disruption, undo, disks) = (step.disruption(), step.undo(), step.disks());
+        Self { id: step.id(), after: Vec::new(), step, reason: reason.into(), disruption, undo, disks }
+    }
+}
