@@ -5,76 +5,35 @@
 //! a restart the agent reads it and knows how the program ended. Output goes through the same named pipes as elsewhere
 //! (see [`crate::output`]), handed over as file descriptors, which systemd can take since version 236.
 
+mod bus;
+mod running;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use nix::sys::signal::Signal;
 use windlass_types::action::Argv;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
 use windlass_types::outcome::ErrorClass;
-use zbus::{Fd, OwnedObjectPath, Variant};
+use zbus::{Fd, Variant};
+
+use bus::{Bus, ManagerProxy};
+use running::{UnitRunning, Unseen};
 
 use super::clock::Clock;
 use super::exec::{ExecError, SEARCHED, find};
 use crate::jobs::process_group::boot_id;
-use crate::jobs::runner::{End, NotStarted, Runner, Running};
+use crate::jobs::runner::{NotStarted, Runner, Running};
 use crate::journal::Mark;
 use crate::output::{Drains, Spool};
 
 /// The first version that takes descriptors for a unit's output.
 const OLDEST_VERSION: u32 = 236;
 
-/// systemd tells about changes; this only bounds how long a lost message is missed.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-
 /// The flag of a command whose failure is not the unit's: the `-` of unit files.
 const IGNORE_FAILURE: bool = true;
-
-/// `ExecMainCode` of a program that exited: CLD_EXITED of waitid(2).
-const CODE_EXITED: i32 = 1;
-
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    fn subscribe(&self) -> zbus::Result<()>;
-    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-    fn start_transient_unit(
-        &self,
-        name: &str,
-        mode: &str,
-        properties: &[(&str, Variant<'_>)],
-        auxiliary: &[(&str, Vec<(&str, Variant<'_>)>)],
-    ) -> zbus::Result<OwnedObjectPath>;
-    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
-    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
-    #[zbus(property)]
-    fn version(&self) -> zbus::Result<String>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
-trait Unit {
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn active_state(&self) -> zbus::Result<String>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn sub_state(&self) -> zbus::Result<String>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
-trait Service {
-    #[zbus(property(emits_changed_signal = "false"), name = "ExecMainPID")]
-    fn exec_main_pid(&self) -> zbus::Result<u32>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn exec_main_code(&self) -> zbus::Result<i32>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn exec_main_status(&self) -> zbus::Result<i32>;
-}
 
 /// systemd cannot run jobs here.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +49,7 @@ pub enum UnitsUnavailable {
 /// Runs programs as transient units.
 #[derive(Debug)]
 pub struct TransientUnits {
-    manager: ManagerProxy<'static>,
+    bus: Arc<Bus>,
     clock: Arc<dyn Clock>,
 }
 
@@ -106,30 +65,37 @@ impl TransientUnits {
     /// # Errors
     /// If it cannot be talked to or is too old.
     pub async fn connect(clock: Arc<dyn Clock>) -> Result<Self, UnitsUnavailable> {
-        let bus = zbus::Connection::system().await?;
-        let manager = ManagerProxy::new(&bus).await?;
+        let manager = bus::connect().await?;
         let version = manager.version().await?;
         if parse_version(&version).is_none_or(|version| version < OLDEST_VERSION) {
             return Err(UnitsUnavailable::TooOld(version));
         }
-        // Without a subscriber systemd sends no signals; it also keeps units loaded a little longer for one.
-        manager.subscribe().await?;
-        Ok(Self { manager, clock })
+        Ok(Self { bus: Arc::new(Bus::new(manager)), clock })
     }
 
     async fn running(&self, name: String, mark: Option<Mark>, drains: Option<Drains>) -> zbus::Result<UnitRunning> {
-        let path = self.manager.get_unit(&name).await?;
-        let bus = self.manager.inner().connection();
-        let unit = UnitProxy::builder(bus).path(path.clone()).build().await?;
-        let service = ServiceProxy::builder(bus).path(path).build().await?;
-        let mark = match mark {
-            Some(mark) => mark,
-            None => {
-                let pid = service.exec_main_pid().await.unwrap_or_default();
-                Mark { pid, start_ticks: 0, boot_id: boot_id(), at: self.clock.now() }
+        let unit = name.as_str();
+        let path = self.bus.ask(|manager| async move { manager.get_unit(unit).await }).await?;
+        let mark = mark.unwrap_or_else(|| Mark { pid: 0, start_ticks: 0, boot_id: boot_id(), at: self.clock.now() });
+        Ok(UnitRunning { bus: Arc::clone(&self.bus), name, path, mark, drains })
+    }
+
+    fn unseen(&self, why: String) -> Box<dyn Running> {
+        Box::new(Unseen { why, mark: Mark { pid: 0, start_ticks: 0, boot_id: boot_id(), at: self.clock.now() } })
+    }
+
+    /// Asks systemd to start the unit.
+    async fn begin(&self, name: &str, properties: &[(&str, Variant<'_>)]) -> zbus::Result<()> {
+        // Its name is the job's own: if nobody heard the answer, asking once more cannot start it twice.
+        let asked = &AtomicBool::new(false);
+        let start = |manager: ManagerProxy<'static>| async move {
+            let before = asked.swap(true, Ordering::Relaxed);
+            match manager.start_transient_unit(name, "fail", properties, &[]).await {
+                Err(error) if before && bus::says_that_it_exists(&error) => Ok(()),
+                answer => answer.map(drop),
             }
         };
-        Ok(UnitRunning { manager: self.manager.clone(), name, unit, service, mark, drains })
+        self.bus.ask(start).await
     }
 }
 
@@ -181,96 +147,23 @@ impl Runner for TransientUnits {
             .map_err(|error| not_started(format!("make the pipes for the program's output: {error}")))?;
         let name = unit_name(job);
         let properties = properties(argv, program.to_string_lossy().into_owned(), outputs);
-        let started = self.manager.start_transient_unit(&name, "fail", &properties, &[]).await;
-        started.map_err(|error| not_started(format!("ask systemd to start the program: {error}")))?;
-        let running = self.running(name, None, Some(drains)).await;
-        let running = running.map_err(|error| not_started(format!("find the unit that was just started: {error}")))?;
-        Ok(Box::new(running))
+        match self.begin(&name, &properties).await {
+            Ok(()) => {}
+            Err(error) if bus::is_answer(&error) => {
+                return Err(not_started(format!("ask systemd to start the program: {error}")));
+            }
+            Err(error) => return Ok(self.unseen(format!("systemd did not answer whether it starts it: {error}"))),
+        }
+        match self.running(name, None, Some(drains)).await {
+            Ok(running) => Ok(Box::new(running)),
+            Err(error) => Ok(self.unseen(format!("systemd was to start it and does not know it any more: {error}"))),
+        }
     }
 
     async fn adopt(&self, job: &JobId, mark: Option<&Mark>, spool: &Arc<Spool>) -> Option<Box<dyn Running>> {
         let drains = Drains::resume(spool).ok();
         let running = self.running(unit_name(job), mark.cloned(), drains).await.ok()?;
         Some(Box::new(running))
-    }
-}
-
-struct UnitRunning {
-    manager: ManagerProxy<'static>,
-    name: String,
-    unit: UnitProxy<'static>,
-    service: ServiceProxy<'static>,
-    mark: Mark,
-    drains: Option<Drains>,
-}
-
-impl UnitRunning {
-    /// How the program ended, once it has.
-    async fn end(&self) -> zbus::Result<Option<End>> {
-        let (active, sub) = (self.unit.active_state().await?, self.unit.sub_state().await?);
-        let is_over = matches!(active.as_str(), "failed" | "inactive") || sub == "exited";
-        if !is_over {
-            return Ok(None);
-        }
-        let (code, status) = (self.service.exec_main_code().await?, self.service.exec_main_status().await?);
-        Ok(Some(ending(code, status)))
-    }
-}
-
-fn ending(code: i32, status: i32) -> End {
-    match code {
-        CODE_EXITED => End::Exited(status),
-        0 => End::Unknown("systemd ended the unit without running the program; see its journal".to_owned()),
-        _ => End::Signaled(status),
-    }
-}
-
-#[async_trait]
-impl Running for UnitRunning {
-    fn mark(&self) -> Mark {
-        self.mark.clone()
-    }
-
-    async fn wait(&mut self) -> End {
-        // Looking doubles from a moment to half a second: a quick program is not held up, a long one costs little.
-        let mut pause = Duration::from_millis(2);
-        loop {
-            match self.end().await {
-                Ok(Some(end)) => {
-                    if let Some(drains) = &mut self.drains {
-                        drains.take_rest();
-                    }
-                    return end;
-                }
-                Ok(None) => {}
-                Err(error) => return End::Unknown(format!("systemd does not know the unit any more: {error}")),
-            }
-            let look = tokio::time::sleep(pause);
-            pause = (pause * 2).min(LOOK_INTERVAL);
-            match &mut self.drains {
-                Some(drains) => {
-                    if drains.until_closed_or(look).await.is_none() {
-                        self.drains = None;
-                    }
-                }
-                None => look.await,
-            }
-        }
-    }
-
-    async fn signal(&mut self, signal: Signal) {
-        if let Err(error) = self.manager.kill_unit(&self.name, "all", signal as i32).await {
-            tracing::debug!(%error, "signal not sent");
-        }
-    }
-
-    async fn release(&mut self) {
-        // Whichever fits: an exited unit is stopped, a failed one is forgotten.
-        let stopped = self.manager.stop_unit(&self.name, "replace").await;
-        let forgotten = self.manager.reset_failed_unit(&self.name).await;
-        if let (Err(error), Err(_)) = (stopped, forgotten) {
-            tracing::debug!(%error, unit = %self.name, "the unit is gone already");
-        }
     }
 }
 
@@ -290,13 +183,6 @@ mod tests {
     #[test]
     fn systemd_must_not_replace_anything_in_arguments() {
         assert_eq!(escaped("$HOME and ${x} and 5$"), "$$HOME and $${x} and 5$$");
-    }
-
-    #[test]
-    fn the_result_of_a_unit_is_the_result_of_the_job() {
-        assert_eq!(ending(1, 3), End::Exited(3));
-        assert_eq!((ending(2, 15), ending(3, 11)), (End::Signaled(15), End::Signaled(11)));
-        assert!(matches!(ending(0, 0), End::Unknown(_)));
     }
 
     #[test]

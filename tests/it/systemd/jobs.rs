@@ -95,6 +95,64 @@ async fn every_kind_of_end_is_told_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_job_outlives_the_bus_and_a_systemd_that_executes_itself_anew() {
+    let machine = bastion_with_node().await;
+    let id = begin(&machine, WAITS).await;
+    machine.words("systemctl kill -s KILL dbus.service").await.done();
+    machine.words("systemctl daemon-reexec").await.done();
+    assert_eq!(job(&machine, &[], "exit 3").await["exit_code"], 3, "no job can begin any more");
+    machine.words("systemctl kill -s KILL dbus.service").await.done();
+    assert_whole(&machine, &id).await;
+    let units = machine.words("systemctl list-units --all --plain --no-legend windlass-job-*").await.ok();
+    assert_eq!(units, "", "units are left behind");
+}
+
+/// systemd has something else to do before it starts jobs, as in a boot, until the file /run/go is there.
+async fn hold_back_starts(machine: &Machine) {
+    let gate = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'until [ -e /run/go ]; do sleep 0.05; done'\n";
+    machine.write("/etc/systemd/system/gate.service", gate);
+    machine.write("/etc/systemd/system/windlass-job-.service.d/gate.conf", "[Unit]\nAfter=gate.service\n");
+    machine.words("systemctl daemon-reload").await.done();
+    machine.words("systemctl start --no-block gate.service").await.done();
+}
+
+/// Begins a job that systemd does not start yet, and returns its id.
+async fn begin_held_back(machine: &Machine, line: &str) -> String {
+    let begun = cli(machine, &["exec", NODE, "--detach", "--", "sh", "-c", line]).await;
+    let id = begun.stdout.trim().to_owned();
+    wait_until("systemd has the start before it", LONG, || async {
+        machine.words("systemctl list-jobs --plain --no-legend").await.ok().contains(&unit(&id))
+    })
+    .await;
+    id
+}
+
+#[tokio::test]
+async fn a_program_that_systemd_starts_later_is_waited_for() {
+    let machine = bastion_with_node().await;
+    hold_back_starts(&machine).await;
+    let id = begin_held_back(&machine, "echo late; exit 5").await;
+    assert_eq!(machine.property(&unit(&id), "ActiveState").await, "inactive");
+    machine.words("touch /run/go").await.done();
+    let result = end(&machine, &id).await;
+    assert_eq!((&result["exit_code"], &result["stdout"]), (&5.into(), &"late\n".into()), "{result}");
+}
+
+#[tokio::test]
+async fn a_program_that_is_stopped_before_systemd_starts_it_never_begins() {
+    let machine = bastion_with_node().await;
+    hold_back_starts(&machine).await;
+    let id = begin_held_back(&machine, "touch /run/begun").await;
+    cli(&machine, &["stop", &id]).await.done();
+    let result = end(&machine, &id).await;
+    assert_eq!(result["result"], "stopped", "{result}");
+    let late = job(&machine, &["--timeout", "1s"], "touch /run/begun").await;
+    assert_eq!(late["result"], "timed-out", "{late}");
+    machine.words("touch /run/go").await.done();
+    assert_eq!(job(&machine, &[], "[ ! -e /run/begun ]").await["exit_code"], 0, "it was begun after its end was told");
+}
+
+#[tokio::test]
 async fn a_job_that_does_not_hear_is_killed_with_all_it_started() {
     let machine = bastion_with_node().await;
     let deaf = begin(&machine, "trap '' TERM; sleep 98765 & while :; do sleep 0.05; done").await;
