@@ -110,6 +110,14 @@ impl TransferError {
     }
 }
 
+impl TransferError {
+    /// Whether the controller has no room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Call(refusal) if refusal.reason == Reason::DiskFull)
+    }
+}
+
 impl From<tonic::Status> for TransferError {
     fn from(status: tonic::Status) -> Self {
         Self::Call(Refusal::from_status(&status))

@@ -13,11 +13,13 @@ use windlass_types::error_chain::ErrorChain;
 
 use crate::audit::{AuditError, AuditLog, AuditRequest, AuditResult, redact};
 use crate::caller::Caller;
+use crate::room::Ballast;
 
 /// Audited changes.
 #[derive(Debug, Clone)]
 pub struct Changes {
     audit: Arc<AuditLog>,
+    ballast: Option<Arc<Ballast>>,
 }
 
 /// What somebody wants to change.
@@ -34,16 +36,35 @@ pub struct Wish<'a> {
 }
 
 impl Changes {
-    /// Changes recorded in this log.
+    /// Changes recorded in this log; `ballast` is given up for those that cannot wait for room on the disk.
     #[must_use]
-    pub const fn new(audit: Arc<AuditLog>) -> Self {
-        Self { audit }
+    pub const fn new(audit: Arc<AuditLog>, ballast: Option<Arc<Ballast>>) -> Self {
+        Self { audit, ballast }
     }
 
     /// The log.
     #[must_use]
     pub fn audit(&self) -> &AuditLog {
         &self.audit
+    }
+
+    /// The ballast, where there is one.
+    #[must_use]
+    pub fn ballast(&self) -> Option<&Ballast> {
+        self.ballast.as_deref()
+    }
+
+    /// As [`Changes::run`], for what ends somebody's trust: it works on a full disk, too.
+    ///
+    /// # Errors
+    /// As [`Changes::run`].
+    pub async fn run_urgent<T>(
+        &self,
+        wish: Wish<'_>,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let _lent = self.ballast().map(Ballast::lend);
+        self.run(wish, work).await
     }
 
     /// Records, does, records.

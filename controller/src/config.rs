@@ -58,6 +58,8 @@ pub struct LimitsFile {
     pub unfinished_handshakes: Option<usize>,
     /// Connections without a trusted certificate from one address at once.
     pub per_address_unauthenticated: Option<usize>,
+    /// Bytes of the disk that files and output leave free; 0 for a twentieth of the disk, 1 GiB at most.
+    pub disk_reserve_bytes: Option<u64>,
 }
 
 /// `[jobs]`.
@@ -165,6 +167,8 @@ pub struct Limits {
     pub unfinished_handshakes: usize,
     /// Connections without a trusted certificate from one address at once.
     pub per_address_unauthenticated: usize,
+    /// Bytes of the disk that files and output leave free; 0 for a twentieth of the disk, 1 GiB at most.
+    pub disk_reserve_bytes: u64,
 }
 
 /// A configuration that cannot be used.
@@ -310,6 +314,7 @@ impl Limits {
                 file.per_address_unauthenticated,
                 8,
             )?,
+            disk_reserve_bytes: file.disk_reserve_bytes.unwrap_or(0),
         })
     }
 }

@@ -22,6 +22,7 @@ use windlass_proto::v1;
 use windlass_proto::v1::OutputStream;
 use windlass_proto::v1::connect_response::Message as Down;
 use windlass_types::action::Action;
+use windlass_types::digest::Sha256Digest;
 use windlass_types::event::EventKind;
 use windlass_types::name::{JobId, NodeName};
 use windlass_types::outcome::{Ending, Outcome};
@@ -254,6 +255,13 @@ impl Jobs {
             let run = job.run();
             matches!(run.node(node), Some(NodeRun::Active { .. })) && wanted(&run.record.action)
         })
+    }
+
+    /// Whether a job that has not ended places this file.
+    #[must_use]
+    pub fn needs(&self, wanted: Sha256Digest) -> bool {
+        let jobs: Vec<_> = self.active().values().map(Arc::clone).collect();
+        jobs.iter().any(|job| matches!(job.run().record.action, Action::PutFile { sha256, .. } if sha256 == wanted))
     }
 
     /// An agent's session began: orders it does not know of may have been lost.

@@ -29,6 +29,7 @@
 //! - [`events`]: the one stream of what happened.
 //! - [`audit`], [`change`]: who changed what, recorded before it is answered.
 //! - [`backup`]: a copy of everything, and the way back.
+//! - [`room`]: what is left of the disk, and what for.
 //! - [`clock`]: the only place that reads the wall clock.
 
 pub mod audit;
@@ -53,6 +54,7 @@ pub mod operator;
 pub mod orders;
 pub mod pki;
 pub mod profile;
+pub mod room;
 pub mod server;
 pub mod spec;
 pub mod store;

@@ -51,6 +51,7 @@ use crate::operator::nodes::NodeApi;
 use crate::operator::tokens::TokenApi;
 use crate::orders::Epoch;
 use crate::pki::Authority;
+use crate::room::{Ballast, Room};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::tokens::Tokens;
@@ -96,6 +97,8 @@ pub struct Parts {
     pub join_endpoint: String,
     /// Cancelled when the controller shall end.
     pub stop: CancellationToken,
+    /// What is given up to revoke on a full disk, where there is a disk.
+    pub ballast: Option<Arc<Ballast>>,
 }
 
 /// A controller.
@@ -119,6 +122,8 @@ pub struct Controller {
     pub jobs: Arc<Jobs>,
     /// Files on their way.
     pub files: Files,
+    /// What is left of the disk.
+    pub room: Room,
     /// Epoch and order sequence.
     pub epoch: Arc<Epoch>,
     /// Enrolment.
@@ -142,7 +147,7 @@ impl Controller {
     /// # Errors
     /// If the state cannot be read, or the authority not be opened.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, ServeError> {
-        let Parts { store, database, audit, clock, settings, agent_endpoint, join_endpoint, stop } = parts;
+        let Parts { store, database, audit, clock, settings, agent_endpoint, join_endpoint, stop, ballast } = parts;
         let started_at = clock.now();
         let authority = Authority::open(&settings.state_dir, started_at)?;
         let events = EventLog::open(Arc::clone(&store), Arc::clone(&clock)).await?;
@@ -150,8 +155,12 @@ impl Controller {
         let trust = Trust::open(Arc::clone(&store), Arc::clone(&clock), authority).await?;
         let fleet =
             Fleet::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&events), settings.clock_skew_limit).await?;
-        let files = Files::open(&settings.state_dir).map_err(ServeError::state(&settings.state_dir))?;
-        let outputs = Outputs::new(&settings.state_dir);
+        let in_state_dir = ServeError::state;
+        let room = Room::new(&settings.state_dir, settings.limits.disk_reserve_bytes);
+        let room = room.map_err(in_state_dir(&settings.state_dir))?;
+        let files = Files::open(&settings.state_dir, room.clone(), Arc::clone(&clock));
+        let files = files.map_err(in_state_dir(&settings.state_dir))?;
+        let outputs = Outputs::new(&settings.state_dir, room.clone());
         let jobs = Jobs::open(crate::jobs::Foundations {
             records: Records::new(Arc::clone(&store), outputs.clone()),
             outputs,
@@ -162,7 +171,7 @@ impl Controller {
             output_limit_bytes: settings.output_limit_bytes,
         })
         .await?;
-        let changes = Changes::new(audit);
+        let changes = Changes::new(audit, ballast);
         let tokens = Arc::new(Tokens::new(Arc::clone(&store), Arc::clone(&clock)));
         let enrolment = Arc::new(Enrolment {
             store: Arc::clone(&store),
@@ -185,6 +194,7 @@ impl Controller {
             fleet,
             jobs,
             files,
+            room,
             epoch,
             enrolment,
             agent_endpoint,

@@ -123,7 +123,7 @@ impl TransferService for TransferApi {
                 Some(v1::store_file_request::Part::Header(_)) | None => Bytes::new(),
             })
         });
-        let answers = receive(&self.files, digest(&header.sha256)?, header.size_bytes, parts.boxed())?;
+        let answers = receive(&self.files, &self.jobs, digest(&header.sha256)?, header.size_bytes, parts.boxed())?;
         let answers = answers.map(|answer| {
             answer.map(|Received { stored_bytes, complete }| v1::StoreFileResponse { stored_bytes, complete })
         });
@@ -176,14 +176,15 @@ pub struct Received {
 /// Takes a file: answers where to begin, then that it is complete.
 ///
 /// # Errors
-/// If the cache cannot be used.
+/// If there is no room, or the cache cannot be used.
 pub fn receive(
     files: &Files,
+    jobs: &Jobs,
     sha256: Sha256Digest,
     size: u64,
     mut pieces: BoxStream<'static, Result<Bytes, Status>>,
 ) -> Result<Answers<Received>, Refusal> {
-    let upload = files.upload(sha256, size).map_err(|error| file_refusal(&error))?;
+    let upload = files.upload(sha256, size, |sha256| jobs.needs(sha256)).map_err(|error| file_refusal(&error))?;
     let (answer, answers) = mpsc::channel(WAITING_PIECES);
     tokio::spawn(async move {
         let complete = Received { stored_bytes: size, complete: true };
@@ -278,6 +279,10 @@ fn file_refusal(error: &FileError) -> Refusal {
         FileError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             Refusal::new(Reason::DiskFull, text).advise("make room on the disk with the state directory")
         }
+        FileError::NoRoom(_) => Refusal::new(Reason::DiskFull, text).advise(
+            "make room on the disk with the state directory, then try again; or lower limits.disk_reserve_bytes \
+             in the configuration",
+        ),
         FileError::Io { .. } => Refusal::new(Reason::StateUnavailable, text).advise("see the controller's log"),
         FileError::WrongContent => Refusal::new(Reason::BadRequest, text).advise("send the file again"),
         FileError::NotHere => Refusal::new(Reason::NotFound, text).advise("upload it first, as `windlass cp` does"),

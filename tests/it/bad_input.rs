@@ -131,6 +131,43 @@ async fn a_full_disk_refuses_changes_keeps_what_was_and_works_again_with_room() 
 }
 
 #[tokio::test]
+async fn a_copy_never_fills_the_disk_and_a_node_is_revoked_on_a_full_one() {
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("not tried: only root can mount");
+        return;
+    }
+    let mut controller = Controller::prepared("");
+    controller.start_on_tmpfs("size=24m").await;
+    let (_one, _two) = (wire::joined(&controller, "node1").await, wire::joined(&controller, "node2").await);
+    let from = controller.directory().join("from");
+    std::fs::write(&from, vec![7; 23 << 20]).expect("written");
+    let copy = controller.cli(&["cp", from.to_str().expect("text"), "node1:/tmp/to"]).await;
+    copy.assert_refused(1, "it takes 23 MiB", "limits.disk_reserve_bytes");
+    assert_eq!(std::fs::read_dir(controller.state_inside().join("files")).expect("there").count(), 0);
+
+    let filler = controller.state_inside().join("filler");
+    std::fs::write(&filler, vec![0; 64 << 20]).expect_err("the disk is full now");
+    let mut nth = 0;
+    while controller.cli(&["node", "label", "node2", &format!("a={nth}")]).await.code == 0 {
+        nth += 1;
+        assert!(nth < 2000, "a full disk refuses changes in the end");
+    }
+    for node in ["node1", "node2"] {
+        let revoked = controller.cli(&["node", "revoke", node, "--yes"]).await;
+        assert_eq!(revoked.code, 0, "{revoked:?}");
+        assert!(controller.cli(&["get", "node", node]).await.ok().contains("revoked"));
+    }
+    let verified = controller.words("audit verify").await;
+    assert_eq!(verified.code, 0, "{verified:?}");
+
+    std::fs::remove_file(&filler).expect("room again");
+    let health = controller.words("check").await;
+    assert_eq!(health.code, 0, "{health:?}");
+    let ballast = std::fs::metadata(controller.state_inside().join("ballast")).expect("it is back");
+    assert_eq!(ballast.len(), (24 << 20) / 16);
+}
+
+#[tokio::test]
 async fn a_damaged_or_missing_database_is_refused_and_never_made_anew() {
     let mut controller = Controller::start().await;
     let _token = Token::create(&controller, "node1", "30m").await;

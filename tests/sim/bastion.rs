@@ -89,6 +89,7 @@ impl Bastion {
             agent_endpoint: format!("{BASTION}:{AGENT_PORT}"),
             join_endpoint: format!("{BASTION}:{JOIN_PORT}"),
             stop: CancellationToken::new(),
+            ballast: None,
         })
         .await?;
         let configs = ServerConfigs::new(controller.trust.authority(), Arc::<SimClock>::clone(&self.clock))?;

@@ -77,6 +77,7 @@ impl FileError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
+            Self::Transfer(error) if error.is_full() => ErrorClass::Blocked,
             Self::Transfer(error) if !error.is_final() => ErrorClass::Transient,
             Self::Changed { .. } | Self::Digest => ErrorClass::Transient,
             _ => ErrorClass::Operator,
@@ -224,7 +225,7 @@ impl Files {
         for _ in 1..FRUITLESS_ATTEMPTS {
             match self.store_once(&header, &file, path).await? {
                 Ok(()) => return Ok((sha256, about.len())),
-                Err(error) if error.is_final() => return Err(FileError::Transfer(error)),
+                Err(error) if error.is_final() || error.is_full() => return Err(FileError::Transfer(error)),
                 Err(error) => {
                     tracing::info!(job = %job, error = %ErrorChain(&error), "file not sent yet; trying again")
                 }

@@ -11,17 +11,20 @@ use std::sync::Arc;
 use windlass_proto::v1::OutputStream;
 use windlass_types::name::{JobId, NodeName};
 
+use crate::room::Room;
+
 /// The files with output.
 #[derive(Debug, Clone)]
 pub struct Outputs {
     directory: Arc<Path>,
+    room: Room,
 }
 
 impl Outputs {
-    /// Files below `state_dir`.
+    /// Files below `state_dir`, on the disk that has this room.
     #[must_use]
-    pub fn new(state_dir: &Path) -> Self {
-        Self { directory: state_dir.join("output").into() }
+    pub fn new(state_dir: &Path, room: Room) -> Self {
+        Self { directory: state_dir.join("output").into(), room }
     }
 
     /// Stores a piece and returns how much is stored without a gap. A piece beyond the end is not stored; the agent
@@ -38,6 +41,7 @@ impl Outputs {
         data: &[u8],
         limit: u64,
     ) -> io::Result<u64> {
+        self.room.require(data.len() as u64).map_err(|no_room| io::Error::new(io::ErrorKind::StorageFull, no_room))?;
         let path = self.path(id, node, stream);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
@@ -108,7 +112,7 @@ mod tests {
     #[test]
     fn a_piece_sent_twice_is_stored_once_and_a_gap_is_not_made() {
         let directory = tempfile::tempdir().expect("a directory");
-        let outputs = Outputs::new(directory.path());
+        let outputs = Outputs::new(directory.path(), Room::new(directory.path(), 1).expect("a disk"));
         let (id, node) = (JobId::new("1").expect("an id"), NodeName::new("n").expect("a name"));
         let store =
             |offset, data: &[u8]| outputs.store(&id, &node, OutputStream::Stdout, offset, data, 10).expect("writable");
@@ -121,6 +125,16 @@ mod tests {
         assert_eq!(all, b"hello wo");
         assert_eq!(outputs.length(&id, &node, OutputStream::Stderr), 0);
         outputs.remove(&id);
+        assert_eq!(outputs.length(&id, &node, OutputStream::Stdout), 0);
+    }
+
+    #[test]
+    fn output_does_not_use_the_reserve_of_the_disk() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let outputs = Outputs::new(directory.path(), Room::new(directory.path(), u64::MAX).expect("a disk"));
+        let (id, node) = (JobId::new("1").expect("an id"), NodeName::new("n").expect("a name"));
+        let refused = outputs.store(&id, &node, OutputStream::Stdout, 0, b"hello", 10).expect_err("no room");
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
         assert_eq!(outputs.length(&id, &node, OutputStream::Stdout), 0);
     }
 }

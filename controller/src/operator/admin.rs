@@ -94,7 +94,7 @@ impl AdminService for AdminApi {
         let wish =
             Wish { caller: &caller, verb: "operator remove", object: format!("operator/{name}"), arguments: json!({}) };
         let work = async { self.0.trust.remove_operator(&name).await.map_err(|error| refusal(&error)) };
-        let closed = self.0.changes.run(wish, work).await?;
+        let closed = self.0.changes.run_urgent(wish, work).await?;
         self.tell(EventKind::OperatorRemoved, format!("{caller} removed operator {name}"));
         let closed_connections = u32::try_from(closed).unwrap_or(u32::MAX);
         Ok(Response::new(v1::RemoveOperatorResponse { closed_connections }))

@@ -114,7 +114,7 @@ impl JobService for JobApi {
                 Some(v1::upload_file_request::Part::Header(_)) | None => Bytes::new(),
             })
         });
-        let begin = async { transfer::receive(&self.0.files, sha256, header.size_bytes, parts.boxed()) };
+        let begin = async { transfer::receive(&self.0.files, &self.0.jobs, sha256, header.size_bytes, parts.boxed()) };
         let answers = self.0.changes.run(wish, begin).await?.map(|answer| {
             answer.map(|received| v1::UploadFileResponse {
                 stored_bytes: received.stored_bytes,

@@ -109,7 +109,7 @@ impl NodeService for NodeApi {
         };
         let arguments = json!({ "reason": reason });
         let wish = Wish { caller: &caller, verb: "node revoke", object: format!("node/{name}"), arguments };
-        let closed = self.0.changes.run(wish, self.revoke(&name, &reason)).await?;
+        let closed = self.0.changes.run_urgent(wish, self.revoke(&name, &reason)).await?;
         let text = match message.reason.trim() {
             "" => format!("{caller} revoked {name}"),
             _ => format!("{caller} revoked {name}: {reason}"),
@@ -125,7 +125,7 @@ impl NodeService for NodeApi {
         let caller = Caller::of(&request);
         let name = NodeName::new(request.into_inner().node).map_err(|error| bad(&error))?;
         let wish = Wish { caller: &caller, verb: "node remove", object: format!("node/{name}"), arguments: json!({}) };
-        self.0.changes.run(wish, self.remove(&name)).await?;
+        self.0.changes.run_urgent(wish, self.remove(&name)).await?;
         self.0.events.emit(EventKind::NodeRemoved, Some(&name), None, format!("{caller} removed {name}"));
         Ok(Response::new(v1::RemoveNodeResponse {}))
     }

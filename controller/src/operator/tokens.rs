@@ -70,7 +70,7 @@ impl TokenService for TokenApi {
                 TokenError::Store(_) | TokenError::Record { .. } | TokenError::Randomness => internal(&error),
             })
         };
-        let node = self.0.changes.run(wish, work).await?;
+        let node = self.0.changes.run_urgent(wish, work).await?;
         self.0.events.emit(EventKind::TokenDeleted, Some(&node), None, format!("{caller} deleted a token of {node}"));
         Ok(Response::new(v1::DeleteTokenResponse {}))
     }

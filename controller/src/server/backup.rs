@@ -28,6 +28,10 @@ pub async fn make(controller: &Arc<Controller>) -> Result<BoxStream<'static, Res
     let state_dir = controller.settings.state_dir.clone();
     let path = state_dir.join(format!("{PREFIX}{}", uuid::Uuid::new_v4()));
     let now = controller.clock.now();
+    // The audit log goes along; what it adds to the database is told by the disk itself.
+    controller.room.require(database.size_bytes()).map_err(|no_room| {
+        Refusal::new(Reason::DiskFull, no_room.to_string()).advise("make room on the disk with the state directory")
+    })?;
     let made = tokio::task::spawn_blocking(move || {
         crate::backup::backup(&database, &state_dir, &path, now).map_err(|error| failed(&error))?;
         // Open and unlinked: whatever happens from here on, nothing stays behind.

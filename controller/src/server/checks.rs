@@ -8,9 +8,6 @@ use windlass_types::error_chain::ErrorChain;
 use super::Controller;
 use crate::store::{Committed, Transaction};
 
-/// Below this much room the state cannot grow for long.
-const LEAST_ROOM_BYTES: u64 = 256 << 20;
-
 impl Controller {
     /// Runs every check.
     pub async fn checks(&self) -> Vec<StatusCheck> {
@@ -32,10 +29,17 @@ impl Controller {
 
     fn check_room(&self) -> StatusCheck {
         let advice = "make room on the disk with the state directory";
-        match nix::sys::statvfs::statvfs(&self.settings.state_dir) {
-            Ok(disk) => {
-                let free = disk.blocks_available() * disk.fragment_size();
-                check("disk space", free >= LEAST_ROOM_BYTES, format!("{} MiB free", free >> 20), advice)
+        let ballast = self.changes.ballast();
+        ballast.inspect(|ballast| ballast.restore());
+        if ballast.is_some_and(|ballast| !ballast.is_whole()) {
+            let detail = "no room for the ballast, with which a node is revoked on a full disk".to_owned();
+            return check("disk space", false, detail, advice);
+        }
+        match self.room.free_bytes() {
+            Ok(free) => {
+                let reserve = self.room.reserve_bytes();
+                let detail = format!("{} MiB free, {} MiB of them in reserve", free >> 20, reserve >> 20);
+                check("disk space", free >= reserve, detail, advice)
             }
             Err(error) => check("disk space", false, error.to_string(), advice),
         }

@@ -25,6 +25,7 @@ use crate::http;
 use crate::listener::tls::{ServerConfigs, TlsError};
 use crate::listener::{Authentication, Gatekeeper, accept_local};
 use crate::pki::AuthorityError;
+use crate::room::Ballast;
 use crate::store::StoreError;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::trust::TrustError;
@@ -115,6 +116,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
         clock: Arc::clone(&clock),
         agent_endpoint: endpoint(&settings, agents_at),
         join_endpoint: endpoint(&settings, join_at),
+        ballast: Some(Ballast::open(&settings.state_dir).map_err(ServeError::state(&settings.state_dir))?),
         settings,
         stop: stop.clone(),
     })
