@@ -20,6 +20,10 @@
 //! What it is asked for
 //! - [`spec`]: `cluster.yaml`, typed.
 //!
+//! Where machines come from
+//! - [`provider`]: one trait, and a module for each kind of place.
+//! - [`cloud_init`]: what a new machine reads at its first boot.
+//!
 //! How people use it
 //! - [`cli`]: the command line, the only place that prints.
 //! - [`client`], [`profile`]: a connection to a controller, and who one is there.
@@ -39,6 +43,7 @@ pub mod change;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod cloud_init;
 pub mod config;
 pub mod duration;
 pub mod events;
@@ -54,6 +59,7 @@ pub mod operator;
 pub mod orders;
 pub mod pki;
 pub mod profile;
+pub mod provider;
 pub mod room;
 pub mod server;
 pub mod spec;

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who makes machines: one trait, and one module for each kind of place where machines come from.
+//!
+//! A provider does what it is told about one machine and decides nothing. It finds what it has made by a tag it wrote
+//! before it made anything, and touches nothing without that tag. Every call may be repeated: what was done already is
+//! done, and what a crash interrupted is carried through.
+
+use std::fmt;
+
+use windlass_types::digest::Sha256Digest;
+use windlass_types::machine::{DiskSpec, MachineReport, MachineSpec, ProviderKind};
+use windlass_types::name::{ClusterName, NodeName};
+use windlass_types::outcome::ErrorClass;
+
+use crate::cloud_init::UserData;
+
+/// Which machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MachineKey {
+    /// The cluster it belongs to.
+    pub cluster: ClusterName,
+    /// Its name there.
+    pub name: NodeName,
+}
+
+impl MachineKey {
+    /// Names a machine.
+    #[must_use]
+    pub const fn new(cluster: ClusterName, name: NodeName) -> Self {
+        Self { cluster, name }
+    }
+
+    /// The machine of a spec.
+    #[must_use]
+    pub fn of(spec: &MachineSpec) -> Self {
+        Self::new(spec.cluster.clone(), spec.name.clone())
+    }
+}
+
+impl fmt::Display for MachineKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of cluster {}", self.name, self.cluster)
+    }
+}
+
+/// A machine to be made.
+#[derive(Debug, Clone)]
+pub struct NewMachine {
+    /// What it shall be.
+    pub spec: MachineSpec,
+    /// The hash of that, kept with the machine and reported again.
+    pub spec_hash: Sha256Digest,
+    /// What cloud-init in it reads at its first boot.
+    pub user_data: UserData,
+}
+
+/// What to do with a machine's power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerAction {
+    /// Switch it on; nothing if it is on.
+    On,
+    /// Switch it off at once, as by pulling the plug; nothing if it is off.
+    Off,
+    /// Press the reset button of a machine that is on, or switch on one that is off.
+    Reset,
+}
+
+impl fmt::Display for PowerAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+/// From where a console is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleFrom {
+    /// This many bytes before the end; all that is kept if that is less.
+    Tail(u64),
+    /// The position that the last reading gave.
+    Position(u64),
+}
+
+/// A piece of what a machine wrote to its console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsolePiece {
+    /// What it wrote; anything at all may be in it.
+    pub data: Vec<u8>,
+    /// From where to read on.
+    pub next: u64,
+}
+
+/// A provider that did not do what it was told. Reads as its own error, with what to do added.
+#[derive(Debug)]
+pub struct ProviderError {
+    cause: Box<dyn std::error::Error + Send + Sync>,
+    class: ErrorClass,
+    advice: String,
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl std::error::Error for ProviderError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.source()
+    }
+}
+
+impl ProviderError {
+    /// A failure of some provider, with what to do about it.
+    pub fn new(
+        cause: impl std::error::Error + Send + Sync + 'static,
+        class: ErrorClass,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self { cause: Box::new(cause), class, advice: advice.into() }
+    }
+
+    /// What a program does about it.
+    #[must_use]
+    pub const fn class(&self) -> ErrorClass {
+        self.class
+    }
+
+    /// What a person does about it; may be empty.
+    #[must_use]
+    pub fn advice(&self) -> &str {
+        &self.advice
+    }
+}
+
+/// A place where machines come from.
+#[async_trait::async_trait]
+pub trait Provider: fmt::Debug + Send + Sync {
+    /// Which one.
+    fn kind(&self) -> ProviderKind;
+
+    /// Whether all these machines, none of which is there yet, could be made now. Changes nothing.
+    ///
+    /// # Errors
+    /// The first reason why not.
+    async fn check(&self, wanted: &[MachineSpec]) -> Result<(), ProviderError>;
+
+    /// Everything with the tag of this cluster.
+    ///
+    /// # Errors
+    /// If the provider cannot tell. Never an empty list instead.
+    async fn observe(&self, cluster: &ClusterName) -> Result<Vec<MachineReport>, ProviderError>;
+
+    /// Makes a machine and switches it on. One that is complete already is left as it is; one whose making was
+    /// interrupted is made anew with the user-data given now.
+    ///
+    /// # Errors
+    /// If it cannot be made. What exists of it has the tag and is reported as not complete.
+    async fn create(&self, machine: NewMachine) -> Result<MachineReport, ProviderError>;
+
+    /// Removes a machine with everything that was made for it. One that is not there is removed already.
+    ///
+    /// # Errors
+    /// If it is not this provider's, or cannot be removed.
+    async fn delete(&self, machine: &MachineKey) -> Result<(), ProviderError>;
+
+    /// Switches a machine on or off, or resets it.
+    ///
+    /// # Errors
+    /// If there is no such machine, or it does not obey.
+    async fn power(&self, machine: &MachineKey, action: PowerAction) -> Result<(), ProviderError>;
+
+    /// Gives a machine one more empty disk. One with this serial that is there already is left as it is.
+    ///
+    /// # Errors
+    /// If there is no such machine, or it cannot be attached.
+    async fn attach_disk(&self, machine: &MachineKey, disk: &DiskSpec) -> Result<(), ProviderError>;
+
+    /// Removes secrets from what the machine can read of its user-data. To be called once its agent has joined.
+    ///
+    /// # Errors
+    /// If there is no such machine, or it cannot be done.
+    async fn seal(&self, machine: &MachineKey) -> Result<(), ProviderError>;
+
+    /// Reads what a machine wrote to its console; nothing, if nothing has come since.
+    ///
+    /// # Errors
+    /// If there is no such machine, or it has no console.
+    async fn console(&self, machine: &MachineKey, from: ConsoleFrom) -> Result<ConsolePiece, ProviderError>;
+}
