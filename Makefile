@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The verbs people and continuous integration share. `make help` lists them.
 #
-# Only `deps`, `install` and `nextest` write outside the tree (and CARGO_TARGET_DIR, if it is set); the last keeps the root
-# of its test container in ~/.cache/windlass, or $WINDLASS_CACHE.
+# Only `deps`, `lab-deps`, `lab`, `install` and `nextest` write outside the tree (and CARGO_TARGET_DIR, if it is set); `lab`
+# and `nextest` keep what machines and containers boot from in ~/.cache/windlass, or $WINDLASS_CACHE.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -37,16 +37,23 @@ help: ## List what can be made
 .PHONY: deps deps-packages deps-rust deps-nextest
 deps: deps-packages deps-rust deps-nextest ## Install what is missing: Debian packages (as root), Rust's musl target, cargo-nextest
 
-# PROGRAM:PACKAGE. systemd is here for systemd-analyze, which checks the units; systemd-nspawn boots the Debian that
+# PROGRAM:PACKAGE. What is not there is installed.
+define INSTALL_NEEDED
+missing=; for need in $(1); do
+  PATH=$$PATH:/usr/sbin:/sbin command -v $${need%%:*} >/dev/null || missing+=" $${need##*:}"
+done
+[[ -n $$missing ]] || exit 0
+command -v apt-get >/dev/null || { echo "no apt-get here: install what corresponds to$$missing" >&2; exit 1; }
+$(SUDO) apt-get update
+$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+endef
+
+# systemd is here for systemd-analyze, which checks the units; systemd-nspawn boots the Debian that
 # mmdebstrap makes, in which both programs are tested as they are installed.
 NEEDED := cc:build-essential readelf:binutils musl-gcc:musl-tools systemd-analyze:systemd \
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
 deps-packages:
-	@missing=; for need in $(NEEDED); do command -v $${need%%:*} >/dev/null || missing+=" $${need##*:}"; done
-	[[ -n $$missing ]] || exit 0
-	command -v apt-get >/dev/null || { echo "no apt-get here: install what corresponds to$$missing" >&2; exit 1; }
-	$(SUDO) apt-get update
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+	@$(call INSTALL_NEEDED,$(NEEDED))
 
 NO_RUST := no Rust here: install it with rustup (https://rustup.rs) and run this again. Debian's own Rust is too old.
 deps-rust:
@@ -143,6 +150,17 @@ fuzz: ## Fuzz the target FUZZ for FUZZ_SECONDS (needs cargo-fuzz)
 deny: ## Check licences, sources and banned crates (needs cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny --workspace check bans licenses sources
+
+# --- local machines ---
+
+LAB_NEEDED := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap fakeroot:fakeroot \
+  mke2fs:e2fsprogs sfdisk:fdisk rpmbuild:rpm createrepo_c:createrepo-c gpg:gnupg python3:python3-minimal
+.PHONY: lab lab-deps
+lab-deps: ## Install what the lab is built with and runs on (Debian packages, as root)
+	@$(call INSTALL_NEEDED,$(LAB_NEEDED))
+
+lab: lab-deps ## Build the guest image of local machines, once, into ~/.cache/windlass/lab
+	@tests/lab/build
 
 # --- measuring ---
 
