@@ -2,9 +2,13 @@
 //! Attack case A10: every method of the contract, called by every kind of caller, on every listener. What must come out
 //! is worked out from the policy table alone.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
+use futures_util::future::join_all;
 use nix::unistd::{Uid, seteuid};
 use prost::Message as _;
+use rustls::ClientConfig;
 use tonic::Status;
 use tonic::transport::Channel;
 use windlass_proto::policy::{Caller, POLICY};
@@ -56,6 +60,19 @@ fn message(path: &str) -> Bytes {
     }
 }
 
+/// Makes one call, which hears something in the end, if only that the connection broke.
+async fn call(
+    kind: &str,
+    path: &str,
+    connect: impl Future<Output = std::io::Result<Channel>>,
+) -> Result<Option<Bytes>, Status> {
+    let channel = tokio::time::timeout(LONG, connect).await;
+    let channel = channel.unwrap_or_else(|_| panic!("{kind} does not get through to call {path}"));
+    let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+    let answer = tokio::time::timeout(LONG, wire::call(channel, path, message(path))).await;
+    answer.unwrap_or_else(|_| panic!("{kind} calls {path} and hears nothing"))
+}
+
 /// Calls every method, each on a connection of its own; returns how many calls were made.
 async fn sweep<F>(kind: &str, known: Known, connect: impl Fn() -> F) -> usize
 where
@@ -64,14 +81,7 @@ where
     let unknown = ["/windlass.v1.AdminService/Nope", "/windlass.v1.AdminService/", "/nope"];
     for (path, needed) in POLICY.iter().map(|row| (row.path, Some(row.caller))).chain(unknown.map(|path| (path, None)))
     {
-        let call = async {
-            match connect().await {
-                Ok(channel) => wire::call(channel, path, message(path)).await,
-                Err(error) => Err(Status::unavailable(error.to_string())),
-            }
-        };
-        let answer = tokio::time::timeout(LONG, call).await;
-        let answer = answer.unwrap_or_else(|_| panic!("{kind} calls {path} and hears nothing"));
+        let answer = call(kind, path, connect()).await;
         let expected = needed.is_some_and(|needed| expected(known, needed));
         assert_eq!(admitted(&answer), expected, "{kind} calls {path}: {answer:?}");
     }
@@ -100,34 +110,29 @@ async fn a10_every_method_admits_exactly_the_callers_of_the_policy_table() {
         kinds.push((name.clone(), Known::Operator(*role), Some(identity)));
     }
     wait_until("the leaver's certificate ends", LONG, || async {
-        let channel = wire::remote(&controller, &expired, None).await;
-        match channel {
-            Ok(channel) => wire::call(channel, "/windlass.v1.AdminService/GetStatus", Bytes::new()).await.is_err(),
-            Err(_) => true,
-        }
+        let connect = wire::remote(&controller, &expired, None);
+        call("the leaver", "/windlass.v1.AdminService/GetStatus", connect).await.is_err()
     })
     .await;
     kinds.push(("expired".to_owned(), Known::Nobody, Some(expired)));
 
-    let mut calls = 0;
-    for (kind, known, identity) in &kinds {
-        let (controller, identity) = (&controller, identity.as_ref());
-        let agents = controller.listeners().agents;
-        let kind_here = format!("{kind} on the agents' listener");
-        calls += sweep(&kind_here, *known, async || {
-            let stream = wire::tls(agents, None, wire::tls_config(controller, identity)).await?;
-            wire::grpc(stream).await.map_err(std::io::Error::other)
-        })
-        .await;
+    // All kinds at once. One after the other, each of some hundred changes waits for the disk on its own, and a disk that
+    // is busy with something else makes minutes of it.
+    let controller = &controller;
+    let calls = join_all(kinds.iter().map(|(kind, known, identity)| async move {
+        let (agents, identity) = (controller.listeners().agents, identity.as_ref());
+        let config = wire::tls_config(controller, identity);
+        let calls = sweep(&format!("{kind} on the agents' listener"), *known, || grpc(agents, config.clone())).await;
         // Certificates are not asked for there, so whoever comes is a stranger.
         let join = controller.listeners().join;
-        calls += sweep(&format!("{kind} on the join listener"), Known::Stranger, async || {
-            let stream = wire::tls(join, None, wire::tls_config(controller, identity)).await?;
-            wire::grpc(stream).await.map_err(std::io::Error::other)
-        })
-        .await;
-    }
-    println!("{calls} calls");
+        calls + sweep(&format!("{kind} on the join listener"), Known::Stranger, || grpc(join, config.clone())).await
+    }));
+    println!("{} calls", calls.await.into_iter().sum::<usize>());
+}
+
+async fn grpc(listener: SocketAddr, config: ClientConfig) -> std::io::Result<Channel> {
+    let stream = wire::tls(listener, None, config).await?;
+    wire::grpc(stream).await.map_err(std::io::Error::other)
 }
 
 /// Connects to the socket as another user. The kernel notes who connects, so the rest is done as oneself again.
