@@ -14,6 +14,7 @@
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
 //! - [`jobs_survive`]: jobs outlive the command line, the controller and the agent.
 //! - [`kill9`]: power cuts at many instants of joining, renewing and running jobs.
+//! - [`kill9_renewal`]: the agent killed at each point of a renewal.
 //! - [`manual`]: links between the pages of the manual.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`restore`]: a backup, and a controller that comes back from it.
@@ -34,6 +35,7 @@ mod example_config;
 mod fuzz_short;
 mod jobs_survive;
 mod kill9;
+mod kill9_renewal;
 mod manual;
 mod renewal;
 mod restore;

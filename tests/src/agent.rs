@@ -118,6 +118,13 @@ impl Agent {
         self.process = Some(Running::start(&mut run, &self.log_path()));
     }
 
+    /// Starts it if it does not run.
+    pub fn run_unless_running(&mut self) {
+        if self.process.is_none() {
+            self.run();
+        }
+    }
+
     /// Waits until the controller has its session.
     pub async fn wait_connected(&self, controller: &Controller) {
         let what = format!("{} is connected", self.name);
