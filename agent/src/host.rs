@@ -63,6 +63,15 @@ pub struct MemoryReading {
     pub swap_total: u64,
 }
 
+/// How hard to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Every tool is asked.
+    Closely,
+    /// A costly tool's last answer will do while the kernel tells of no change.
+    Briefly,
+}
+
 /// What the agent may ask of its machine. Nothing here changes it.
 #[async_trait]
 pub trait Observe: Send + Sync + Debug {
@@ -124,7 +133,7 @@ pub trait Observe: Send + Sync + Debug {
     ///
     /// # Errors
     /// If lsblk is missing or fails.
-    async fn lsblk(&self) -> Result<lsblk::Printed, ExecError>;
+    async fn lsblk(&self, look: Look) -> Result<lsblk::Printed, ExecError>;
 
     /// The states of units, as systemctl(1) prints them.
     ///
@@ -150,11 +159,23 @@ pub trait Observe: Send + Sync + Debug {
 pub struct RealHost {
     /// Learned at the first call, so that an old lsblk is not asked in vain every time.
     lsblk_lacks_json: AtomicBool,
+    block_devices: Remembered<lsblk::Unchanged, lsblk::Printed>,
     default_kernel: Remembered,
     package_manager: Remembered,
 }
 
 impl RealHost {
+    async fn ask_lsblk(&self) -> Result<lsblk::Printed, ExecError> {
+        if !self.lsblk_lacks_json.load(Ordering::Relaxed) {
+            match stdout(lsblk::json_command()?).await {
+                Ok(text) => return Ok(lsblk::Printed::Json(text)),
+                Err(error) if lsblk::is_unknown_option(&error) => self.lsblk_lacks_json.store(true, Ordering::Relaxed),
+                Err(error) => return Err(error),
+            }
+        }
+        stdout(lsblk::pairs_command()?).await.map(lsblk::Printed::Pairs)
+    }
+
     fn stamps<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Stamps {
         paths.into_iter().map(|path| self.modified(Path::new(path)).ok()).collect()
     }
@@ -219,15 +240,12 @@ impl Observe for RealHost {
         network::interface_addresses()
     }
 
-    async fn lsblk(&self) -> Result<lsblk::Printed, ExecError> {
-        if !self.lsblk_lacks_json.load(Ordering::Relaxed) {
-            match stdout(lsblk::json_command()?).await {
-                Ok(text) => return Ok(lsblk::Printed::Json(text)),
-                Err(error) if lsblk::is_unknown_option(&error) => self.lsblk_lacks_json.store(true, Ordering::Relaxed),
-                Err(error) => return Err(error),
-            }
+    async fn lsblk(&self, look: Look) -> Result<lsblk::Printed, ExecError> {
+        let key = lsblk::Unchanged::read();
+        match look {
+            Look::Closely => self.block_devices.ask(key, self.ask_lsblk()).await,
+            Look::Briefly => self.block_devices.or_ask(key, self.ask_lsblk()).await,
         }
-        stdout(lsblk::pairs_command()?).await.map(lsblk::Printed::Pairs)
     }
 
     async fn systemctl_show(&self, units: &[String]) -> Result<String, ExecError> {
@@ -267,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_lsblk_of_this_machine_is_understood() {
-        let printed = RealHost::default().lsblk().await.unwrap();
+        let printed = RealHost::default().lsblk(Look::Closely).await.unwrap();
         printed.parse().unwrap();
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the agent reports about its node: one file per subject, each turning what [`crate::host`] tells into a fact.
 //!
-//! Observing is cheap: it starts lsblk, systemctl if services are watched, and other tools only when the files their
-//! answer depends on have changed. It never fails as a whole: a subject that cannot be observed says why.
+//! Observing is cheap: it starts systemctl if services are watched, and other tools only when what their answer depends
+//! on has changed; lsblk also whenever somebody asks. It never fails as a whole: a subject that cannot be observed says
+//! why.
 
 mod boot;
 mod cpu;
@@ -25,7 +26,7 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::facts::{Fact, Subject};
 
 use crate::host::exec::ExecError;
-use crate::host::{Observe, lsblk, systemd_units};
+use crate::host::{Look, Observe, lsblk, systemd_units};
 
 pub use tracker::FactTracker;
 
@@ -84,10 +85,10 @@ impl Unobservable {
 }
 
 /// Observes every subject once, in the order of [`Subject::ALL`].
-pub async fn observe_all(host: &dyn Observe, watched: &[String]) -> Vec<Fact> {
+pub async fn observe_all(host: &dyn Observe, watched: &[String], look: Look) -> Vec<Fact> {
     let (kernel, disks, manager, services) = tokio::join!(
         within_deadline(kernel::observe(host)),
-        within_deadline(disks::observe(host)),
+        within_deadline(disks::observe(host, look)),
         within_deadline(package_manager::observe(host)),
         within_deadline(services::observe(host, watched)),
     );
@@ -134,7 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_subject_is_observed_exactly_once() {
-        let facts = observe_all(&FakeHost::new("node1"), &["sshd.service".to_owned()]).await;
+        let facts = observe_all(&FakeHost::new("node1"), &["sshd.service".to_owned()], Look::Closely).await;
         let subjects: Vec<Subject> = facts.iter().map(Fact::subject).collect();
         assert_eq!(subjects, Subject::ALL);
         assert!(!facts.iter().any(|fact| matches!(fact, Fact::Unavailable { .. })), "{facts:?}");
@@ -154,7 +155,7 @@ mod tests {
         for (method, subject) in cases {
             let host = FakeHost::new("node1");
             host.fail_nth(method, 1, "out of luck");
-            let facts = observe_all(&host, &["sshd.service".to_owned()]).await;
+            let facts = observe_all(&host, &["sshd.service".to_owned()], Look::Closely).await;
             let failed: Vec<&Fact> = facts.iter().filter(|fact| matches!(fact, Fact::Unavailable { .. })).collect();
             assert!(
                 matches!(failed[..], [Fact::Unavailable { subject: s, reason }] if *s == subject && reason.contains("out of luck")),
@@ -167,7 +168,7 @@ mod tests {
     async fn a_tool_that_hangs_makes_its_subject_unavailable() {
         let host = FakeHost::new("node1");
         host.hang_nth(Method::Lsblk, 1);
-        let facts = observe_all(&host, &[]).await;
+        let facts = observe_all(&host, &[], Look::Closely).await;
         let hung = facts.iter().find(|fact| fact.subject() == Subject::Disks);
         assert!(matches!(hung, Some(Fact::Unavailable { reason, .. }) if reason == "no answer within 45s"), "{hung:?}");
     }
@@ -176,14 +177,14 @@ mod tests {
     async fn a_long_reason_is_cut_between_characters() {
         let host = FakeHost::new("node1");
         host.fail_nth(Method::Lsblk, 1, &"ü".repeat(LONGEST_REASON));
-        let facts = observe_all(&host, &[]).await;
+        let facts = observe_all(&host, &[], Look::Closely).await;
         let cut = facts.iter().find(|fact| fact.subject() == Subject::Disks);
         assert!(matches!(cut, Some(Fact::Unavailable { reason, .. }) if reason.len() <= LONGEST_REASON), "{cut:?}");
     }
 
     #[tokio::test]
     async fn the_machine_under_the_tests_can_be_observed() {
-        let facts = observe_all(&crate::host::RealHost::default(), &[]).await;
+        let facts = observe_all(&crate::host::RealHost::default(), &[], Look::Closely).await;
         assert_eq!(facts.iter().map(Fact::subject).collect::<Vec<_>>(), Subject::ALL);
         assert!(matches!(&facts[0], Fact::Os(os) if !os.id.is_empty()), "{:?}", facts[0]);
     }

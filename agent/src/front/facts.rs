@@ -11,7 +11,7 @@ use windlass_proto::v1;
 use windlass_types::facts::Fact;
 use windlass_types::time::UnixMillis;
 
-use crate::host::Observe;
+use crate::host::{Look, Observe};
 use crate::observe::{FactTracker, observe_all};
 
 const BYTES_PER_MEBIBYTE: u64 = 1024 * 1024;
@@ -33,9 +33,9 @@ impl NodeFacts {
     }
 
     /// Observes the node. Needs no `self`, so that the session goes on meanwhile.
-    pub fn observing(&self) -> impl Future<Output = Vec<Fact>> + Send + use<> {
+    pub fn observing(&self, look: Look) -> impl Future<Output = Vec<Fact>> + Send + use<> {
         let (host, watched) = (Arc::clone(&self.host), self.watched.clone());
-        async move { observe_all(&*host, &watched).await }
+        async move { observe_all(&*host, &watched, look).await }
     }
 
     /// Takes over what was observed; what is to be sent, unless that is nothing.

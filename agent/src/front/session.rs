@@ -25,6 +25,7 @@ use windlass_types::time::UnixMillis;
 
 use super::facts::NodeFacts;
 use super::renewal::RETRY_AFTER;
+use crate::host::Look;
 use crate::identity::{IdentityError, IdentityStore, certificate_request};
 use crate::jobs::Jobs;
 use crate::join::JoinError;
@@ -254,7 +255,9 @@ impl Session<'_> {
     }
 
     fn observe(&self, request: Option<u64>) -> Observation {
-        let observing = self.facts.observing();
+        // What was asked for is looked at for certain.
+        let look = if request.is_some() { Look::Closely } else { Look::Briefly };
+        let observing = self.facts.observing(look);
         Box::pin(async move { (observing.await, request) })
     }
 

@@ -19,7 +19,7 @@ use windlass_types::time::UnixMillis;
 
 use super::clock::Clock;
 use super::exec::ExecError;
-use super::{Machine, MemoryReading, Observe, lsblk};
+use super::{Look, Machine, MemoryReading, Observe, lsblk};
 
 pub use node::Node;
 
@@ -239,7 +239,7 @@ impl Observe for FakeHost {
         Ok(pairs.collect())
     }
 
-    async fn lsblk(&self) -> Result<lsblk::Printed, ExecError> {
+    async fn lsblk(&self, _look: Look) -> Result<lsblk::Printed, ExecError> {
         self.tool(Method::Lsblk, "/usr/bin/lsblk").await?;
         Ok(lsblk::Printed::Json(self.node().lsblk_json()))
     }
@@ -275,14 +275,14 @@ mod tests {
     async fn a_reboot_starts_the_default_kernel_and_ends_the_reason_for_it() {
         let host = FakeHost::new("node1");
         host.change(|node| node.default_kernel = Some("6.1".into()));
-        let before = observe_all(&host, &[]).await;
+        let before = observe_all(&host, &[], Look::Closely).await;
         let reasons = |facts: &[Fact]| {
             facts.iter().find_map(|f| if let Fact::PendingReboot(r) = f { Some(r.len()) } else { None })
         };
         assert_eq!(reasons(&before), Some(1));
         host.advance(Duration::from_secs(60));
         host.reboot();
-        let after = observe_all(&host, &[]).await;
+        let after = observe_all(&host, &[], Look::Closely).await;
         assert_eq!(reasons(&after), Some(0));
         let boot = |facts: &[Fact]| {
             facts.iter().find_map(|f| if let Fact::Boot(b) = f { Some(b.clone()) } else { None }).unwrap()

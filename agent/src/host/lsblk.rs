@@ -2,6 +2,7 @@
 //! lsblk(8): every block device, as JSON where lsblk has it (util-linux 2.27), else as `KEY="value"` pairs (CentOS 7).
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -28,6 +29,35 @@ pub(super) fn pairs_command() -> Result<CommandSpec, ExecError> {
 /// Whether a command failed because it does not know an option.
 pub(super) fn is_unknown_option(error: &ExecError) -> bool {
     matches!(error, ExecError::Failed { stderr, .. } if stderr.contains("unrecognized option"))
+}
+
+/// How long an answer is trusted without asking again. Where udev runs, every new signature is an event of the kernel's;
+/// where it does not, this is how old a signature can be.
+const TRUSTED: Duration = Duration::from_secs(600);
+
+/// What tells that lsblk would answer as before: the kernel's count of device events, mounts, swaps, and that the last
+/// answer is not old.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unchanged {
+    digest: u64,
+    period: u64,
+}
+
+impl Unchanged {
+    /// As it is now.
+    pub(super) fn read() -> Self {
+        let mut hasher = DefaultHasher::new();
+        for path in ["/sys/kernel/uevent_seqnum", "/proc/self/mountinfo", "/proc/swaps"] {
+            std::fs::read(path).unwrap_or_default().hash(&mut hasher);
+        }
+        Self { digest: hasher.finish(), period: periods_since_boot() }
+    }
+}
+
+/// `CLOCK_MONOTONIC`, which nobody can set back.
+fn periods_since_boot() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |time| time.tv_sec());
+    now.unsigned_abs() / TRUSTED.as_secs()
 }
 
 /// What lsblk printed.

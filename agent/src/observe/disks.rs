@@ -7,14 +7,14 @@ use std::path::Path;
 use windlass_types::facts::BlockDevice;
 
 use super::{MOST_ENTRIES, Unobservable, attribute};
-use crate::host::Observe;
 use crate::host::lsblk::Device;
 use crate::host::procfs::{MOUNTS, Mount, parse_mounts};
+use crate::host::{Look, Observe};
 
 const BY_PATH: &str = "/dev/disk/by-path";
 
-pub(super) async fn observe(host: &dyn Observe) -> Result<Vec<BlockDevice>, Unobservable> {
-    let mut devices = host.lsblk().await?.parse()?;
+pub(super) async fn observe(host: &dyn Observe, look: Look) -> Result<Vec<BlockDevice>, Unobservable> {
+    let mut devices = host.lsblk(look).await?.parse()?;
     devices.truncate(MOST_ENTRIES);
     let mounts = host.read(Path::new(MOUNTS)).map(|text| parse_mounts(&text)).unwrap_or_default();
     let paths = paths_by_name(host);
@@ -154,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn the_disks_of_a_node_come_back_as_they_are() {
         let host = FakeHost::new("node1");
-        assert_eq!(observe(&host).await.unwrap(), host.node().disks);
+        assert_eq!(observe(&host, Look::Closely).await.unwrap(), host.node().disks);
     }
 
     #[tokio::test]
@@ -165,6 +165,6 @@ mod tests {
             node.disks[0].wwn.clear();
             node.files.insert("/sys/class/block/vda/serial".into(), "root-disk\n".into());
         });
-        assert_eq!(observe(&host).await.unwrap()[0].stable_id, "serial-root-disk");
+        assert_eq!(observe(&host, Look::Closely).await.unwrap()[0].stable_id, "serial-root-disk");
     }
 }
