@@ -5,9 +5,10 @@
 //! - [`runner`]: who runs programs; [`process_group`] is the one without systemd.
 //! - `work`: what happens to one accepted order.
 //!
-//! An order is in the journal before anything is started, its outcome before it is reported. What an earlier agent left
-//! is taken up by [`Jobs::recover`]: programs that still run are watched on, files are moved on (doing that twice does no
-//! harm), and a program about which nothing is known is reported as just that. No program is started twice.
+//! An order is in the journal before anything is started, its outcome before it is reported ([`crate::journal`] says what
+//! of it survives a power cut). What an earlier agent left is taken up by [`Jobs::recover`]: programs that still run are
+//! watched on, files are moved on (doing that twice does no harm), and a program about which nothing is known is reported
+//! as just that. No program is started twice.
 
 pub mod accept;
 pub mod process_group;
@@ -72,6 +73,8 @@ pub struct Jobs {
     reports: Notify,
     /// A job ended, so facts may have changed.
     ended: Notify,
+    /// The controller has stored an end.
+    acknowledged: Notify,
 }
 
 #[derive(Debug)]
@@ -107,7 +110,8 @@ impl Jobs {
             ready: BTreeMap::new(),
             outbox: VecDeque::new(),
         });
-        Ok(Arc::new(Self { parts, files, table, reports: Notify::new(), ended: Notify::new() }))
+        let [reports, ended, acknowledged] = std::array::from_fn(|_| Notify::new());
+        Ok(Arc::new(Self { parts, files, table, reports, ended, acknowledged }))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -263,6 +267,7 @@ impl Jobs {
             tracing::warn!(error = %ErrorChain(&error), "an acknowledgement was not recorded; the report may be repeated");
         }
         drop(table);
+        self.acknowledged.notify_waiters();
         self.forget_output(&job);
     }
 

@@ -10,7 +10,8 @@
 //!
 //! - *Accepted* is durable before anything is started, so that nothing is started twice.
 //! - *Started* need not be flushed: losing it takes a power cut, which ends the process too.
-//! - *Ended* is durable before it is reported.
+//! - *Ended* is durable soon, unless the controller, which stores it durably, acknowledges it before. Until then a power
+//!   cut (not the end of the agent) makes it an unknown end, as it would have a moment earlier.
 //! - *Acknowledged* need not be flushed: losing it repeats a report.
 
 mod record;
@@ -119,6 +120,14 @@ impl Journal {
     /// If it cannot be written; nothing may be done then that relies on it.
     pub fn append_durably(&mut self, record: Record) -> Result<(), JournalError> {
         self.append(record)?;
+        self.flush()
+    }
+
+    /// Waits until every record is on disk.
+    ///
+    /// # Errors
+    /// If a record cannot be written.
+    pub fn flush(&mut self) -> Result<(), JournalError> {
         self.attempt("flush", |journal| journal.file.sync_data())
     }
 

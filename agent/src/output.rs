@@ -11,7 +11,11 @@
 //! lost (at most 64 KiB per stream); for a transient unit systemd keeps the pipe open. And a process that a job leaves
 //! behind waits for ever once it has filled its pipe: daemons must redirect their output.
 //!
-//! Bytes go from pipe to file by splice(2), which a SIGKILL cannot divide: they are in one or in the other.
+//! Bytes go from pipe to file by splice(2), which a SIGKILL cannot divide: they are in one or in the other. A file is made
+//! with the first byte.
+//!
+//! Making and removing directories and pipes costs a node more than starting a short program, so one directory with two
+//! pipes that nothing holds any more is kept and becomes the next job's.
 
 mod drain;
 
@@ -27,7 +31,12 @@ use tokio::sync::Notify;
 use windlass_proto::v1;
 use windlass_types::name::JobId;
 
+use crate::durable_file;
+
 pub use drain::Drains;
+
+/// The directory that waits for the next job. No job has this name: job ids are numbers.
+const SPARE: &str = "spare";
 
 /// One of a program's two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +55,13 @@ impl Stream {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
+        }
+    }
+
+    const fn pipe_name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout.pipe",
+            Self::Stderr => "stderr.pipe",
         }
     }
 
@@ -82,14 +98,29 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// The output of a job that begins or is found again.
+    /// The output of a job that begins.
+    ///
+    /// # Errors
+    /// If the directory cannot be made or read.
+    pub fn begin(root: &Path, job: &JobId, limit: u64) -> io::Result<Arc<Self>> {
+        // Without a spare one, or with a directory of this job there already, one is made or taken as it is.
+        match std::fs::rename(root.join(SPARE), root.join(job.as_str())) {
+            Ok(()) => Ok(Arc::new(Self::new(root, job, limit))),
+            Err(_) => Self::open(root, job, limit),
+        }
+    }
+
+    fn new(root: &Path, job: &JobId, limit: u64) -> Self {
+        Self { directory: root.join(job.as_str()), limit, counts: Default::default(), grown: Notify::new() }
+    }
+
+    /// The output of a job that is found again.
     ///
     /// # Errors
     /// If the directory cannot be made or read.
     pub fn open(root: &Path, job: &JobId, limit: u64) -> io::Result<Arc<Self>> {
-        let directory = root.join(job.as_str());
-        crate::durable_file::private_directory(&directory)?;
-        let spool = Self { directory, limit, counts: Default::default(), grown: Notify::new() };
+        let spool = Self::new(root, job, limit);
+        durable_file::private_directory(&spool.directory)?;
         for stream in Stream::BOTH {
             let kept = match std::fs::metadata(spool.path(stream)) {
                 Ok(file) => file.len(),
@@ -107,7 +138,7 @@ impl Spool {
     }
 
     fn pipe_path(&self, stream: Stream) -> PathBuf {
-        self.directory.join(format!("{}.pipe", stream.name()))
+        self.directory.join(stream.pipe_name())
     }
 
     /// How much is kept, bytes.
@@ -168,28 +199,31 @@ impl Spool {
         self.grown.notified()
     }
 
-    /// Removes everything.
-    ///
-    /// # Errors
-    /// If something stays.
-    pub fn remove(&self) -> io::Result<()> {
-        remove_at(&self.directory)
-    }
-
     /// Removes what a job left, if it left anything.
     ///
     /// # Errors
     /// If something stays.
     pub fn remove_of(root: &Path, job: &JobId) -> io::Result<()> {
-        remove_at(&root.join(job.as_str()))
+        let directory = root.join(job.as_str());
+        match keep_as_spare(&directory, &root.join(SPARE)) {
+            Ok(()) => Ok(()),
+            Err(_) => match std::fs::remove_dir_all(directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
     }
 }
 
-fn remove_at(directory: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// Fails if something still holds a pipe, or if there is a spare one already.
+fn keep_as_spare(directory: &Path, spare: &Path) -> io::Result<()> {
+    for stream in Stream::BOTH {
+        drain::is_let_go(&directory.join(stream.pipe_name()))?;
     }
+    for stream in Stream::BOTH {
+        durable_file::remove(&directory.join(stream.name()))?;
+    }
+    std::fs::rename(directory, spare)
 }
 
 #[cfg(test)]
@@ -213,8 +247,39 @@ mod tests {
         assert_eq!(spool.read(Stream::Stdout, 8, 1).expect("read"), "9");
         let again = Spool::open(dir.path(), &JobId::new("7").expect("digits"), 10).expect("opened");
         assert_eq!(again.kept(Stream::Stdout), 10);
-        spool.remove().expect("removed");
-        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+        Spool::remove_of(dir.path(), &JobId::new("7").expect("digits")).expect("removed");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0, "no pipes, so nothing to keep");
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_used_again_only_once_nothing_holds_its_pipes() {
+        use std::io::Write as _;
+        let (dir, spool) = spool(1000);
+        let [seven, eight, nine] = ["7", "8", "9"].map(|id| JobId::new(id).expect("digits"));
+        let (mut drains, [mut left_behind, stderr]) = Drains::begin(&spool).expect("begun");
+        left_behind.write_all(b"of seven").expect("written");
+        drains.take_rest();
+        drop((drains, stderr));
+        Spool::remove_of(dir.path(), &seven).expect("removed");
+        assert!(!dir.path().join(SPARE).exists(), "a process of job 7 still holds a pipe");
+
+        let spool = Spool::begin(dir.path(), &eight, 1000).expect("opened");
+        let (mut drains, ends) = Drains::begin(&spool).expect("begun");
+        left_behind.write_all(b"for nobody").expect("written");
+        drop(ends);
+        drains.until_closed_or(std::future::pending::<()>()).await;
+        assert_eq!(spool.total(Stream::Stdout), 0);
+        drop((drains, spool));
+        Spool::remove_of(dir.path(), &eight).expect("removed");
+        assert!(dir.path().join(SPARE).exists());
+
+        let spool = Spool::begin(dir.path(), &nine, 1000).expect("opened");
+        assert!(!dir.path().join(SPARE).exists());
+        let (mut drains, [mut stdout, stderr]) = Drains::begin(&spool).expect("begun");
+        stdout.write_all(b"of nine").expect("written");
+        drop((stdout, stderr));
+        drains.until_closed_or(std::future::pending::<()>()).await;
+        assert_eq!(spool.read(Stream::Stdout, 0, 100).expect("read"), "of nine");
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! A program outlives the agent, but then nobody is left to see how it ends: a new agent finds it by process id and start
 //! time, goes on draining its output, and reports its end as unknown.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,9 +44,14 @@ impl ProcessGroups {
     }
 }
 
+/// 52 numbers and a name of at most 64 bytes: one read(2) has all of it.
+const LONGEST_STAT_BYTES: usize = 2048;
+
 /// The kernel's start time of a process, clock ticks since boot: field 22 of proc_pid_stat(5).
 fn start_ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut stat = [0; LONGEST_STAT_BYTES];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
+    let stat = String::from_utf8_lossy(&stat[..length]);
     // The name in parentheses may contain anything; what follows the last one is plain.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let is_dead = matches!(fields.next()?, "Z" | "X");
@@ -53,7 +60,10 @@ fn start_ticks(pid: u32) -> Option<u64> {
 
 /// Changes with every boot; empty if the kernel does not tell.
 pub(crate) fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    static OF_THIS_BOOT: LazyLock<String> = LazyLock::new(|| {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    });
+    OF_THIS_BOOT.clone()
 }
 
 fn not_started(error: &ExecError) -> NotStarted {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use windlass_types::action::{Action, Argv, NodePath};
 use windlass_types::error_chain::ErrorChain;
+use windlass_types::name::JobId;
 use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
 use super::runner::{End, Running};
@@ -26,6 +27,9 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(5);
 
 /// How long an outcome waits for its output to be stored; then it is reported anyway.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an end waits for its acknowledgement before it is flushed to disk here.
+const FLUSH_AFTER: Duration = Duration::from_millis(250);
 
 /// How an order comes to be carried out.
 #[derive(Debug)]
@@ -92,7 +96,7 @@ pub(super) async fn carry_out(
         Action::PutFile { .. } | Action::GetFile { .. } => Worked::bare(move_file(&jobs, &order, &mut stops).await),
     };
     let recorded = Record::Ended { job: order.job.clone(), outcome: outcome.clone() };
-    let written = jobs.table().journal.append_durably(recorded);
+    let written = jobs.table().journal.append(recorded);
     if let Err(error) = written {
         // It is reported all the same: the controller's memory is the better one now.
         tracing::error!(job = %order.job, error = %ErrorChain(&error), "the outcome could not be recorded");
@@ -107,7 +111,26 @@ pub(super) async fn carry_out(
         table.running.remove(&order.job);
     }
     jobs.ended.notify_one();
-    deliver(jobs, order, outcome, pusher).await;
+    let job = order.job.clone();
+    tokio::join!(deliver(Arc::clone(&jobs), order, outcome, pusher), flush_unless_acknowledged(&jobs, &job));
+}
+
+/// The controller's store is as good a place for an end as our journal, and it needs no flush of the disk on every node.
+async fn flush_unless_acknowledged(jobs: &Jobs, job: &JobId) {
+    let acknowledged = async {
+        loop {
+            let changed = jobs.acknowledged.notified();
+            if !jobs.table().journal.state().is_open(job) {
+                return;
+            }
+            changed.await;
+        }
+    };
+    if timeout(FLUSH_AFTER, acknowledged).await.is_err()
+        && let Err(error) = jobs.table().journal.flush()
+    {
+        tracing::error!(job = %job, error = %ErrorChain(&error), "the outcome could not be flushed");
+    }
 }
 
 /// Brings the output to the controller, then reports.
@@ -134,7 +157,8 @@ async fn exec(
     beginning: Beginning,
     stops: &mut mpsc::Receiver<Duration>,
 ) -> Worked {
-    let spool = match Spool::open(&jobs.spool_root(), &order.job, order.output_limit) {
+    let open = if matches!(beginning, Beginning::Fresh) { Spool::begin } else { Spool::open };
+    let spool = match open(&jobs.spool_root(), &order.job, order.output_limit) {
         Ok(spool) => spool,
         Err(error) => return Worked::bare(Outcome::bare(failed(format!("make room for the output: {error}")))),
     };

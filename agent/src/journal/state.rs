@@ -41,6 +41,12 @@ impl JournalState {
         self.jobs.get(job).map(|(order, stage)| (order, stage))
     }
 
+    /// Whether the controller may not know how a job ended.
+    #[must_use]
+    pub fn is_open(&self, job: &JobId) -> bool {
+        self.jobs.get(job).is_some_and(|(_, stage)| *stage != JobStage::Acknowledged)
+    }
+
     /// Every job that is remembered.
     pub fn jobs(&self) -> impl Iterator<Item = (&Order, &JobStage)> {
         self.jobs.values().map(|(order, stage)| (order, stage))

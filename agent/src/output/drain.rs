@@ -2,12 +2,15 @@
 //! Moves what programs print from their pipes into the spool.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{SpliceFFlags, splice};
+use nix::fcntl::{OFlag, SpliceFFlags, splice};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use tokio::net::unix::pipe::{self, Receiver};
 
@@ -47,7 +50,11 @@ impl Drains {
     /// If they cannot be made.
     pub fn begin(spool: &Arc<Spool>) -> io::Result<(Self, [File; 2])> {
         for stream in Stream::BOTH {
-            nix::unistd::mkfifo(&spool.pipe_path(stream), Mode::S_IRUSR | Mode::S_IWUSR)?;
+            match nix::unistd::mkfifo(&spool.pipe_path(stream), Mode::S_IRUSR | Mode::S_IWUSR) {
+                // Of an earlier job, and let go.
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let drains = Self::resume(spool)?;
         let writer = |stream| OpenOptions::new().read(true).write(true).open(spool.pipe_path(stream));
@@ -87,6 +94,22 @@ impl Drains {
     }
 }
 
+/// Whether nobody holds the writing end of a pipe and nothing lies in it; otherwise an error.
+pub(super) fn is_let_go(path: &Path) -> io::Result<()> {
+    let mut end = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    match end.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::ResourceBusy.into()),
+    }
+}
+
+fn is_empty(pipe: &Receiver) -> bool {
+    let mut waiting = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    // Only what can be read for certain counts; an error shows when the pipe is read.
+    !poll(&mut waiting, PollTimeout::ZERO)
+        .is_ok_and(|_| waiting[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)))
+}
+
 impl Pipe {
     async fn until_closed(&mut self) {
         while self.open {
@@ -121,6 +144,7 @@ impl Pipe {
         }
         let file = match self.file.take() {
             Some(file) => file,
+            None if is_empty(&self.end) => return self.look_whether_closed(room),
             None => match self.spool.writer(self.stream) {
                 Ok(file) => file,
                 Err(error) => return self.drop_because(&error),
@@ -142,18 +166,35 @@ impl Pipe {
         }
     }
 
+    /// Asks the kernel and not the runtime, which is not told of writers that had gone when the pipe was opened.
+    fn look_whether_closed(&mut self, room: usize) -> io::Result<Moved> {
+        let mut first = [0];
+        match nix::unistd::read(&self.end, &mut first) {
+            Ok(0) => Ok(Moved::Closed),
+            // It came just now.
+            Ok(_) => self.keep(&first),
+            Err(Errno::EAGAIN) => self.copy_some(room),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn copy_some(&mut self, room: usize) -> io::Result<Moved> {
         let mut buffer = [0; 4096];
         let buffer = &mut buffer[..room.min(4096)];
         match self.end.try_read(buffer)? {
             0 => Ok(Moved::Closed),
             count => {
-                if let Err(error) = self.spool.append(self.stream, &buffer[..count]) {
-                    tracing::warn!(%error, "a job's output cannot be kept");
-                }
-                Ok(Moved::Some)
+                let piece = &buffer[..count];
+                self.keep(piece)
             }
         }
+    }
+
+    fn keep(&self, piece: &[u8]) -> io::Result<Moved> {
+        if let Err(error) = self.spool.append(self.stream, piece) {
+            tracing::warn!(%error, "a job's output cannot be kept");
+        }
+        Ok(Moved::Some)
     }
 
     /// The disk is full or broken: the program must not suffer, so its output is dropped and counted.
