@@ -51,7 +51,7 @@ endef
 # systemd is here for systemd-analyze, which checks the units; systemd-nspawn boots the Debian that
 # mmdebstrap makes, in which both programs are tested as they are installed.
 NEEDED := cc:build-essential readelf:binutils musl-gcc:musl-tools systemd-analyze:systemd \
-  systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
+  systemd-nspawn:systemd-container mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils
 deps-packages:
 	@$(call INSTALL_NEEDED,$(NEEDED))
 

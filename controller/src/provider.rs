@@ -4,6 +4,14 @@
 //! A provider does what it is told about one machine and decides nothing. It finds what it has made by a tag it wrote
 //! before it made anything, and touches nothing without that tag. Every call may be repeated: what was done already is
 //! done, and what a crash interrupted is carried through.
+//!
+//! - [`qemu`]: virtual machines on this host.
+//! - [`existing`]: machines that are there already.
+//! - [`exec`]: the only place where the controller starts a process.
+
+pub mod exec;
+pub mod existing;
+pub mod qemu;
 
 use std::fmt;
 
@@ -184,6 +192,15 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// # Errors
     /// If there is no such machine, or it cannot be done.
     async fn seal(&self, machine: &MachineKey) -> Result<(), ProviderError>;
+
+    /// Why a machine that says nothing on its console may be silent, where the provider can see it.
+    ///
+    /// # Errors
+    /// If there is no such machine, or it cannot be asked.
+    async fn diagnose(&self, machine: &MachineKey) -> Result<Option<String>, ProviderError> {
+        let _cannot_see = machine;
+        Ok(None)
+    }
 
     /// Reads what a machine wrote to its console; nothing, if nothing has come since.
     ///

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tag: `machine.json` in a machine's directory, written before anything else is made there.
+//!
+//! A directory without it, or with that of another machine, is not ours and is never touched. It is replaced as a whole,
+//! so that it is either the old or the new one whenever the power fails.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use windlass_types::digest::Sha256Digest;
+use windlass_types::machine::{Accel, DiskReport, DiskSpec, MachineReport, MachineSpec, PowerState};
+use windlass_types::name::MachineId;
+use windlass_types::time::UnixMillis;
+
+use crate::provider::MachineKey;
+
+/// The name of the file.
+pub(super) const RECORD: &str = "machine.json";
+
+/// What stands in a record's first field, so that no other JSON is taken for one.
+const FORMAT: &str = "windlass-machine-1";
+
+/// What is known of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    format: String,
+    /// Its id, which is its UUID too.
+    pub(super) id: MachineId,
+    /// What it was made from.
+    pub(super) spec: MachineSpec,
+    /// The hash of that.
+    pub(super) spec_hash: Sha256Digest,
+    /// When its making began.
+    pub(super) created_at: UnixMillis,
+    /// Whether its making was carried through.
+    pub(super) complete: bool,
+    /// How its processor is made, since it was last switched on.
+    pub(super) accel: Option<Accel>,
+    /// Disks it was given later.
+    #[serde(default)]
+    pub(super) attached: Vec<DiskSpec>,
+}
+
+/// A record that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It cannot be read.
+    #[error("read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error("write {path}")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not a record of ours.
+    #[error("{path} is there, and it is not a machine that Windlass made")]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is that of another machine.
+    #[error("{path} holds another machine: {found}")]
+    OtherMachine {
+        /// The directory.
+        path: PathBuf,
+        /// Which machine.
+        found: String,
+    },
+}
+
+impl Record {
+    /// Of a machine that is to be made.
+    pub(super) fn new(id: MachineId, spec: MachineSpec, spec_hash: Sha256Digest, created_at: UnixMillis) -> Self {
+        let format = FORMAT.to_owned();
+        Self { format, id, spec, spec_hash, created_at, complete: false, accel: None, attached: Vec::new() }
+    }
+
+    /// Reads the record of a machine; `None` if nothing is there.
+    pub(super) fn read(directory: &Path, key: &MachineKey) -> Result<Option<Self>, RecordError> {
+        match fs::symlink_metadata(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(RecordError::Read { path: directory.to_owned(), source }),
+            // A link would lead us to what somebody else made.
+            Ok(metadata) if !metadata.is_dir() => return Err(RecordError::NotOurs { path: directory.to_owned() }),
+            Ok(_) => {}
+        }
+        let path = directory.join(RECORD);
+        let not_ours = || RecordError::NotOurs { path: directory.to_owned() };
+        let text = fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => not_ours(),
+            _ => RecordError::Read { path, source },
+        })?;
+        let record: Self = serde_json::from_slice(&text).map_err(|_| not_ours())?;
+        if record.format != FORMAT {
+            return Err(not_ours());
+        }
+        let found = MachineKey::of(&record.spec);
+        if found == *key {
+            return Ok(Some(record));
+        }
+        Err(RecordError::OtherMachine { path: directory.to_owned(), found: found.to_string() })
+    }
+
+    /// Writes it in place of the one that is there.
+    pub(super) fn write(&self, directory: &Path) -> Result<(), RecordError> {
+        let path = directory.join(RECORD);
+        let json = serde_json::to_vec_pretty(self).expect("a record can be written as JSON");
+        let written = write_secret(&directory.join("machine.json.new"), &json)
+            .and_then(|()| fs::rename(directory.join("machine.json.new"), &path))
+            .and_then(|()| File::open(directory)?.sync_all());
+        written.map_err(|source| RecordError::Write { path, source })
+    }
+
+    /// Makes the machine's directory, with the record in it or not at all.
+    pub(super) fn write_first(&self, directory: &Path) -> Result<(), RecordError> {
+        let failed = |source| RecordError::Write { path: directory.to_owned(), source };
+        let parent = directory.parent().unwrap_or(Path::new("/"));
+        let unfinished = parent.join(format!(".new-{}", self.id));
+        let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        make(parent).and_then(|()| make(&unfinished)).map_err(failed)?;
+        self.write(&unfinished)?;
+        fs::rename(&unfinished, directory).and_then(|()| File::open(parent)?.sync_all()).map_err(failed)
+    }
+
+    /// All data disks, in the order in which the machine has them.
+    pub(super) fn disks(&self) -> impl Iterator<Item = &DiskSpec> {
+        self.spec.data_disks.iter().chain(&self.attached)
+    }
+
+    /// What is reported of it.
+    pub(super) fn report(&self, power: PowerState) -> MachineReport {
+        let disk = |disk: &DiskSpec| DiskReport {
+            name: disk.name.clone(),
+            size_bytes: disk.size_bytes,
+            serial: disk.serial.clone(),
+        };
+        MachineReport {
+            id: self.id.clone(),
+            name: self.spec.name.clone(),
+            cluster: Some(self.spec.cluster.clone()),
+            power,
+            complete: self.complete,
+            disks: self.disks().map(disk).collect(),
+            addresses: self.spec.address.iter().map(|lan| lan.address().into()).collect(),
+            accel: self.accel,
+            created_at: self.created_at,
+            spec_hash: Some(self.spec_hash),
+            spec: Some(Box::new(self.spec.clone())),
+        }
+    }
+}
+
+/// Writes a file that only this user can read, and sees that it is on the disk.
+pub(super) fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
