@@ -183,6 +183,7 @@ impl Keeper {
             store: &self.store,
             facts: &mut self.facts,
             renew_at: renewal::due(self.credentials.identity().validity, &mut self.jitter),
+            jitter: &mut self.jitter,
         };
         let status = &self.status;
         session

@@ -130,6 +130,13 @@ impl Identity {
         Self::new(self.node.clone(), key, issued, endpoints)
     }
 
+    /// Whether this certificate was signed by the CA that is named first, which is the one that signs now.
+    #[must_use]
+    pub fn is_signed_by_first_ca(&self) -> bool {
+        let names = self.ca.first().and_then(parse).zip(parse(&self.certificate));
+        names.is_none_or(|(ca, own)| ca.subject().as_raw() == own.issuer().as_raw())
+    }
+
     /// The same node trusting others.
     ///
     /// # Errors

@@ -37,6 +37,7 @@ mod support_redaction;
 mod table;
 mod terminal;
 mod token;
+mod upkeep;
 mod usage;
 mod verdict;
 mod version;

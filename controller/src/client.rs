@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::profile::{Profile, ProfileError};
@@ -30,7 +31,22 @@ pub enum Target {
     /// On this machine.
     Socket(PathBuf),
     /// Elsewhere.
-    Remote(Box<Profile>),
+    Remote {
+        /// Who one is there.
+        profile: Box<Profile>,
+        /// The file of the profile.
+        path: PathBuf,
+    },
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connected {
+    /// To send requests over.
+    pub channel: Channel,
+    /// The certificates a remote controller showed, its own first, then every CA it trusts. They are the controller's
+    /// word, because the handshake covers them and the first was verified; empty for a local one.
+    pub shown: Vec<CertificateDer<'static>>,
 }
 
 /// A controller that cannot be reached.
@@ -75,10 +91,15 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// If the controller cannot be reached or one side does not trust the other.
-pub async fn connect(target: &Target) -> Result<Channel, ConnectError> {
+pub async fn connect(target: &Target) -> Result<Connected, ConnectError> {
     match target {
-        Target::Socket(path) => over(unix(path).await?).await,
-        Target::Remote(profile) => over(mtls(profile).await?).await,
+        Target::Socket(path) => Ok(Connected { channel: over(unix(path).await?).await?, shown: Vec::new() }),
+        Target::Remote { profile, .. } => {
+            let stream = mtls(profile).await?;
+            let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
+            Ok(Connected { channel: over(stream).await?, shown })
+        }
     }
 }
 
@@ -86,7 +107,7 @@ async fn unix(path: &Path) -> Result<UnixStream, ConnectError> {
     UnixStream::connect(path).await.map_err(|source| ConnectError::Socket { path: path.to_owned(), source })
 }
 
-async fn mtls(profile: &Profile) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, ConnectError> {
+async fn mtls(profile: &Profile) -> Result<TlsStream<TcpStream>, ConnectError> {
     let config = tls_config(profile)?;
     let dial = |source| ConnectError::Dial { controller: profile.controller.clone(), source };
     let tcp = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(&profile.controller))

@@ -272,6 +272,14 @@ impl Fleet {
         self.entries().iter().filter(|entry| lock(entry).session.is_some()).count()
     }
 
+    /// Over how long so many nodes spread renewals that become due at once: a hundred a second, which is half of what a
+    /// small bastion signs; never so little that chance plays no part.
+    #[must_use]
+    pub fn renewal_spread_millis(&self) -> u32 {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner).len();
+        u32::try_from(nodes).unwrap_or(u32::MAX).saturating_mul(10).max(1000)
+    }
+
     /// Tells every connected agent something.
     pub fn broadcast(&self, message: &v1::connect_response::Message) {
         let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);

@@ -111,6 +111,71 @@ impl Profile {
     }
 }
 
+/// A file that takes the place of a profile once it is written.
+#[derive(Debug)]
+pub struct Replacement {
+    file: std::fs::File,
+    path: PathBuf,
+    place: PathBuf,
+}
+
+impl Replacement {
+    /// Makes the file beside the profile, or beside what a link there points to.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn reserve(path: &Path) -> Result<Self, ProfileError> {
+        let place = path.canonicalize().map_err(|source| ProfileError::Write { path: path.to_owned(), source })?;
+        let mut name = place.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".new-{}", std::process::id()));
+        let path = place.with_file_name(name);
+        // Of a process that had our id and was killed.
+        let _gone = std::fs::remove_file(&path);
+        Ok(Self { file: reserve(&path)?, path, place })
+    }
+
+    /// Writes the profile and puts it in its place.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the old one stays.
+    pub fn complete(self, profile: &Profile) -> Result<(), ProfileError> {
+        let written = profile.save(self.file, &self.path).and_then(|()| {
+            std::fs::rename(&self.path, &self.place)
+                .map_err(|source| ProfileError::Write { path: self.place.clone(), source })
+        });
+        written.inspect_err(|_| remove(&self.path))
+    }
+
+    /// Leaves the profile as it is.
+    pub fn abandon(self) {
+        remove(&self.path);
+    }
+}
+
+/// What stays behind is empty or a valid profile of the same owner, and its name says what it is.
+fn remove(path: &Path) {
+    let _ = std::fs::remove_file(path);
+}
+
+/// A key for an operator, and the request for its certificate.
+///
+/// # Errors
+/// If there is no randomness.
+pub fn new_key() -> Result<(rcgen::KeyPair, Vec<u8>), rcgen::Error> {
+    let key = rcgen::KeyPair::generate()?;
+    let request = rcgen::CertificateParams::default().serialize_request(&key)?;
+    Ok((key, request.der().to_vec()))
+}
+
+/// A certificate as profiles hold it.
+#[must_use]
+pub fn certificate_pem(der: &[u8]) -> String {
+    pem::encode_config(
+        &pem::Pem::new("CERTIFICATE", der),
+        pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
+    )
+}
+
 /// Makes the empty file of a profile, readable by its owner only; never replaces one.
 ///
 /// # Errors
@@ -153,6 +218,20 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o7777, 0o600);
         assert_eq!(Profile::load(&path).expect("loaded"), example());
         assert!(reserve(&path).is_err(), "an existing profile is not replaced");
+    }
+
+    #[test]
+    fn a_replacement_takes_the_place_of_what_a_link_points_to_or_leaves_it_alone() {
+        let (directory, path) = written(&toml::to_string(&example()).expect("toml"), 0o600);
+        let link = directory.path().join("link.toml");
+        std::os::unix::fs::symlink(&path, &link).expect("linked");
+        Replacement::reserve(&link).expect("writable").abandon();
+        assert_eq!(Profile::load(&path).expect("there"), example());
+        let renewed = Profile { key_pem: "another\n".into(), ..example() };
+        Replacement::reserve(&link).expect("writable").complete(&renewed).expect("written");
+        assert_eq!(Profile::load(&path).expect("private and whole"), renewed);
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read_dir(directory.path()).expect("readable").count(), 2, "something was left behind");
     }
 
     #[test]

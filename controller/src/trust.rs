@@ -23,6 +23,10 @@ use crate::clock::Clock;
 use crate::pki::{Authority, AuthorityError, Issued, PublicKey, Purpose, Serial};
 use crate::store::{Committed, Store, StoreError, Transaction};
 
+/// Certificates of one operator that have not ended: some copies of a profile, and renewals whose answer was lost. It
+/// bounds what an operator can make the controller remember.
+const MOST_CERTIFICATES: usize = 16;
+
 /// Trust in certificates and operators.
 #[derive(Debug)]
 pub struct Trust {
@@ -32,6 +36,8 @@ pub struct Trust {
     connections: Connections,
     certificates: RwLock<HashMap<Serial, CertificateRecord>>,
     operators: RwLock<BTreeMap<OperatorName, OperatorRecord>>,
+    /// One change at a time: whoever is removed must not be left with a certificate that was just being signed.
+    changing_operators: tokio::sync::Mutex<()>,
 }
 
 /// Why a certificate is not trusted.
@@ -69,6 +75,12 @@ pub enum TrustError {
     /// No such operator.
     #[error("there is no operator {0}")]
     NoSuchOperator(OperatorName),
+    /// Renewed too early, or in vain.
+    #[error("the certificate of {0} needs no renewal now")]
+    NotDue(OperatorName),
+    /// Renewed too often.
+    #[error("{0} has {MOST_CERTIFICATES} certificates that have not ended")]
+    TooMany(OperatorName),
     /// The operator exists.
     #[error("there is already an operator {0}")]
     OperatorExists(OperatorName),
@@ -102,6 +114,7 @@ impl Trust {
             connections: Connections::default(),
             certificates: RwLock::new(certificates.into_iter().collect()),
             operators: RwLock::new(operators.into_iter().collect()),
+            changing_operators: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -235,7 +248,69 @@ impl Trust {
         Ok(self.connections.close(&serials))
     }
 
-    /// Signs an operator's first certificate.
+    /// Whether renewing this certificate gains anything: a third of its life is over, or another CA signs by now. One
+    /// that was made for a limited time never lives longer.
+    ///
+    /// # Errors
+    /// If it gains nothing, or there is no such operator.
+    pub fn require_due(&self, name: &OperatorName, used: Serial) -> Result<(), TrustError> {
+        let operator = self.operator(name).ok_or_else(|| TrustError::NoSuchOperator(name.clone()))?;
+        let used = self.certificate(used).ok_or_else(|| TrustError::NoSuchOperator(name.clone()))?;
+        let is_of_old_ca = self.authority.signing_since().is_some_and(|moment| used.issued_at < moment);
+        let aged = used.issued_at.plus(used.not_after.since(used.issued_at) / 3);
+        let may_live_longer = operator.until.is_none_or(|until| used.not_after < until);
+        if is_of_old_ca || (self.clock.now() >= aged && may_live_longer) {
+            return Ok(());
+        }
+        Err(TrustError::NotDue(name.clone()))
+    }
+
+    /// Signs an operator's next certificate; the one they used for asking stays good until it ends, because the answer
+    /// may be lost and because a profile may have been copied.
+    ///
+    /// # Errors
+    /// If it is not due, the key cannot be signed, or the store cannot be written.
+    pub async fn renew_operator(
+        &self,
+        name: &OperatorName,
+        used: Serial,
+        key: &PublicKey,
+        life: Duration,
+    ) -> Result<(Issued, OperatorRecord), TrustError> {
+        let _turn = self.changing_operators.lock().await;
+        let holder = Holder::Operator(name.clone());
+        let mut operator = self.operator(name).ok_or_else(|| TrustError::NoSuchOperator(name.clone()))?;
+        self.require_due(name, used)?;
+        let now = self.clock.now();
+        let lives = |record: &&CertificateRecord| record.holder == holder && record.not_after > now;
+        if self.certificates().values().filter(lives).count() >= MOST_CERTIFICATES {
+            return Err(TrustError::TooMany(name.clone()));
+        }
+        let life = operator.until.map_or(life, |until| until.since(now).min(life));
+        let issued = self.authority.issue(&Purpose::Operator(name.clone()), key, now, life)?;
+        let certificate = CertificateRecord::new(holder, &issued, key);
+        (operator.serial, operator.not_after) = (issued.serial, issued.not_after);
+        let transaction = Transaction::new()
+            .put(records::operator_key(name), records::to_json(&operator))
+            .put(records::certificate_key(issued.serial), records::to_json(&certificate));
+        let _: Committed = self.store.commit(transaction).await?;
+        self.certificates_mut().insert(issued.serial, certificate);
+        self.operators_mut().insert(name.clone(), operator.clone());
+        Ok((issued, operator))
+    }
+
+    /// Operators whose newest certificate was signed before `moment` and has not ended.
+    #[must_use]
+    pub fn operators_signed_before(&self, moment: UnixMillis) -> Vec<OperatorName> {
+        let now = self.clock.now();
+        let operators = self.operators().into_iter().filter(|(_, record)| record.not_after > now);
+        let is_old = |record: &OperatorRecord| {
+            self.certificate(record.serial).is_some_and(|certificate| certificate.issued_at < moment)
+        };
+        operators.filter(|(_, record)| is_old(record)).map(|(name, _)| name).collect()
+    }
+
+    /// Signs an operator's first certificate; with `is_limited` it is never extended.
     ///
     /// # Errors
     /// If the operator exists, the key cannot be signed, or the store cannot be written.
@@ -244,11 +319,13 @@ impl Trust {
         name: &OperatorName,
         role: OperatorRole,
         key: &PublicKey,
-        life: Duration,
+        (life, is_limited): (Duration, bool),
     ) -> Result<(Issued, OperatorRecord), TrustError> {
+        let _turn = self.changing_operators.lock().await;
         let issued = self.authority.issue(&Purpose::Operator(name.clone()), key, self.clock.now(), life)?;
         let certificate = CertificateRecord::new(Holder::Operator(name.clone()), &issued, key);
-        let operator = OperatorRecord { role, serial: issued.serial, not_after: issued.not_after };
+        let until = is_limited.then_some(issued.not_after);
+        let operator = OperatorRecord { role, serial: issued.serial, not_after: issued.not_after, until };
         let transaction = Transaction::new()
             .when(crate::store::Compare::Absent(records::operator_key(name)))
             .put(records::operator_key(name), records::to_json(&operator))
@@ -268,6 +345,7 @@ impl Trust {
     /// # Errors
     /// If there is no such operator or the store cannot be written.
     pub async fn set_role(&self, name: &OperatorName, role: OperatorRole) -> Result<OperatorRecord, TrustError> {
+        let _turn = self.changing_operators.lock().await;
         let mut record = self.operator(name).ok_or_else(|| TrustError::NoSuchOperator(name.clone()))?;
         record.role = role;
         let transaction = Transaction::new().put(records::operator_key(name), records::to_json(&record));
@@ -281,6 +359,7 @@ impl Trust {
     /// # Errors
     /// If there is no such operator or the store cannot be written.
     pub async fn remove_operator(&self, name: &OperatorName) -> Result<usize, TrustError> {
+        let _turn = self.changing_operators.lock().await;
         self.operator(name).ok_or_else(|| TrustError::NoSuchOperator(name.clone()))?;
         let transaction = Transaction::new().delete(records::operator_key(name));
         let closed = self.revoke(&Holder::Operator(name.clone()), transaction).await?;

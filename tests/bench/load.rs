@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &LoadArguments) -> Result<()> {
 }
 
 async fn hold(arguments: &LoadArguments) -> Result<()> {
-    let channel = connect(&Target::Socket(arguments.socket.clone())).await?;
+    let channel = connect(&Target::Socket(arguments.socket.clone())).await?.channel;
     let numbers = futures_util::stream::iter(arguments.from..arguments.to);
     let joins = numbers.map(|number| enrol(arguments, channel.clone(), number)).buffer_unordered(JOINS);
     let agents: Vec<Agent> = joins.try_collect().await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use windlass_tests::agent::{Agent, is_connected};
 use windlass_tests::controller::Controller;
+use windlass_tests::process::{Answer, run};
 use windlass_tests::wait::{LONG, wait_until};
 
 /// Long enough for a second attempt on a busy machine, short enough to wait for its end.
@@ -83,7 +84,7 @@ async fn the_fleet_moves_to_a_new_ca_and_trusts_the_old_one_no_more() {
 
 #[tokio::test]
 async fn a_rotation_in_quick_steps_waits_for_the_nodes_that_do_not_trust_the_new_ca_yet() {
-    let mut controller = Controller::start_with("[session]\nheartbeat_seconds = 1\n").await;
+    let mut controller = Controller::start_with(QUICK_HEARTBEATS).await;
     let agent = Agent::connected(&controller, "node1").await;
     let mut away = Agent::connected(&controller, "node2").await;
     away.kill9().await;
@@ -100,4 +101,78 @@ async fn a_rotation_in_quick_steps_waits_for_the_nodes_that_do_not_trust_the_new
     for one in [&agent, &away] {
         one.wait_connected(&controller).await;
     }
+}
+
+/// A fleet whose certificates live for days, so that nothing is renewed by time.
+const QUICK_HEARTBEATS: &str = "[session]\nheartbeat_seconds = 1\n";
+
+/// Makes an operator and returns the path of their profile.
+async fn operator(controller: &Controller, name: &str, more: &[&str]) -> String {
+    let path = controller.directory().join(format!("{name}.toml")).to_str().expect("text").to_owned();
+    let made =
+        controller.cli(&[&["operator", "create", name, "--role", "viewer", "--out", &path], more].concat()).await;
+    assert_eq!(made.code, 0, "{made:?}");
+    path
+}
+
+/// Lists the nodes from elsewhere.
+async fn call(controller: &Controller, profile: &str) -> Answer {
+    let mut command = controller.cli_command(&["--profile", profile, "get", "nodes"]);
+    command.env_remove("WINDLASS_SOCKET");
+    run(&mut command).await
+}
+
+fn field(profile: &str, key: &str) -> String {
+    let profile: toml::Table = std::fs::read_to_string(profile).expect("there").parse().expect("TOML");
+    profile[key].as_str().expect("text").to_owned()
+}
+
+fn certificates(profile: &str, key: &str) -> usize {
+    field(profile, key).matches("BEGIN CERTIFICATE").count()
+}
+
+#[tokio::test]
+async fn a_rotation_takes_nodes_and_operators_along_within_seconds() {
+    let controller = Controller::start_with(QUICK_HEARTBEATS).await;
+    let _agent = Agent::connected(&controller, "node1").await;
+    let (ana, bob) = (operator(&controller, "ana", &[]).await, operator(&controller, "bob", &[]).await);
+    let before = field(&ana, "key_pem");
+    // Bob was away before the new CA was made: the controller's certificate comes with a bridge to the old one.
+    let step = async || controller.words("ca rotate --yes").await.code == 0;
+    wait_until("the new CA to be made", LONG, step).await;
+    assert_eq!(call(&controller, &ana).await.code, 0);
+    assert_eq!(certificates(&ana, "ca_pem"), 2, "the new CA was learned");
+    wait_until("the node to trust the new CA", LONG, step).await;
+    let refused = controller.words("ca rotate --yes").await;
+    assert!(refused.code == 4 && refused.stderr.contains("operator bob"), "{refused:?}");
+    for profile in [&ana, &bob] {
+        let answer = call(&controller, profile).await;
+        assert!(answer.code == 0 && !answer.stderr.contains("warning"), "{answer:?}");
+    }
+    wait_until("the node to have renewed", LONG, step).await;
+    for profile in [&ana, &bob] {
+        assert_eq!(call(&controller, profile).await.code, 0, "{profile}");
+        assert_eq!(certificates(profile, "ca_pem"), 1, "the old CA was forgotten");
+    }
+    assert_ne!(field(&ana, "key_pem"), before, "the old key is in use");
+    assert_eq!(controller.words("ca show").await.ok().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn an_operators_certificate_is_renewed_while_they_work_and_a_limited_one_is_not() {
+    let config = "[certificates]\noperator_life = \"12s\"\n";
+    let controller = Controller::start_with(config).await;
+    let (ana, eve) = (operator(&controller, "ana", &[]).await, operator(&controller, "eve", &["--ttl", "12s"]).await);
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let answer = call(&controller, &ana).await;
+        assert!(answer.code == 0 && !answer.stderr.contains("warning"), "{answer:?}");
+        let limited = call(&controller, &eve).await;
+        assert!(!limited.stderr.contains("warning"), "{limited:?}");
+    }
+    let limited = call(&controller, &eve).await;
+    assert_eq!(limited.code, 77, "{limited:?}");
+    controller.wait_for_event("operator.certificate-renewed", "ana").await;
+    assert_eq!(controller.words("operator remove ana --yes").await.code, 0);
+    assert_eq!(call(&controller, &ana).await.code, 77, "a renewed certificate ends with its operator");
 }

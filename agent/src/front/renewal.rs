@@ -20,6 +20,15 @@ pub(super) fn due(validity: Validity, jitter: &mut Jitter) -> UnixMillis {
     validity.not_after.minus(rest)
 }
 
+/// The spread where the controller names none, as one of an older version.
+const USUAL_SPREAD: Duration = Duration::from_secs(60);
+
+/// When a certificate is renewed whose CA signs no more.
+pub(super) fn hastened(now: UnixMillis, spread_millis: u32, jitter: &mut Jitter) -> UnixMillis {
+    let spread = if spread_millis == 0 { USUAL_SPREAD } else { Duration::from_millis(spread_millis.into()) };
+    now.plus(jitter.between(Duration::ZERO, spread))
+}
+
 /// Whether the certificate cannot be used any more.
 pub(super) fn is_expired(credentials: &Credentials) -> bool {
     credentials.clock().now() >= credentials.identity().validity.not_after
@@ -31,6 +40,16 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(600);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fleet_whose_ca_signs_no_more_renews_within_the_spread_it_was_told() {
+        for (told, within) in [(0, 60_000), (5_000, 5_000)] {
+            let moments: Vec<_> =
+                (0..200).map(|seed| hastened(UnixMillis(0), told, &mut Jitter::new(seed)).0).collect();
+            assert!(moments.iter().all(|moment| (0..=within).contains(moment)), "{moments:?}");
+            assert!(moments.iter().max() > Some(&(within / 2)) && moments.iter().min() < Some(&(within / 2)));
+        }
+    }
 
     #[test]
     fn is_due_around_half_of_the_life() {

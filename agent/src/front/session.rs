@@ -24,7 +24,8 @@ use windlass_types::facts::Fact;
 use windlass_types::time::UnixMillis;
 
 use super::facts::NodeFacts;
-use super::renewal::RETRY_AFTER;
+use super::renewal::{self, RETRY_AFTER};
+use crate::backoff::Jitter;
 use crate::host::Look;
 use crate::identity::{IdentityError, IdentityStore, certificate_request};
 use crate::jobs::Jobs;
@@ -91,6 +92,7 @@ pub(super) struct Session<'a> {
     pub(super) store: &'a IdentityStore,
     pub(super) facts: &'a mut NodeFacts,
     pub(super) renew_at: UnixMillis,
+    pub(super) jitter: &'a mut Jitter,
 }
 
 /// What happens beside the loop.
@@ -208,7 +210,7 @@ impl Session<'_> {
 
     /// Checks a welcome, takes over whom to trust and says so; the heartbeat interval.
     async fn welcome(
-        &self,
+        &mut self,
         welcome: &v1::Welcome,
         up: &mpsc::Sender<v1::ConnectRequest>,
     ) -> Result<Duration, SessionError> {
@@ -219,6 +221,7 @@ impl Session<'_> {
         if let Err(error) = self.take_over_trust(&welcome.ca_der) {
             tracing::error!(error = %ErrorChain(&error), "whom to trust could not be kept");
         }
+        self.hasten_renewal(welcome.renewal_spread_millis);
         if welcome.ca_der.len() > 1 {
             let ca = &self.credentials.identity().ca;
             let ca_sha256 = ca.iter().map(|der| digest(&SHA256, der).as_ref().to_vec().into()).collect();
@@ -226,6 +229,16 @@ impl Session<'_> {
         }
         let interval = Duration::from_millis(welcome.heartbeat_interval_millis.into());
         Ok(interval.clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1))
+    }
+
+    /// Once another CA signs, this node's certificate is soon worth nothing: it is renewed now and not at half of its
+    /// life, but not by all nodes at once.
+    fn hasten_renewal(&mut self, spread_millis: u32) {
+        if self.credentials.identity().is_signed_by_first_ca() {
+            return;
+        }
+        let soon = renewal::hastened(self.credentials.clock().now(), spread_millis, self.jitter);
+        self.renew_at = self.renew_at.min(soon);
     }
 
     fn take_over_trust(&self, ca_der: &[bytes::Bytes]) -> Result<(), IdentityError> {

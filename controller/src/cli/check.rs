@@ -107,7 +107,7 @@ async fn all(context: &Context) -> (Vec<Check>, Exit) {
     };
     match context.target() {
         Ok(Target::Socket(path)) => checks.push(Check::well("target", format!("socket {}", path.display()))),
-        Ok(Target::Remote(profile)) => {
+        Ok(Target::Remote { profile, .. }) => {
             checks
                 .push(Check::well("target", format!("profile for {}, readable by its owner only", profile.controller)));
         }

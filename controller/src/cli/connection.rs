@@ -5,10 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tonic::transport::Channel;
 
 use super::failure::{Cause, Failure, tls_error};
-use crate::client::{self, ConnectError, Target};
+use crate::client::{self, ConnectError, Connected, Target};
 use crate::profile::{Profile, ProfileError};
 
 /// Where the controller of this machine listens unless told otherwise.
@@ -43,7 +42,8 @@ impl ConnectionArgs {
         match self.choice(typed, home_profile().filter(|path| path.exists()))? {
             Choice::Socket(path) => Ok(Target::Socket(path)),
             Choice::Profile(path) => {
-                Profile::load(&path).map(|profile| Target::Remote(Box::new(profile))).map_err(|e| profile_failure(&e))
+                let profile = Profile::load(&path).map_err(|error| profile_failure(&error))?;
+                Ok(Target::Remote { profile: Box::new(profile), path })
             }
         }
     }
@@ -80,7 +80,7 @@ fn home_profile() -> Option<PathBuf> {
 ///
 /// # Errors
 /// If the controller cannot be reached.
-pub(crate) async fn connect(target: &Target) -> Result<Channel, Failure> {
+pub(crate) async fn connect(target: &Target) -> Result<Connected, Failure> {
     client::connect(target).await.map_err(|error| connect_failure(&error))
 }
 

@@ -13,6 +13,7 @@ use windlass_types::time::UnixMillis;
 use super::connection::{self, ConnectionArgs, Typed};
 use super::failure::Failure;
 use super::terminal::Terminal;
+use super::upkeep;
 use crate::client::Target;
 use crate::clock::{Clock as _, SystemClock};
 
@@ -66,7 +67,17 @@ impl Context {
     /// # Errors
     /// If the controller cannot be reached.
     pub(crate) async fn connect(&self) -> Result<Channel, Failure> {
-        connection::connect(&self.target()?).await
+        let target = self.target()?;
+        if let Target::Remote { profile, path } = &target {
+            upkeep::require_current(profile, path, self.now())?;
+        }
+        let connected = connection::connect(&target).await?;
+        if let Target::Remote { profile, path } = &target
+            && !upkeep::keep(&self.terminal, profile, path, &connected, self.now()).await
+        {
+            return Ok(connection::connect(&target).await?.channel);
+        }
+        Ok(connected.channel)
     }
 
     /// The nodes.

@@ -48,7 +48,7 @@ pub(crate) struct CreateArgs {
     /// Profile file to make; it will hold the private key
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How long the certificate is valid, such as 90d; the controller's own choice if absent
+    /// How long they have access, such as 8h, 825d at most; if absent, for as long as they use it
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     ttl: Option<Duration>,
 }
@@ -124,17 +124,12 @@ fn remove_empty(path: &Path) {
 
 async fn request_profile(context: &Context, arguments: &CreateArgs) -> Result<(Profile, UnixMillis), Failure> {
     let what = format!("make the operator {}", arguments.name);
-    let key_failed = |error: rcgen::Error| Failure::new(Cause::Local, what.clone()).because_of(&error);
     // The key never leaves this machine; the controller sees the request for it.
-    let key = rcgen::KeyPair::generate().map_err(key_failed)?;
-    let mut parameters = rcgen::CertificateParams::default();
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, arguments.name.clone());
-    let csr = parameters.serialize_request(&key).map_err(key_failed)?;
+    let (key, csr) = profile::new_key().map_err(|error| Failure::new(Cause::Local, what.clone()).because_of(&error))?;
     let request = v1::CreateOperatorRequest {
         name: arguments.name.clone(),
         role: arguments.role.to_string(),
-        csr_der: csr.der().to_vec().into(),
+        csr_der: csr.into(),
         ttl_seconds: arguments.ttl.map_or(0, |ttl| ttl.as_secs()),
     };
     let answer = context.admin().await?.create_operator(request).await;
@@ -142,18 +137,11 @@ async fn request_profile(context: &Context, arguments: &CreateArgs) -> Result<(P
     let until = UnixMillis(answer.operator.map_or(0, |operator| operator.not_after_unix_millis));
     let profile = Profile {
         controller: answer.endpoint,
-        ca_pem: answer.ca_der.iter().map(|der| certificate_pem(der)).collect(),
-        certificate_pem: certificate_pem(&answer.certificate_der),
+        ca_pem: answer.ca_der.iter().map(|der| profile::certificate_pem(der)).collect(),
+        certificate_pem: profile::certificate_pem(&answer.certificate_der),
         key_pem: key.serialize_pem(),
     };
     Ok((profile, until))
-}
-
-fn certificate_pem(der: &[u8]) -> String {
-    pem::encode_config(
-        &pem::Pem::new("CERTIFICATE", der),
-        pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
-    )
 }
 
 async fn set_role(context: &Context, arguments: RoleArgs) -> Result<Exit, Failure> {

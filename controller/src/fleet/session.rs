@@ -176,6 +176,7 @@ impl Shared {
             heartbeat_interval_millis: u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX),
             unix_millis: self.clock.now().0,
             ca_der: self.trust.authority().trusted().into_iter().map(Into::into).collect(),
+            renewal_spread_millis: self.fleet.renewal_spread_millis(),
         })
     }
 }

@@ -95,8 +95,11 @@ impl Pair {
         let public = PublicKey::from_request(request.der()).expect("a request made a moment ago is good");
         let leaf = authority.issue(&Purpose::Controller, &public, clock.now(), SERVER_CERTIFICATE_LIFE)?;
         let trusted: Vec<CertificateDer<'static>> = authority.trusted().into_iter().map(CertificateDer::from).collect();
-        // The CA goes along so that a joining agent can find the one it was given the pin of.
-        let chain: Vec<_> = std::iter::once(CertificateDer::from(leaf.der)).chain(trusted.iter().cloned()).collect();
+        let bridge = authority.bridge(clock.now())?.map(CertificateDer::from);
+        // The CAs go along so that a joining agent can find the one it was given the pin of, and so that the command
+        // lines of operators learn whom to trust from now on.
+        let leaf = CertificateDer::from(leaf.der);
+        let chain: Vec<_> = std::iter::once(leaf).chain(bridge).chain(trusted.iter().cloned()).collect();
         let mut roots = RootCertStore::empty();
         trusted.into_iter().try_for_each(|certificate| roots.add(certificate))?;
 

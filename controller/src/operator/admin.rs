@@ -45,11 +45,20 @@ impl AdminService for AdminApi {
         let wish = Wish { caller: &caller, verb: "operator create", object: format!("operator/{name}"), arguments };
         let life = match message.ttl_seconds {
             0 => self.0.settings.operator_certificate,
-            seconds => Duration::from_secs(seconds).min(LONGEST_OPERATOR),
+            seconds => Duration::from_secs(seconds),
         };
+        let is_limited = message.ttl_seconds != 0;
         let work = async {
+            if life > LONGEST_OPERATOR {
+                let days = life.as_secs().div_ceil(86_400);
+                return Err(Refusal::new(
+                    Reason::BadRequest,
+                    format!("an operator's certificate lasts 825 days at most, not {days}"),
+                )
+                .advise("give a shorter --ttl, or none: it is then renewed by itself for as long as it is used"));
+            }
             let key = PublicKey::from_request(&message.csr_der).map_err(|error| bad(&error))?;
-            self.0.trust.create_operator(&name, role, &key, life).await.map_err(|error| refusal(&error))
+            self.0.trust.create_operator(&name, role, &key, (life, is_limited)).await.map_err(|error| refusal(&error))
         };
         let (issued, record) = self.0.changes.run(wish, work).await?;
         self.tell(EventKind::OperatorCreated, format!("{caller} made operator {name} with the role {role}"));
@@ -59,6 +68,29 @@ impl AdminService for AdminApi {
             ca_der: self.0.trust.authority().trusted().into_iter().map(Into::into).collect(),
             endpoint: self.0.agent_endpoint.clone(),
         }))
+    }
+
+    async fn renew_operator(
+        &self,
+        request: Request<v1::RenewOperatorRequest>,
+    ) -> Result<Response<v1::RenewOperatorResponse>, Status> {
+        let caller = Caller::of(&request);
+        let Caller::Operator { name, serial, .. } = &caller else {
+            let message = "only an operator with a certificate has one to renew";
+            return Err(Refusal::new(Reason::BadRequest, message).into());
+        };
+        let key = PublicKey::from_request(&request.into_inner().csr_der).map_err(|error| bad(&error))?;
+        // Not worth a record: nothing is changed, and every command of an operator for a limited time comes by here.
+        self.0.trust.require_due(name, *serial).map_err(|error| refusal(&error))?;
+        let wish =
+            Wish { caller: &caller, verb: "operator renew", object: format!("operator/{name}"), arguments: json!({}) };
+        let life = self.0.settings.operator_certificate;
+        let work =
+            async { self.0.trust.renew_operator(name, *serial, &key, life).await.map_err(|error| refusal(&error)) };
+        let (issued, record) = self.0.changes.run(wish, work).await?;
+        self.tell(EventKind::OperatorRenewed, format!("the certificate of operator {name} was renewed"));
+        let operator = Some(on_wire(name, &record));
+        Ok(Response::new(v1::RenewOperatorResponse { operator, certificate_der: issued.der.into() }))
     }
 
     async fn list_operators(
@@ -200,6 +232,10 @@ fn refusal(error: &TrustError) -> Refusal {
         }
         TrustError::OperatorExists(name) => Refusal::new(Reason::AlreadyExists, error.to_string())
             .advise(format!("choose another name, or `windlass operator remove {name}` first")),
+        TrustError::NotDue(_) => Refusal::new(Reason::BadRequest, error.to_string()),
+        TrustError::TooMany(name) => Refusal::new(Reason::LimitReached, error.to_string()).advise(format!(
+            "wait until some have ended, or have an admin remove and make {name} again: windlass operator remove {name}"
+        )),
         TrustError::Store(error) => crate::join::store(error),
         TrustError::Authority(_) | TrustError::Record { .. } => internal(error),
     }

@@ -147,6 +147,19 @@ impl Authority {
         pins.filter_map(|der| super::pin_of(&der)).collect()
     }
 
+    /// The CA that signs, signed by the previous one, for whoever was away and trusts only that; DER.
+    ///
+    /// # Errors
+    /// If a key cannot be read or the certificate not be made.
+    pub fn bridge(&self, now: UnixMillis) -> Result<Option<Vec<u8>>, AuthorityError> {
+        let index = self.read();
+        let Some(previous) = &index.previous else { return Ok(None) };
+        let issuer = Issuer::from_ca_cert_pem(&previous.certificate_pem, self.issuer_key(previous.number)?)?;
+        let key = self.issuer_key(index.current.number)?;
+        let params = certificate::authority_params(&index.cluster, index.current.number, now, AUTHORITY_LIFE);
+        Ok(Some(params.signed_by(&key, &issuer)?.der().to_vec()))
+    }
+
     /// Since when the CA that signs does so; `None` if it is the first one.
     #[must_use]
     pub fn signing_since(&self) -> Option<UnixMillis> {

@@ -9,7 +9,6 @@ use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
 use windlass_proto::v1::connect_response::Message as Down;
 use windlass_types::error_chain::ErrorChain;
-use windlass_types::name::NodeName;
 
 use super::Controller;
 use crate::pki::RotationStage;
@@ -34,11 +33,13 @@ pub fn advance(controller: &Arc<Controller>, leave_behind: bool) -> Result<v1::R
     let authority = controller.trust.authority();
     let behind = behind(controller, authority.stage());
     if !behind.is_empty() && !leave_behind {
-        let names: Vec<_> = behind.iter().take(5).map(ToString::to_string).collect();
-        let (count, nodes) = (behind.len(), if behind.len() == 1 { "node is" } else { "nodes are" });
-        let message = format!("{count} {nodes} not ready for this stage, such as {}", names.join(", "));
-        return Err(Refusal::new(Reason::Unsafe, message)
-            .advise("wait until they have connected and renewed, or give --leave-behind and enrol them anew"));
+        let names: Vec<_> = behind.iter().take(5).map(String::as_str).collect();
+        let (count, are) = (behind.len(), if behind.len() == 1 { "is" } else { "are" });
+        let message = format!("{count} {are} not ready for this stage, such as {}", names.join(", "));
+        return Err(Refusal::new(Reason::Unsafe, message).advise(
+            "wait until nodes have connected and renewed and operators have called, or give --leave-behind and enrol \
+             them anew",
+        ));
     }
     let now = controller.clock.now();
     let failed = |error: &dyn std::error::Error| Refusal::new(Reason::Other, ErrorChain(error).to_string());
@@ -51,33 +52,39 @@ pub fn advance(controller: &Arc<Controller>, leave_behind: bool) -> Result<v1::R
         heartbeat_interval_millis: u32::try_from(controller.settings.heartbeat.as_millis()).unwrap_or(u32::MAX),
         unix_millis: now.0,
         ca_der: authority.trusted().into_iter().map(Into::into).collect(),
+        renewal_spread_millis: controller.fleet.renewal_spread_millis(),
     }));
     let text = match stage {
         RotationStage::NextTrusted => "made a new CA; agents trust it beside the current one as they connect",
-        RotationStage::PreviousTrusted => "signing with the new CA; agents move to it as they renew",
+        RotationStage::PreviousTrusted => {
+            "signing with the new CA; agents renew their certificates now, command lines when they are used next"
+        }
         RotationStage::None => "the old CA is no longer trusted; the rotation is complete",
     };
     Ok(answer(controller, text, Vec::new(), stage == RotationStage::None))
 }
 
-/// Nodes the next stage would leave behind: those that are not connected or have not said that they trust the next CA,
-/// or those whose newest certificate is still of the old one.
-fn behind(controller: &Controller, stage: RotationStage) -> Vec<NodeName> {
+/// Whom the next stage would leave behind: nodes that are not connected or have not said that they trust the next CA, or
+/// nodes and operators whose newest certificate is still of the old one.
+fn behind(controller: &Controller, stage: RotationStage) -> Vec<String> {
+    let trust = &controller.trust;
     match stage {
         RotationStage::None => Vec::new(),
-        RotationStage::NextTrusted => controller.fleet.not_trusting(&controller.trust.authority().trusted()),
-        RotationStage::PreviousTrusted => controller
-            .trust
-            .authority()
-            .signing_since()
-            .map_or_else(Vec::new, |moment| controller.trust.nodes_signed_before(moment)),
+        RotationStage::NextTrusted => {
+            controller.fleet.not_trusting(&trust.authority().trusted()).iter().map(ToString::to_string).collect()
+        }
+        RotationStage::PreviousTrusted => trust.authority().signing_since().map_or_else(Vec::new, |moment| {
+            let nodes = trust.nodes_signed_before(moment).into_iter().map(|name| name.to_string());
+            let operators = trust.operators_signed_before(moment).into_iter().map(|name| format!("operator {name}"));
+            nodes.chain(operators).collect()
+        }),
     }
 }
 
-fn answer(controller: &Controller, stage: &str, behind: Vec<NodeName>, complete: bool) -> v1::RotateCaResponse {
+fn answer(controller: &Controller, stage: &str, behind: Vec<String>, complete: bool) -> v1::RotateCaResponse {
     v1::RotateCaResponse {
         stage: stage.to_owned(),
-        behind: behind.iter().map(ToString::to_string).collect(),
+        behind,
         ca_pins: controller.trust.authority().pins().iter().map(ToString::to_string).collect(),
         complete,
     }

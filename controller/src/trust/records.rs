@@ -61,6 +61,9 @@ pub struct OperatorRecord {
     pub serial: Serial,
     /// When it ends.
     pub not_after: UnixMillis,
+    /// Their access ends then, however often the certificate is renewed; it was made for a limited time.
+    #[serde(default)]
+    pub until: Option<UnixMillis>,
 }
 
 pub(super) fn certificate_key(serial: Serial) -> String {

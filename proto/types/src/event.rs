@@ -112,6 +112,8 @@ kinds! {
     OperatorCreated = "operator.created", Info;
     /// An operator's role changed.
     OperatorChanged = "operator.changed", Info;
+    /// An operator's certificate was renewed.
+    OperatorRenewed = "operator.certificate-renewed", Info;
     /// An operator is trusted no longer.
     OperatorRemoved = "operator.removed", Info;
     /// A job began.
