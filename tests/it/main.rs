@@ -8,6 +8,7 @@
 //! - [`attack_joining`]: tokens that are stolen, guessed, old or raced for; false controllers.
 //! - [`attack_sweep`]: every method of the contract by every kind of caller.
 //! - [`bad_input`]: mistakes of people and machines, and what they are told.
+//! - [`cloud_init`]: what new machines read, by cloud-init's own judgement, and the script they run.
 //! - [`contract_style`]: the shape of the wire contract, read from its descriptor.
 //! - [`copies`]: files both ways, through crashes.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
@@ -29,6 +30,7 @@ mod attack_identity;
 mod attack_joining;
 mod attack_sweep;
 mod bad_input;
+mod cloud_init;
 mod contract_style;
 mod copies;
 mod example_config;

@@ -66,7 +66,7 @@ impl Machine {
         let turn = File::create(lab.join("lock")).expect("a lock file");
         turn.lock().expect("locked");
         sweep(&lab);
-        let root = root(&lab).await;
+        let root = root(&lab, PACKAGES).await;
         let directory = tempfile::Builder::new().prefix(RUN).tempdir_in(&lab).expect("a directory");
         installed(directory.path()).await;
         for folder in ["upper", "work", "merged"] {
@@ -196,16 +196,31 @@ fn lab() -> PathBuf {
     cache.unwrap_or_else(home).join("lab")
 }
 
+/// A Debian with these packages that nothing is booted in: for tools that would change the machine they are installed on.
+/// Built once, and never written to.
+///
+/// # Panics
+/// If it cannot be built; says what is missing.
+pub async fn debian_with(packages: &[&str]) -> PathBuf {
+    demand();
+    let lab = lab();
+    std::fs::create_dir_all(&lab).expect("a directory for the cache");
+    let turn = File::create(lab.join(format!("lock-{}", packages.join("-")))).expect("a lock file");
+    turn.lock().expect("locked");
+    root(&lab, packages).await
+}
+
 /// The root that is below everything, built if need be. Whoever calls holds the lock.
-async fn root(lab: &Path) -> PathBuf {
-    let root = lab.join(format!("{SUITE}-{}", PACKAGES.join("-")));
+async fn root(lab: &Path, packages: &[&str]) -> PathBuf {
+    let name = format!("{SUITE}-{}", packages.join("-"));
+    let root = lab.join(&name);
     if root.exists() {
         return root;
     }
-    let unfinished = lab.join("unfinished");
+    let unfinished = lab.join(format!("unfinished-{name}"));
     let _none = std::fs::remove_dir_all(&unfinished);
     let mut build = command("mmdebstrap", Path::new("/"));
-    build.arg("--variant=minbase").arg(format!("--include={}", PACKAGES.join(","))).arg(SUITE).arg(&unfinished);
+    build.arg("--variant=minbase").arg(format!("--include={}", packages.join(","))).arg(SUITE).arg(&unfinished);
     run_within(BUILD_LIMIT, &mut build).await.done();
     std::fs::rename(&unfinished, &root).expect("renamed");
     root
