@@ -58,10 +58,12 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// It is not what it should be; the source tells line and column.
-    #[error("the configuration {} is wrong", path.display())]
+    #[error("the configuration {} is wrong at the key {key}", path.display())]
     Parse {
         /// Which.
         path: PathBuf,
+        /// Which key; `.` where there is none yet.
+        key: String,
         /// Where and why.
         #[source]
         source: Box<toml::de::Error>,
@@ -95,8 +97,10 @@ impl Config {
     /// # Errors
     /// Names what is wrong, with line and column where there are any.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let wrong = |key: String, source| ConfigError::Parse { path: path.to_owned(), key, source: Box::new(source) };
+        let written = toml::Deserializer::parse(text).map_err(|source| wrong(".".to_owned(), source))?;
+        let config: Self = serde_path_to_error::deserialize(written)
+            .map_err(|error| wrong(error.path().to_string(), error.into_inner()))?;
         let is_unit = |name: &&String| {
             name.contains('.')
                 && !name.starts_with('-')
@@ -149,5 +153,12 @@ mod tests {
     #[test]
     fn a_file_that_was_asked_for_must_be_there() {
         assert!(Config::load(Some(Path::new("/nonexistent/agent.toml"))).is_err());
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_refused_with_its_key_and_place() {
+        let error = Config::parse("exec = true\njobs = 3\n", Path::new("c")).expect_err("a number");
+        let text = windlass_types::error_chain::ErrorChain(&error).to_string();
+        assert!(text.contains("at the key jobs: ") && text.contains("line 2, column"), "{text}");
     }
 }

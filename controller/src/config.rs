@@ -190,7 +190,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// Where and why.
         #[source]
-        source: Box<toml::de::Error>,
+        source: Box<Misread>,
     },
     /// A length of time is not one.
     #[error("use the configuration: {key}")]
@@ -213,6 +213,17 @@ pub enum ConfigError {
     },
 }
 
+/// A value that is not what its key wants.
+#[derive(Debug, thiserror::Error)]
+#[error("key {key}")]
+pub struct Misread {
+    /// Which key, such as `limits.handshake_seconds`; `.` where there is none yet.
+    key: String,
+    /// Line, column and what is wrong.
+    #[source]
+    source: toml::de::Error,
+}
+
 impl File {
     /// Reads a file. Without a name the default is read if it exists.
     ///
@@ -231,9 +242,11 @@ impl File {
     /// Understands the text of a file.
     ///
     /// # Errors
-    /// Names line and column of what is wrong.
-    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        toml::from_str(text)
+    /// Names key, line and column of what is wrong.
+    pub fn parse(text: &str) -> Result<Self, Misread> {
+        let written = toml::Deserializer::parse(text).map_err(|source| Misread { key: ".".to_owned(), source })?;
+        serde_path_to_error::deserialize(written)
+            .map_err(|error| Misread { key: error.path().to_string(), source: error.into_inner() })
     }
 }
 
@@ -332,11 +345,25 @@ fn range(key: &'static str, value: u64, least: u64, most: u64) -> Result<u64, Co
 #[cfg(test)]
 mod tests {
     use super::*;
+    use windlass_types::error_chain::ErrorChain;
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_refused_with_its_key_and_place() {
+        for (text, key, line) in [
+            ("[limits]\nhandshake_seconds = \"5\"", "limits.handshake_seconds", "line 2"),
+            ("advertise = [\"a\", 2]", "advertise[1]", "line 1"),
+            ("listen = \"nowhere\"", "listen", "line 1"),
+        ] {
+            let error = File::parse(text).expect_err("a wrong type");
+            let text = ErrorChain(&error).to_string();
+            assert!(text.contains(&format!("key {key}: ")) && text.contains(line) && text.contains("column"), "{text}");
+        }
+    }
 
     #[test]
     fn an_unknown_key_is_refused_with_its_place() {
         let error = File::parse("listen = \"0.0.0.0:7600\"\n[jobs]\nexce = false\n").expect_err("a misspelt key");
-        let text = error.to_string();
+        let text = ErrorChain(&error).to_string();
         assert!(text.contains("line 3") && text.contains("exce"), "{text}");
     }
 

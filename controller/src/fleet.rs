@@ -19,7 +19,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tokio::sync::mpsc;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
+use windlass_types::escape::Quoted;
 use windlass_types::event::EventKind;
+use windlass_types::fact_path::{FACT_PATHS, is_fact_path};
 use windlass_types::facts::{Fact, Subject};
 use windlass_types::name::{LabelKey, LabelValue, NodeName};
 use windlass_types::selector::NodeSelector;
@@ -167,10 +169,13 @@ impl Fleet {
     /// Everything known of the chosen nodes, by name.
     ///
     /// # Errors
-    /// If a chosen name does not exist.
+    /// If a chosen name or the path of a fact does not exist.
     pub fn select(&self, selector: &NodeSelector) -> Result<Vec<NodeView>, Refusal> {
         for name in &selector.names {
             self.record(name)?;
+        }
+        if let Some(path) = selector.facts.keys().find(|path| !is_fact_path(path)) {
+            return Err(unknown_fact(path));
         }
         let views = self.entries().into_iter().map(|entry| lock(&entry).view());
         Ok(views.filter(|view| node::is_chosen(view, selector)).collect())
@@ -427,6 +432,25 @@ pub enum FleetError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// Less alike than this and a suggestion confuses more than it helps.
+const LEAST_LIKENESS: f64 = 0.8;
+
+/// A path that no fact can have; that of a list is one, too.
+fn unknown_fact(path: &str) -> Refusal {
+    let likeness = |known: &&&str| strsim::jaro_winkler(path, known);
+    let nearest = FACT_PATHS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let near = nearest.filter(|near| likeness(near) >= LEAST_LIKENESS);
+    let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
+    let subject = path.split('.').next().unwrap_or_default();
+    let mut listed: Vec<_> =
+        FACT_PATHS.iter().filter(|known| known.split('.').next() == Some(subject)).copied().collect();
+    if listed.is_empty() {
+        listed = FACT_PATHS.to_vec();
+    }
+    Refusal::new(Reason::BadRequest, format!("there is no fact {}", Quoted(path)))
+        .advise(format!("{near}paths, with a number from 0 for N: {}", listed.join(", ")))
 }
 
 fn no_such_node(name: &NodeName) -> Refusal {

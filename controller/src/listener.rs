@@ -8,7 +8,7 @@
 //! closed from here when its certificate is revoked.
 
 mod connection;
-mod per_address;
+pub(crate) mod per_address;
 pub mod tls;
 
 use std::net::SocketAddr;

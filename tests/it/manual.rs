@@ -58,3 +58,11 @@ fn every_link_leads_somewhere() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn every_path_of_a_fact_is_in_the_manual() {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/concepts.md")).expect("there");
+    for path in windlass_types::fact_path::FACT_PATHS {
+        assert!(manual.contains(&format!("`{path}`")), "docs/concepts.md does not name {path}");
+    }
+}

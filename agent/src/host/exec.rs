@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
-use windlass_types::escape::Escaped;
+use windlass_types::escape::{Escaped, Quoted};
 
 pub(super) use job::find;
 pub use job::{JobChild, spawn_job};
@@ -111,13 +111,13 @@ pub struct Captured {
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
     /// No such program.
-    #[error("no program {program:?} in {SEARCHED}: install it or give its full path")]
+    #[error("no program {} in {SEARCHED}: install it or give its full path", Quoted(program))]
     NotFound {
         /// As it was asked for.
         program: String,
     },
     /// It exists but does not start.
-    #[error("start {program:?}")]
+    #[error("start {}", Quoted(&program.to_string_lossy()))]
     Start {
         /// Which.
         program: PathBuf,

@@ -58,6 +58,8 @@ pub(crate) struct JobResult {
     pub(crate) succeeded: usize,
     /// Nodes that ended otherwise.
     pub(crate) failed: usize,
+    /// Nodes whose turn never came.
+    pub(crate) skipped: usize,
     /// Per node, by name.
     pub(crate) items: Vec<NodeResult>,
 }
@@ -67,7 +69,8 @@ impl Collected {
     pub(crate) fn into_result(self, job: &str, ended: bool) -> JobResult {
         let items: Vec<_> = self.results.into_values().collect();
         let succeeded = items.iter().filter(|item| item.ok).count();
-        JobResult { job: job.to_owned(), ended, succeeded, failed: items.len() - succeeded, items }
+        let skipped = items.iter().filter(|item| item.result == result_word(&Ending::Skipped)).count();
+        JobResult { job: job.to_owned(), ended, succeeded, failed: items.len() - succeeded - skipped, skipped, items }
     }
 }
 

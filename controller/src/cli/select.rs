@@ -17,7 +17,7 @@ pub(crate) struct FilterArgs {
     /// Only nodes with this label; may be given again, all must match
     #[arg(short = 'l', long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
-    /// Only nodes with this fact, such as os.id=centos; may be given again, all must match
+    /// Only nodes with this fact, such as os.id=centos or disks.0.rotational=false; may be given again, all must match
     #[arg(long = "fact", value_name = "PATH=VALUE", value_parser = fact)]
     pub(crate) facts: Vec<(String, String)>,
 }

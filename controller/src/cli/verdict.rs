@@ -23,19 +23,28 @@ pub(crate) fn exit(outcomes: &BTreeMap<String, Outcome>) -> Exit {
     }
 }
 
-/// `2 of 100 nodes failed: node3 (exit code 1), node7 (not connected)`; nothing if all went well.
+/// `2 of 100 nodes failed: node3 (exit code 1), node7 (not connected); 4 skipped: …`; nothing if all went well.
 pub(crate) fn summary(outcomes: &BTreeMap<String, Outcome>) -> Option<String> {
-    let failed = failures(outcomes).count();
-    if failed == 0 {
-        return None;
-    }
-    let listed: Vec<_> = failures(outcomes)
-        .take(MOST_LISTED)
-        .map(|(node, outcome)| format!("{} ({})", Escaped(node), outcome.ending))
-        .collect();
-    let more = if failed > MOST_LISTED { format!(" and {} more", failed - MOST_LISTED) } else { String::new() };
+    let (skipped, failed): (Vec<_>, Vec<_>) =
+        failures(outcomes).partition(|(_, outcome)| outcome.ending == Ending::Skipped);
+    let failed = failed.into_iter().map(|(node, outcome)| format!("{} ({})", Escaped(node), outcome.ending));
+    let skipped = skipped.into_iter().map(|(node, _)| Escaped(node).to_string());
     let nodes = if outcomes.len() == 1 { "node" } else { "nodes" };
-    Some(format!("{failed} of {} {nodes} failed: {}{more}", outcomes.len(), listed.join(", ")))
+    let (failed, skipped) = (listed("failed", failed), listed("skipped", skipped));
+    let of = |part: &str| part.replacen(' ', &format!(" of {} {nodes} ", outcomes.len()), 1);
+    match (failed, skipped) {
+        (None, None) => None,
+        (Some(failed), Some(skipped)) => Some(format!("{}; {skipped}", of(&failed))),
+        (Some(one), None) | (None, Some(one)) => Some(of(&one)),
+    }
+}
+
+/// `2 failed: node3 (exit code 1), node7 (not connected)`.
+fn listed(what: &str, items: impl ExactSizeIterator<Item = String>) -> Option<String> {
+    let count = items.len();
+    let more = if count > MOST_LISTED { format!(" and {} more", count - MOST_LISTED) } else { String::new() };
+    let shown: Vec<_> = items.take(MOST_LISTED).collect();
+    (count > 0).then(|| format!("{count} {what}: {}{more}", shown.join(", ")))
 }
 
 fn failures(outcomes: &BTreeMap<String, Outcome>) -> impl Iterator<Item = (&String, &Outcome)> {
@@ -69,6 +78,15 @@ mod tests {
         assert_eq!(summary(&some).as_deref(), Some(expected));
         let many = summary(&outcomes(&vec![Ending::TimedOut; 100])).expect("failures");
         assert!(many.ends_with("node009 (timed out) and 90 more"), "{many}");
+    }
+
+    #[test]
+    fn skipped_nodes_have_not_failed() {
+        let some = outcomes(&[OK, Ending::Exited { code: 1 }, Ending::Skipped, Ending::Skipped]);
+        let expected = "1 of 4 nodes failed: node001 (exit code 1); 2 skipped: node002, node003";
+        assert_eq!(summary(&some).as_deref(), Some(expected));
+        assert_eq!(exit(&some), Exit::NodesFailed);
+        assert_eq!(summary(&outcomes(&[OK, Ending::Skipped])).as_deref(), Some("1 of 2 nodes skipped: node001"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::jobs::Jobs;
 use crate::join::Enrolment;
 use crate::orders::Epoch;
 use crate::pki::Serial;
-use crate::trust::Trust;
+use crate::trust::{NotTrusted, Trust};
 
 /// An agent says Hello at once; one that does not is not ours.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -181,6 +181,33 @@ impl Shared {
     }
 }
 
+fn lost_trust(why: &NotTrusted) -> String {
+    match why {
+        NotTrusted::Revoked => "its certificate was revoked",
+        NotTrusted::Expired => "its certificate has expired",
+        NotTrusted::Unknown => "its certificate is not known any more",
+    }
+    .to_owned()
+}
+
+/// What the libraries say about a broken connection, and what that means. They say it in words only.
+const MEANINGS: [(&str, &str); 8] = [
+    ("closed by the controller", "the controller closed the connection"),
+    ("keep-alive timed out", "the node did not answer"),
+    ("keep alive", "the node did not answer"),
+    ("timed out", "the node did not answer"),
+    ("connection reset", "the connection was reset"),
+    ("broken pipe", "the node closed the connection"),
+    ("eof", "the node closed the connection without a word, as when it loses power or its agent is killed"),
+    ("closed", "the node closed the connection"),
+];
+
+fn in_words(error: &str) -> &'static str {
+    let error = error.to_lowercase();
+    let meaning = MEANINGS.iter().find(|(sign, _)| error.contains(sign));
+    meaning.map_or("the connection broke", |(_, meaning)| meaning)
+}
+
 /// Reads what one agent says.
 struct Upstream {
     shared: Arc<Shared>,
@@ -194,8 +221,9 @@ impl Upstream {
         self.shared.jobs.connected(&self.name, &known_jobs).await;
         let why = tokio::select! {
             why = self.listen(&mut upward) => why,
-            () = self.session.ended.cancelled() => "replaced or closed".to_owned(),
-            () = self.shared.stop.cancelled() => "the controller is ending".to_owned(),
+            // A session that another one has replaced ends here, too, but then the node is connected.
+            () = self.session.ended.cancelled() => "the agent did not read what it was sent".to_owned(),
+            () = self.shared.stop.cancelled() => "the controller is shutting down".to_owned(),
         };
         self.session.ended.cancel();
         self.shared.fleet.end_session(&self.name, self.session.view.id, &why);
@@ -206,18 +234,27 @@ impl Upstream {
         loop {
             let message = match tokio::time::timeout(patience, upward.message()).await {
                 Err(_) => return format!("no heartbeat for {} s", patience.as_secs()),
-                Ok(Err(status)) => return format!("the connection broke: {}", status.message()),
+                Ok(Err(status)) => return self.why_broken(&status),
                 Ok(Ok(None)) => return "the agent ended the session".to_owned(),
                 Ok(Ok(Some(message))) => message,
             };
             // The gate saw the request that opened this stream; the certificate must still be good for each message.
             if let Err(why) = self.shared.trust.identify(self.serial) {
-                return why.to_string();
+                return lost_trust(&why);
             }
             if let Err(error) = self.take(message).await {
                 // Not taken and so not acknowledged: the agent says it again in its next session.
                 return format!("its report could not be stored: {error}");
             }
+        }
+    }
+
+    /// Why the stream broke, for people: when trust has ended, that is why, and not how the connection was closed.
+    fn why_broken(&self, status: &Status) -> String {
+        tracing::debug!(node = %self.name, error = %ErrorChain(status), "a session broke");
+        match self.shared.trust.identify(self.serial) {
+            Err(why) => lost_trust(&why),
+            Ok(_) => in_words(&ErrorChain(status).to_string()).to_owned(),
         }
     }
 
@@ -238,5 +275,25 @@ impl Upstream {
             None => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_connection_is_told_in_words_for_people() {
+        for (library, people) in [
+            ("status: Unknown: h2 protocol error: error reading a body from connection", "the connection broke"),
+            ("connection error: Connection reset by peer (os error 104)", "the connection was reset"),
+            ("stream closed because of a broken pipe", "the node closed the connection"),
+            ("keep-alive timed out: operation timed out", "the node did not answer"),
+            ("closed by the controller", "the controller closed the connection"),
+        ] {
+            assert_eq!(in_words(library), people, "{library}");
+        }
+        assert!(in_words("peer closed connection: unexpected EOF").starts_with("the node closed the connection"));
+        assert_eq!(lost_trust(&NotTrusted::Revoked), "its certificate was revoked");
     }
 }

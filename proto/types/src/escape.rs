@@ -23,6 +23,22 @@ pub fn is_harmless(c: char) -> bool {
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
+/// Long enough for any sensible path.
+const MOST_QUOTED: usize = 200;
+
+/// The beginning of a text from elsewhere, for errors that quote it: escaped, and with its length where it is cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(MOST_QUOTED) {
+            Some((end, _)) => write!(f, "\"{}…\" ({} bytes)", Escaped(&self.0[..end]), self.0.len()),
+            None => write!(f, "\"{}\"", Escaped(self.0)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +52,13 @@ mod tests {
     #[test]
     fn leaves_ordinary_text_alone() {
         assert_eq!(Escaped("größe 5 µs, 日本").to_string(), "größe 5 µs, 日本");
+    }
+
+    #[test]
+    fn a_long_quotation_is_cut_and_says_how_long_it_was() {
+        assert_eq!(Quoted("a\u{1b}b").to_string().matches('\u{1b}').count(), 0);
+        let long = "ü".repeat(60_000);
+        let text = Quoted(&long).to_string();
+        assert!(text.len() < 500 && text.ends_with("…\" (120000 bytes)"), "{text}");
     }
 }

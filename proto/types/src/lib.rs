@@ -25,6 +25,7 @@ pub mod digest;
 pub mod error_chain;
 pub mod escape;
 pub mod event;
+pub mod fact_path;
 pub mod facts;
 pub mod job;
 pub mod machine;

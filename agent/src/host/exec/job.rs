@@ -114,6 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn an_error_about_a_program_with_a_long_name_is_short() {
+        let (out, err) = nowhere();
+        let error = spawn_job(&argv(&[&"x".repeat(120_000)]), out, err).unwrap_err();
+        let start = ExecError::Start { program: "/x".repeat(60_000).into(), source: std::io::Error::other("e") };
+        for error in [error, start].map(|error| error.to_string()) {
+            assert!(error.len() < 1000 && error.contains("(120000 bytes)"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_program_that_is_nowhere_is_refused_with_the_directories_searched() {
         let (out, err) = nowhere();
         let error = spawn_job(&argv(&["no-such-program"]), out, err).unwrap_err().to_string();

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is known about a node, by subject, each with its age: the `facts` of a node's JSON.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use windlass_types::facts::{
     BlockDevice, Boot, Cpu, Fact, Kernel, Load, Memory, NetworkInterface, Os, PackageManager, ServiceState, Subject,
 };
+
+use super::utc;
 
 /// A value and how long ago the node observed it, or why it could not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,6 +23,28 @@ pub(crate) struct Aged<T> {
 
 type Known<T> = Option<Aged<T>>;
 
+/// A boot for programs: its time as all others are written.
+#[derive(Serialize)]
+struct BootView<'a> {
+    boot_id: &'a str,
+    booted_at: String,
+}
+
+impl<'a> BootView<'a> {
+    fn new(boot: &'a Boot) -> Self {
+        Self { boot_id: &boot.boot_id, booted_at: utc(boot.booted_at) }
+    }
+}
+
+fn boot_with_its_time<S: Serializer>(boot: &Known<Boot>, serializer: S) -> Result<S::Ok, S::Error> {
+    let known = boot.as_ref().map(|aged| Aged {
+        age_seconds: aged.age_seconds,
+        value: aged.value.as_ref().map(BootView::new),
+        unavailable: aged.unavailable.clone(),
+    });
+    known.serialize(serializer)
+}
+
 /// All subjects; one that was never reported is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -32,7 +56,7 @@ pub(crate) struct Facts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kernel: Known<Kernel>,
     /// This boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "boot_with_its_time")]
     pub(crate) boot: Known<Boot>,
     /// Processors.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,4 +132,21 @@ const fn unknown<T>(age_seconds: u64, reason: String) -> Known<T> {
 /// The value of a subject, if it is known.
 pub(crate) fn value<T>(fact: &Known<T>) -> Option<&T> {
     fact.as_ref().and_then(|aged| aged.value.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use windlass_types::time::UnixMillis;
+
+    #[test]
+    fn the_time_of_a_boot_is_written_as_all_times_are() {
+        let mut facts = Facts::default();
+        facts.insert(7, Fact::Boot(Boot { boot_id: "b".into(), booted_at: UnixMillis(1_800_000_000_000) }));
+        let json = serde_json::to_value(&facts).expect("JSON");
+        let expected =
+            serde_json::json!({ "age_seconds": 7, "value": { "boot_id": "b", "booted_at": "2027-01-15T08:00:00Z" } });
+        assert_eq!(json["boot"], expected);
+        assert!(serde_json::to_value(Facts::default()).expect("JSON").get("boot").is_none());
+    }
 }
