@@ -9,6 +9,7 @@
 pub mod verify;
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -103,6 +104,18 @@ pub enum ConnectError {
     /// The controller does not want this node.
     #[error("the controller refused this node's certificate")]
     Refused(#[source] io::Error),
+    /// It wants a certificate of somebody who has none.
+    #[error(
+        "this port asks for a certificate, so it is the one for agents that have joined: joining has a port of its own, \
+         7601 unless it was changed; `windlass token create` prints it"
+    )]
+    AsksForCertificate,
+    /// It is something else.
+    #[error(
+        "something else than the controller's join port answers there, because it does not speak TLS: the join port is \
+         7601 unless it was changed; `windlass token create` prints it"
+    )]
+    NotTls(#[source] io::Error),
     /// The handshake failed in another way.
     #[error("the TLS handshake with the controller failed")]
     Handshake(#[source] io::Error),
@@ -153,6 +166,7 @@ impl ConnectError {
                 | Alert::UnknownCA
                 | Alert::AccessDenied,
             )) => Self::Refused(error),
+            Some(Tls::InvalidMessage(_)) => Self::NotTls(error),
             Some(_) => Self::Handshake(error),
             None => Self::Unreachable(error),
         }
@@ -165,20 +179,38 @@ impl ConnectError {
     }
 }
 
+/// Connects without a certificate, for joining; refuses a port where one is asked for before anything is sent there.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_as_stranger(dial: &dyn Dial, tls: verify::StrangerTls) -> Result<Channel, ConnectError> {
+    let work = connect_unbounded(dial, tls.config, || tls.was_asked.load(Ordering::Acquire));
+    tokio::time::timeout(CONNECT_TIMEOUT, work).await.map_err(|_| ConnectError::TimedOut)?
+}
+
 /// Connects: stream, TLS, HTTP/2. The channel does not reconnect by itself: its user decides when.
 ///
 /// # Errors
 /// If any of the three fails; the kind tells which side must do what.
 pub async fn connect(dial: &dyn Dial, tls: Arc<ClientConfig>) -> Result<Channel, ConnectError> {
-    tokio::time::timeout(CONNECT_TIMEOUT, connect_unbounded(dial, tls)).await.map_err(|_| ConnectError::TimedOut)?
+    tokio::time::timeout(CONNECT_TIMEOUT, connect_unbounded(dial, tls, || false))
+        .await
+        .map_err(|_| ConnectError::TimedOut)?
 }
 
-async fn connect_unbounded(dial: &dyn Dial, tls: Arc<ClientConfig>) -> Result<Channel, ConnectError> {
+async fn connect_unbounded(
+    dial: &dyn Dial,
+    tls: Arc<ClientConfig>,
+    lacks_certificate: impl FnOnce() -> bool,
+) -> Result<Channel, ConnectError> {
     let stream = dial.dial().await.map_err(ConnectError::Unreachable)?;
     let name = ServerName::try_from(CONTROLLER_NAME)
         .map_err(|error| ConnectError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let stream =
         tokio_rustls::TlsConnector::from(tls).connect(name, stream).await.map_err(ConnectError::from_handshake)?;
+    if lacks_certificate() {
+        return Err(ConnectError::AsksForCertificate);
+    }
     let once = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
     let connector = tower::service_fn(move |_: Uri| {
         let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -26,7 +26,7 @@ use token::Token;
 
 use crate::backoff::Backoff;
 use crate::dial::verify::{join_config, pin_of, renewal_config};
-use crate::dial::{Dial, connect};
+use crate::dial::{Dial, connect_as_stranger};
 use crate::host::clock::Clock;
 use crate::identity::{Identity, IdentityError, IdentityStore, certificate_request};
 
@@ -119,7 +119,7 @@ async fn attempt(
         csr_der: certificate_request(&key)?,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let channel = connect(dial, join_config(&plan.pins, clock)?).await?;
+    let channel = connect_as_stranger(dial, join_config(&plan.pins, clock)?).await?;
     let mut client = JoinServiceClient::new(channel);
     let answer = tokio::time::timeout(CALL_TIMEOUT, client.join(request)).await.map_err(|_| JoinError::NoAnswer)?;
     let answer = answer.map_err(|status| JoinError::refused(&status))?.into_inner();
@@ -155,7 +155,7 @@ pub async fn renew(
     let proof = identity.key()?.sign(&signed).map_err(IdentityError::Key)?;
     let certificate_der = bytes::Bytes::copy_from_slice(&identity.certificate);
     let request = v1::RenewRequest { certificate_der, csr_der, proof: proof.into() };
-    let mut client = JoinServiceClient::new(connect(dial, renewal_config(identity, clock)?).await?);
+    let mut client = JoinServiceClient::new(connect_as_stranger(dial, renewal_config(identity, clock)?).await?);
     let answer = tokio::time::timeout(CALL_TIMEOUT, client.renew(request)).await.map_err(|_| JoinError::NoAnswer)?;
     let answer = answer.map_err(|status| JoinError::refused(&status))?.into_inner();
     let issued = answer.issued.ok_or(IdentityError::Answer("it has no certificate"))?;

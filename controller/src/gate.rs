@@ -88,7 +88,11 @@ fn not_permitted(caller: &Caller, path: &str) -> Refusal {
     let advice = match caller {
         Caller::Local { .. } => "run it as root, or have an admin add you under [socket_access] in the configuration",
         Caller::Operator { .. } => "ask an admin for `windlass operator role`",
-        Caller::Stranger { .. } | Caller::Node { .. } => "",
+        Caller::Stranger { .. } => {
+            "this is the port where machines join; operators and agents use another one, 7600 unless it was changed: \
+             correct `controller` in the profile"
+        }
+        Caller::Node { .. } => "",
     };
     Refusal::new(Reason::NotPermitted, message).advise(advice)
 }

@@ -72,6 +72,46 @@ async fn a_socket_that_another_controller_answers_is_not_taken_over() {
 }
 
 #[tokio::test]
+async fn a_socket_whose_file_was_removed_is_made_again() {
+    let controller = Controller::start().await;
+    std::fs::remove_file(controller.socket()).expect("removed");
+    let answers = async || controller.words("get nodes").await.code == 0;
+    windlass_tests::wait::wait_until("the socket to be back", windlass_tests::wait::LONG, answers).await;
+    assert!(controller.log().contains("file was removed"), "{}", controller.log());
+}
+
+#[tokio::test]
+async fn a_profile_that_names_the_join_port_is_told_so() {
+    let controller = Controller::start().await;
+    let path = controller.directory().join("ana.toml").to_str().expect("text").to_owned();
+    let made = controller.cli(&["operator", "create", "ana", "--role", "viewer", "--out", &path]).await;
+    assert_eq!(made.code, 0, "{made:?}");
+    let (right, wrong) = (controller.listeners().agents.to_string(), controller.listeners().join.to_string());
+    let profile = std::fs::read_to_string(&path).expect("there").replace(&right, &wrong);
+    std::fs::write(&path, profile).expect("written");
+    let mut command = controller.cli_command(&["--profile", &path, "get", "nodes"]);
+    command.env_remove("WINDLASS_SOCKET");
+    run(&mut command).await.assert_refused(77, "may not call", "this is the port where machines join");
+}
+
+#[tokio::test]
+async fn joining_at_a_wrong_port_is_told_by_what_answers_there() {
+    let controller = Controller::start().await;
+    let token = Token::create(&controller, "node1", "30m").await;
+    let file = controller.directory().join("token");
+    std::fs::write(&file, &token.token).expect("written");
+    let ports = controller.listeners();
+    for (port, words) in [(ports.agents, "asks for a certificate"), (ports.http, "does not speak TLS")] {
+        let mut join = command(program("windlass-agent"), controller.directory());
+        join.args(["join", "--controller", &port.to_string(), "--ca-pin", &token.ca_pin, "--token-file"]).arg(&file);
+        join.arg("--state-dir").arg(controller.directory().join("agent"));
+        let answer = run(&mut join).await;
+        assert!(answer.code == 78 && answer.stderr.contains(words) && answer.stderr.contains("7601"), "{answer:?}");
+    }
+    assert!(file.exists(), "the token was not used");
+}
+
+#[tokio::test]
 async fn a_state_directory_that_is_a_file_is_refused() {
     let controller = Controller::prepared("");
     std::fs::write(controller.state_dir(), "not a directory").expect("written");

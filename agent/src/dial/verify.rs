@@ -7,11 +7,13 @@
 //! fails before a single byte of ours is sent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore,
@@ -88,17 +90,48 @@ pub fn session_config(identity: &Identity, clock: &Arc<dyn Clock>) -> Result<Arc
 ///
 /// # Errors
 /// If the identity cannot be used.
-pub fn renewal_config(identity: &Identity, clock: &Arc<dyn Clock>) -> Result<Arc<ClientConfig>, TlsSetupError> {
-    Ok(finish(builder(clock)?.with_root_certificates(roots(&identity.ca)?).with_no_client_auth()))
+pub fn renewal_config(identity: &Identity, clock: &Arc<dyn Clock>) -> Result<StrangerTls, TlsSetupError> {
+    Ok(StrangerTls::new(builder(clock)?.with_root_certificates(roots(&identity.ca)?)))
 }
 
 /// For the first contact: a CA with one of these pins.
 ///
 /// # Errors
 /// If rustls cannot be set up.
-pub fn join_config(pins: &[SpkiPin], clock: &Arc<dyn Clock>) -> Result<Arc<ClientConfig>, TlsSetupError> {
+pub fn join_config(pins: &[SpkiPin], clock: &Arc<dyn Clock>) -> Result<StrangerTls, TlsSetupError> {
     let verifier = Arc::new(PinVerifier { pins: pins.to_vec(), provider: provider() });
-    Ok(finish(builder(clock)?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+    Ok(StrangerTls::new(builder(clock)?.dangerous().with_custom_certificate_verifier(verifier)))
+}
+
+/// TLS without a certificate of our own.
+#[derive(Debug)]
+pub struct StrangerTls {
+    pub(super) config: Arc<ClientConfig>,
+    /// The other side asked for one.
+    pub(super) was_asked: Arc<AtomicBool>,
+}
+
+impl StrangerTls {
+    fn new(builder: rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>) -> Self {
+        let was_asked = Arc::new(AtomicBool::new(false));
+        let config = builder.with_client_cert_resolver(Arc::new(NoCertificate(Arc::clone(&was_asked))));
+        Self { config: finish(config), was_asked }
+    }
+}
+
+/// Has no certificate, and remembers that one was asked for: the refusal that follows may get lost on the way.
+#[derive(Debug)]
+struct NoCertificate(Arc<AtomicBool>);
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Release);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 /// No certificate in the controller's chain has a pinned key.

@@ -113,7 +113,7 @@ impl JoinError {
                 | ConnectError::NotVerified(_)
                 | ConnectError::Refused(_)
                 | ConnectError::Handshake(_) => 77,
-                ConnectError::Clock { .. } => 78,
+                ConnectError::Clock { .. } | ConnectError::AsksForCertificate | ConnectError::NotTls(_) => 78,
             },
             Self::Refused { .. } => 77,
             Self::TokenFile { .. } | Self::NotAToken { .. } | Self::OtherController { .. } => 78,

@@ -15,7 +15,7 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 
 use super::housekeeping;
-use super::listeners::{ListenError, Listeners};
+use super::listeners::{self, ListenError, Listeners};
 use super::{Controller, Parts};
 use crate::audit::{AuditError, AuditLog};
 use crate::clock::{Clock, SystemClock};
@@ -32,6 +32,9 @@ use crate::trust::TrustError;
 
 /// How long open requests may take to end when the controller is told to.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How often is looked whether the socket's file is still there: a person who lost it tries again within seconds.
+const LOOK_FOR_SOCKET: Duration = Duration::from_secs(3);
 
 /// Without a watchdog in the unit, the status line is still kept current this often.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -162,6 +165,9 @@ fn start(controller: &Arc<Controller>, listeners: Listeners) -> Result<JoinSet<(
     servers.spawn(run(Arc::clone(controller), agents, controller.routes().add_service(health.clone())));
     servers.spawn(run(Arc::clone(controller), joining, controller.join_routes().add_service(health.clone())));
     let all_local = controller.routes().add_service(health).add_service(reflection);
+    if listeners.owns_socket {
+        servers.spawn(keep_socket(Arc::clone(controller), all_local.clone()));
+    }
     servers.spawn(run(Arc::clone(controller), local, all_local));
     let http = http::serve(listeners.http, Arc::clone(controller), stop.clone());
     servers.spawn(async move {
@@ -171,6 +177,27 @@ fn start(controller: &Arc<Controller>, listeners: Listeners) -> Result<JoinSet<(
     });
     servers.spawn(housekeeping::run(Arc::clone(controller), configs));
     Ok(servers)
+}
+
+/// A socket whose file is gone can be reached by nobody, though it is open: it is made again. Somebody else's file in its
+/// place is left alone.
+async fn keep_socket(controller: Arc<Controller>, routes: tonic::service::Routes) {
+    let path = &controller.settings.socket;
+    let mut servers = JoinSet::new();
+    while controller.stop.run_until_cancelled(tokio::time::sleep(LOOK_FOR_SOCKET)).await.is_some() {
+        if std::fs::symlink_metadata(path).is_ok() {
+            continue;
+        }
+        match listeners::bind_socket(path) {
+            Ok(listener) => {
+                tracing::error!(socket = %path.display(), "the socket's file was removed; it is made again");
+                let local = accept_local(listener, Arc::clone(&controller.trust), controller.stop.clone());
+                servers.spawn(run(Arc::clone(&controller), local, routes.clone()));
+            }
+            Err(error) => tracing::error!(error = %ErrorChain(&error), "the socket's file was removed"),
+        }
+    }
+    while servers.join_next().await.is_some() {}
 }
 
 async fn run(controller: Arc<Controller>, incoming: crate::listener::Incoming, routes: tonic::service::Routes) {

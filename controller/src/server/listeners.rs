@@ -25,6 +25,8 @@ pub(super) struct Listeners {
     pub(super) http: TcpListener,
     /// Local operators.
     pub(super) socket: UnixListener,
+    /// The socket was made here, and not handed over.
+    pub(super) owns_socket: bool,
 }
 
 /// A listener that cannot be opened.
@@ -83,11 +85,13 @@ impl Listeners {
     /// If one of them cannot be opened.
     pub(super) async fn open(settings: &Settings) -> Result<Self, ListenError> {
         let mut handed = Handed::take().map_err(ListenError::Activation)?;
+        let local = handed.unix("socket").map_err(ListenError::Activation)?;
         Ok(Self {
+            owns_socket: local.is_none(),
             agents: tcp(&mut handed, "listen", settings.listen, "agents").await?,
             join: tcp(&mut handed, "join", settings.join_listen, "joining machines").await?,
             http: tcp(&mut handed, "http", settings.http_listen, "health checks").await?,
-            socket: match handed.unix("socket").map_err(ListenError::Activation)? {
+            socket: match local {
                 Some(listener) => listener,
                 None => bind_socket(&settings.socket)?,
             },
@@ -108,7 +112,7 @@ async fn tcp(
 }
 
 /// A socket file that nobody answers on is left over from a controller that was killed.
-fn bind_socket(path: &Path) -> Result<UnixListener, ListenError> {
+pub(super) fn bind_socket(path: &Path) -> Result<UnixListener, ListenError> {
     let failed = |source| ListenError::Socket { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(failed)?;
