@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One-time join tokens: 256 random bits bound to one node name, of which only a hash is kept.
 //!
-//! A token is written `ID.SECRET`. The id finds the record; the secret is compared by its SHA-256 in constant time, also
-//! when there is no such id, so that an answer's time tells nothing.
+//! A token is written `ID.SECRET`. The id finds the record and is no secret; the secret is compared by its SHA-256 in
+//! constant time, also when there is no such id, so that an answer's time tells nothing about it.
 
 use std::fmt;
 use std::sync::Arc;

@@ -20,6 +20,7 @@
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`restore`]: a backup, and a controller that comes back from it.
 //! - [`systemd`]: both programs as installed, under a real systemd in a container.
+//! - [`token_timing`]: whether the time of a refusal tells anything about a token's secret.
 //! - [`traps`]: buffers that large transfers leave, and the budget for small messages.
 //! - [`units`]: the systemd units and how tight their sandbox is, read by systemd's own tool.
 
@@ -42,5 +43,6 @@ mod manual;
 mod renewal;
 mod restore;
 mod systemd;
+mod token_timing;
 mod traps;
 mod units;
