@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, unfold};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -268,7 +269,12 @@ pub fn headless() -> Refusal {
     Refusal::new(Reason::BadRequest, "a file begins with its header")
 }
 
+/// Does what waits for the disk beside everything else. With one thread only, as in a simulation, it is done in place: what
+/// comes next must not depend on when another thread is done.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return Ok(work());
+    }
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| Refusal::new(Reason::ShuttingDown, "the controller is ending"))
 }

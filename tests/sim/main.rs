@@ -19,10 +19,12 @@
 //!
 //! - [`schedule`]: what happens, as data. [`world`]: makes it happen. [`check`], [`ledger`]: what must hold.
 //! - [`bastion`], [`node`], [`machine`], [`operator`]: who takes part. [`replay`], [`clock`]: what is made to go wrong.
+//! - [`entropy`]: chance, from the seed. [`trace`]: the course of events.
 
 mod bastion;
 mod check;
 mod clock;
+mod entropy;
 mod ledger;
 mod machine;
 mod node;
@@ -32,58 +34,84 @@ mod schedule;
 mod trace;
 mod world;
 
-use std::sync::Once;
+use std::time::Duration;
 
 use schedule::Schedule;
+use windlass_tests::process::{Answer, command, run_within};
 
-/// Names the one seed to run; then its course is printed too.
+/// Names the one seed to run.
 const SEED: &str = "WINDLASS_SIM_SEED";
 
-/// Runs one seed in a thread of its own.
-#[expect(clippy::print_stdout, reason = "whoever runs one seed wants to see its course")]
-fn run(seed: u64) -> Result<(), String> {
-    static COUNT_PANICS: Once = Once::new();
-    COUNT_PANICS.call_once(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            check::PANICS.set(check::PANICS.get() + 1);
-            print(panic);
-        }));
-    });
+/// Seeds that are run twice: a large fleet, a node that is given up, output that is stored beside, a restore.
+const REPEATED: [u64; 6] = [7, 11, 17, 25, 55, 60];
+
+/// A simulation takes a second or two; a machine may be busy.
+const SEED_LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs one seed in this process, which has done nothing else: what tokio chooses by chance also depends on how many
+/// runtimes there were before. Tells the course of events, and then what broke.
+fn run_here(seed: u64) -> (Vec<String>, Result<(), String>) {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        check::PANICS.set(check::PANICS.get() + 1);
+        print(panic);
+    }));
     let schedule = Schedule::of(seed);
     let simulation = std::thread::Builder::new().name(format!("seed {seed}"));
     let simulation = simulation.spawn(move || {
+        entropy::comes_from(seed);
         let result = world::run(&schedule);
-        let told = trace::take().join("\n");
-        if result.is_ok() && std::env::var_os(SEED).is_some() {
-            println!("{told}");
-        }
-        result.map_err(|broken| {
-            let mut text = format!("{broken}\n\nWhat happened:\n{told}\n");
-            text.push_str(&format!(
-                "\nSeed {seed} broke:\n{broken}\n\nAgain: WINDLASS_SIM_SEED={seed} cargo nextest run -p windlass-tests \
-                 --test sim one_seed --no-capture\n"
-            ));
-            text
-        })
+        (trace::take(), result)
     });
-    let simulation = simulation.expect("a thread can be started");
-    simulation.join().unwrap_or_else(|_| Err(format!("seed {seed} panicked: WINDLASS_SIM_SEED={seed}")))
+    let ended = simulation.expect("a thread can be started").join();
+    ended.unwrap_or_else(|_| (Vec::new(), Err("the simulation itself panicked".to_owned())))
+}
+
+/// Runs one seed in a process of its own.
+fn run(seed: u64) -> Answer {
+    let program = std::env::current_exe().expect("this program has a file");
+    let mut child = command(program, &std::env::temp_dir());
+    child.args(["--exact", "one_seed", "--nocapture"]).env(SEED, seed.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(run_within(SEED_LIMIT, &mut child))
 }
 
 /// Runs many; tells of every one that broke, the first in full.
 fn run_all(seeds: std::ops::Range<u64>) {
-    let broken: Vec<_> = seeds.filter_map(|seed| run(seed).err().map(|text| (seed, text))).collect();
+    let broken: Vec<_> = seeds.map(|seed| (seed, run(seed))).filter(|(_, answer)| answer.code != 0).collect();
     if let Some((_, first)) = broken.first() {
         let seeds: Vec<_> = broken.iter().map(|(seed, _)| seed).collect();
-        panic!("{first}\nSeeds that broke: {seeds:?}");
+        panic!("{}{}\nSeeds that broke: {seeds:?}", first.stdout, first.stderr);
     }
 }
 
 #[test]
 fn one_seed() {
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    run_all(seed..seed + 1);
+    let (told, result) = run_here(seed);
+    told.iter().for_each(|line| println!("{line}"));
+    if let Err(broken) = result {
+        panic!(
+            "seed {seed} broke:\n{broken}\n\nAgain: WINDLASS_SIM_SEED={seed} cargo nextest run -p windlass-tests --test \
+             sim one_seed --no-capture"
+        );
+    }
+}
+
+/// The course of events without what the test harness says.
+fn course(answer: &Answer) -> Vec<&str> {
+    answer.stdout.lines().filter(|line| line.starts_with(' ')).collect()
+}
+
+#[test]
+fn a_seed_makes_the_same_course_of_events_again() {
+    for seed in REPEATED {
+        let (first, second) = (run(seed), run(seed));
+        let (first, second) = (course(&first), course(&second));
+        assert!(first.len() > 20, "seed {seed} tells too little: {first:?}");
+        let differs = first.iter().zip(&second).find(|(one, other)| one != other);
+        assert!(first == second, "seed {seed} went otherwise the second time: {differs:#?}");
+    }
 }
 
 /// Two hundred seeds, in parts that run beside each other.

@@ -118,7 +118,7 @@ impl Operator {
             until_answered(async |channel| TokenServiceClient::new(channel).create_token(request.clone()).await)
                 .await?;
         node.give_token(&answer.token, &answer.ca_pins);
-        Ok(format!("token {}", answer.id))
+        Ok("a token".to_owned())
     }
 
     async fn job(&self, wish: &JobWish, era: usize) -> Result<String, tonic::Status> {
