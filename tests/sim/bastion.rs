@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -37,7 +38,9 @@ const READY: usize = 64;
 /// The bastion.
 pub(crate) struct Bastion {
     directory: PathBuf,
-    clock: Arc<SimClock>,
+    /// Its wall clock.
+    pub(crate) clock: Arc<SimClock>,
+    certificate_life: Option<Duration>,
     /// Orders that were sent, to be sent again.
     pub(crate) replays: Arc<Replays>,
     state: Mutex<State>,
@@ -49,9 +52,9 @@ struct State {
 }
 
 impl Bastion {
-    pub(crate) fn new(directory: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(directory: PathBuf, certificate_life: Option<Duration>) -> Arc<Self> {
         let state = Mutex::new(State { disk: MemoryStore::new(), running: None });
-        Arc::new(Self { directory, clock: Arc::default(), replays: Arc::default(), state })
+        Arc::new(Self { directory, clock: Arc::default(), certificate_life, replays: Arc::default(), state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -80,12 +83,14 @@ impl Bastion {
 
     /// Runs the controller.
     pub(crate) async fn live(self: Arc<Self>) -> turmoil::Result {
+        let mut settings = Settings::for_tests(&self.directory);
+        settings.agent_certificate = self.certificate_life.unwrap_or(settings.agent_certificate);
         let controller = Controller::open(Parts {
             store: self.disk() as Arc<dyn Store>,
             database: None,
             audit: AuditLog::in_memory(MemorySink::default(), Arc::<SimClock>::clone(&self.clock)),
             clock: Arc::<SimClock>::clone(&self.clock),
-            settings: Settings::for_tests(&self.directory),
+            settings,
             agent_endpoint: format!("{BASTION}:{AGENT_PORT}"),
             join_endpoint: format!("{BASTION}:{JOIN_PORT}"),
             stop: CancellationToken::new(),

@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use windlass_agent::identity::IdentityStore;
 use windlass_agent::journal::Journal;
 use windlass_controller::server::Controller;
+use windlass_types::action::Action;
 use windlass_types::name::JobId;
 use windlass_types::outcome::Ending;
 
+use crate::copies::{Landed, is_there};
 use crate::ledger::{Era, Ledger};
 use crate::node::Node;
 use crate::trace;
@@ -33,10 +36,15 @@ pub(crate) struct Checker {
     obeyed_newer: BTreeMap<usize, usize>,
     alarms_before: usize,
     broken: Vec<String>,
+    landed: Landed,
+    /// Nodes that have been seen with an identity.
+    joined: BTreeSet<usize>,
+    /// Whether certificates are renewed in this simulation.
+    renews: bool,
 }
 
 impl Checker {
-    pub(crate) fn new(nodes: Vec<Arc<Node>>, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(nodes: Vec<Arc<Node>>, ledger: Arc<Ledger>, renews: bool) -> Self {
         Self {
             nodes,
             ledger,
@@ -44,6 +52,9 @@ impl Checker {
             obeyed_newer: BTreeMap::new(),
             alarms_before: 0,
             broken: Vec::new(),
+            landed: Landed::default(),
+            joined: BTreeSet::new(),
+            renews,
         }
     }
 
@@ -54,6 +65,8 @@ impl Checker {
         broken.extend(self.done_twice());
         broken.extend(self.too_many_at_work(now));
         broken.extend(self.at_work_after_revocation());
+        broken.extend(self.ledger.with_era(|era| self.landed.wrong(era)));
+        broken.extend(self.certificate_from_nowhere());
         if PANICS.get() > 0 {
             broken.push("(10) something panicked".to_owned());
         }
@@ -69,11 +82,38 @@ impl Checker {
         })
     }
 
+    fn certificate_from_nowhere(&self) -> Option<String> {
+        if self.renews {
+            return None;
+        }
+        self.ledger.with_era(|era| {
+            let many = era.certificates.iter().find(|(_, certificates)| certificates.len() > 1)?;
+            Some(format!("(9) {} has {} certificates and has renewed none", many.0, many.1.len()))
+        })
+    }
+
+    /// Looks at the identity that a node would begin with now.
+    fn identity_of(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        match IdentityStore::new(&node.state_dir()).load() {
+            Ok(Some(identity)) if identity.node == node.name => drop(self.joined.insert(index)),
+            Ok(None) if !self.joined.contains(&index) => {}
+            Ok(_) => self.broken.push(format!("(12) {} has lost its identity", node.name)),
+            Err(error) => self.broken.push(format!("(12) {}: {error}", node.name)),
+        }
+    }
+
+    /// A revoked node is not waited for: nobody can tell it to stop, nor hear when it has.
     fn too_many_at_work(&self, now: Duration) -> Option<String> {
+        let gone = self.ledger.being_revoked();
         self.ledger.with_era(|era| {
             era.jobs.values().filter(|job| job.batch > 0).find_map(|job| {
                 let what = era.what(&job.id);
-                let at_work: Vec<_> = self.nodes.iter().filter(|node| node.machine.is_at_work(&what, now)).collect();
+                let at_work: Vec<_> = self
+                    .nodes
+                    .iter()
+                    .filter(|node| node.machine.is_at_work(&what, now) && !gone.contains(&node.name))
+                    .collect();
                 let names: Vec<_> = at_work.iter().map(|node| node.name.as_str()).collect();
                 (names.len() > job.batch as usize).then(|| format!("(6) job {}: {names:?} at work at once", job.id))
             })
@@ -90,6 +130,7 @@ impl Checker {
 
     /// Reads how far a node's agent has obeyed; it must never go back.
     pub(crate) fn position_of(&mut self, index: usize) -> (u64, u64) {
+        self.identity_of(index);
         let node = &self.nodes[index];
         let path = node.state_dir().join("journal");
         if !path.exists() {
@@ -176,6 +217,10 @@ impl Checker {
                 broken.extend(self.job_is_told_truly(era, job, was_restored));
             }
         });
+        let most = self.ledger.with_era(|era| era.certificates.values().map(BTreeSet::len).max().unwrap_or(0));
+        if self.renews && most < 2 {
+            broken.push("nothing was renewed: this simulation shows nothing".to_owned());
+        }
         if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
     }
 
@@ -197,6 +242,13 @@ impl Checker {
                 broken.push(format!("(2) job {job} is over and has no outcome for {name}"));
                 continue;
             };
+            let action = &era.jobs[job].action;
+            if !matches!(action, Action::Exec(_)) {
+                if outcome.ending.is_success() && !is_there(action) {
+                    broken.push(format!("(2, 11) job {job} on {name} is told as done, and the file is not there"));
+                }
+                continue;
+            }
             let times = self.nodes.iter().find(|node| node.name == *name).map_or(0, |node| node.machine.times(&what));
             let not_begun = matches!(outcome.ending, Ending::Refused { .. } | Ending::Unreachable | Ending::Skipped);
             // What was done in the time a restore forgot is not known to the restored controller.

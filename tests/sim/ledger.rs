@@ -11,6 +11,7 @@ use windlass_controller::fleet::NodeRecord;
 use windlass_controller::jobs::run::JobRecord;
 use windlass_controller::store::memory::MemoryStore;
 use windlass_controller::store::{Store as _, Watch, WatchEvent};
+use windlass_controller::tokens::TokenRecord;
 use windlass_controller::trust::{CertificateRecord, Holder};
 use windlass_proto::v1;
 use windlass_types::action::Action;
@@ -29,6 +30,8 @@ pub(crate) struct Era {
     pub(crate) nodes: BTreeMap<NodeName, NodeRecord>,
     /// Certificates of each node.
     pub(crate) certificates: BTreeMap<NodeName, BTreeSet<String>>,
+    /// What each token was used for.
+    uses: BTreeMap<String, Vec<u8>>,
     /// Alarms about an older controller.
     pub(crate) epoch_alarms: usize,
     /// The last stored event.
@@ -64,6 +67,7 @@ impl Era {
             ends: BTreeMap::new(),
             nodes: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            uses: BTreeMap::new(),
             epoch_alarms: 0,
             stored: 0,
             seen: 0,
@@ -101,11 +105,15 @@ impl Era {
             "certificates" => {
                 let record: CertificateRecord = json(value)?;
                 if let Holder::Node(node) = record.holder {
-                    let of_node = self.certificates.entry(node.clone()).or_default();
-                    of_node.insert(rest.to_owned());
-                    if of_node.len() > 1 {
-                        return Err(format!("(9) {node} has {} certificates from one token", of_node.len()));
-                    }
+                    self.certificates.entry(node).or_default().insert(rest.to_owned());
+                }
+            }
+            "tokens" => {
+                let record: TokenRecord = json(value)?;
+                let Some(used) = record.used else { return Ok(()) };
+                let before = self.uses.entry(record.id).or_insert_with(|| used.certificate_der.clone());
+                if *before != used.certificate_der {
+                    return Err(format!("(9) the token of {} has made two certificates", record.node));
                 }
             }
             "events" => return self.event(&json(value)?),
@@ -233,9 +241,19 @@ impl Ledger {
         of_era.map(|(_, id)| id.clone()).collect()
     }
 
+    /// Something that must hold does not.
+    pub(crate) fn broke(&self, what: String) {
+        self.book().broken.push(what);
+    }
+
     /// Somebody wants a node revoked.
     pub(crate) fn revoking(&self, node: &NodeName) {
         self.book().revoking.insert(node.clone());
+    }
+
+    /// Nodes that somebody revokes or has revoked.
+    pub(crate) fn being_revoked(&self) -> BTreeSet<NodeName> {
+        self.book().revoking.clone()
     }
 
     /// The node's revocation was answered.

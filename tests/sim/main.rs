@@ -12,18 +12,22 @@
 //! 6. never are more nodes at work than the batch allows;
 //! 7. what an agent has obeyed never goes back, and an older copy of the controller is refused with an alarm;
 //! 8. a revoked node does nothing more;
-//! 9. one token makes one certificate;
-//! 10. nothing panics.
+//! 9. one token makes one certificate, and further ones come from renewals alone;
+//! 10. nothing panics;
+//! 11. a copied file is the one that was sent, at every moment it is there and when it comes back;
+//! 12. a node that has joined has an identity at every moment, and it is its own.
 //!
 //! Run one seed with `WINDLASS_SIM_SEED=17 cargo nextest run -p windlass-tests --test sim one_seed --no-capture`.
 //!
 //! - [`schedule`]: what happens, as data. [`world`]: makes it happen. [`check`], [`ledger`]: what must hold.
 //! - [`bastion`], [`node`], [`machine`], [`operator`]: who takes part. [`replay`], [`clock`]: what is made to go wrong.
+//! - [`copies`]: files there and back.
 //! - [`entropy`]: chance, from the seed. [`trace`]: the course of events.
 
 mod bastion;
 mod check;
 mod clock;
+mod copies;
 mod entropy;
 mod ledger;
 mod machine;

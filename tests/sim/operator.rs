@@ -18,6 +18,7 @@ use windlass_proto::v1::node_service_client::NodeServiceClient;
 use windlass_proto::v1::token_service_client::TokenServiceClient;
 
 use crate::bastion::{BASTION, LOCAL_PORT};
+use crate::copies::{CopyWish, copy};
 use crate::ledger::Ledger;
 use crate::machine::program;
 use crate::node::Node;
@@ -41,6 +42,8 @@ pub(crate) enum Wish {
     Stop { job: usize, era: usize },
     /// A node revoked.
     Revoke(usize),
+    /// A file copied to a node and back.
+    Copy { wish: CopyWish, era: usize },
     /// A restored controller confirmed.
     Confirm,
 }
@@ -66,7 +69,7 @@ fn is_transient(status: &tonic::Status) -> bool {
 }
 
 /// Asks until there is an answer that stays.
-async fn until_answered<T, F>(mut ask: impl FnMut(Channel) -> F) -> Result<T, tonic::Status>
+pub(crate) async fn until_answered<T, F>(mut ask: impl FnMut(Channel) -> F) -> Result<T, tonic::Status>
 where
     F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 {
@@ -99,6 +102,7 @@ impl Operator {
             Wish::Job { wish, era } => self.job(&wish, era).await,
             Wish::Stop { job, era } => self.stop(job, era).await,
             Wish::Revoke(node) => self.revoke(node).await,
+            Wish::Copy { wish, era } => copy(&self.ledger, &self.nodes[wish.node], &wish, era).await,
             Wish::Confirm => {
                 let ask =
                     async |channel| AdminServiceClient::new(channel).confirm_epoch(v1::ConfirmEpochRequest {}).await;

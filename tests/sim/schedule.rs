@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::copies::CopyWish;
+
 /// Everything that goes wrong does so before this moment; then all is healed.
 const HEAL_AT: Duration = Duration::from_secs(110);
 
@@ -20,6 +22,13 @@ const RESTORE_ONE_IN: u64 = 5;
 /// One in this many seeds has a larger fleet.
 const LARGE_ONE_IN: u64 = 25;
 
+/// In one of this many seeds certificates are short-lived, and renewed a few times.
+const RENEWS_ONE_IN: u64 = 3;
+const SHORT_LIFE: Duration = Duration::from_secs(60);
+
+/// Certificates begin five minutes before they are made, so a clock may be off by less than that.
+const MOST_CLOCK_SECONDS: i64 = 240;
+
 /// One simulation.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
@@ -31,6 +40,8 @@ pub(crate) struct Schedule {
     pub(crate) steps: Vec<(Duration, Step)>,
     /// When all is healed.
     pub(crate) heal_at: Duration,
+    /// How long certificates of nodes are valid, if not as usual.
+    pub(crate) certificate_life: Option<Duration>,
 }
 
 /// One thing that happens.
@@ -70,6 +81,10 @@ pub(crate) enum Step {
     MendOperator,
     /// The node's clock is wrong by so many hours.
     Clock { node: usize, hours: i64 },
+    /// The controller's clock is wrong by so many seconds, as far as certificates allow for it.
+    ControllerClock { seconds: i64 },
+    /// An operator copies a file to a node and back.
+    Copy(CopyWish),
     /// An order the node was given before comes again.
     Replay { node: usize, back: usize },
     /// Somebody who follows the events goes away.
@@ -126,12 +141,18 @@ impl Schedule {
             maker.restore();
         }
         let is_given_up = seed % GIVEN_UP_ONE_IN == 7;
+        if !restores {
+            maker.copies();
+        }
         if is_given_up {
             maker.stays_away();
         }
         let mut steps = maker.steps;
         steps.sort_by_key(|(at, _)| *at);
-        Self { seed, nodes, steps, heal_at: if is_given_up { HEAL_LATE_AT } else { HEAL_AT } }
+        // A restored controller does not know certificates that were renewed since its backup.
+        let renews = !restores && seed % RENEWS_ONE_IN == 1;
+        let certificate_life = renews.then_some(SHORT_LIFE);
+        Self { seed, nodes, steps, heal_at: if is_given_up { HEAL_LATE_AT } else { HEAL_AT }, certificate_life }
     }
 }
 
@@ -174,6 +195,23 @@ impl Maker {
             if self.rng.u8(0..4) == 0 {
                 let after = self.at(0..8_000);
                 self.add(at + after, Step::Stop { job: number });
+            }
+        }
+    }
+
+    fn copies(&mut self) {
+        for number in 0..self.rng.usize(0..=3) {
+            let (at, node) = (self.at(8_000..90_000), self.node());
+            let bytes = if self.rng.bool() { self.rng.usize(0..3_000) } else { self.rng.usize(60_000..250_000) };
+            self.add(at, Step::Copy(CopyWish { number, node, bytes }));
+            if self.rng.bool() {
+                let at = at + self.at(100..1_500);
+                let back = at + self.at(50..9_000);
+                let (dies, lives) = match self.rng.bool() {
+                    true => (Step::CrashAgent(node), Step::StartAgent(node)),
+                    false => (Step::CrashController, Step::StartController),
+                };
+                self.pair(at, dies, back, lives);
             }
         }
     }
@@ -236,7 +274,7 @@ impl Maker {
         let at = self.at(3_000..95_000);
         let until = at + self.at(50..40_000);
         let node = self.node();
-        match self.rng.u8(0..20) {
+        match self.rng.u8(0..22) {
             0..=2 => self.pair(at, Step::CrashAgent(node), until, Step::StartAgent(node)),
             3 => self.pair(at, Step::PowerCut(node), until, Step::StartAgent(node)),
             4..=6 => self.pair(at, Step::CrashController, at + (until - at) / 4, Step::StartController),
@@ -256,6 +294,10 @@ impl Maker {
                 }
             }
             17 => self.pair(at, Step::WatcherLeaves, until, Step::WatcherReturns),
+            20 | 21 => {
+                let seconds = self.rng.i64(-MOST_CLOCK_SECONDS..=MOST_CLOCK_SECONDS);
+                self.pair(at, Step::ControllerClock { seconds }, until, Step::ControllerClock { seconds: 0 });
+            }
             // A restore forgets revocations; the manual says so, and this checks something else.
             18 if !self.restores => self.add(at, Step::Revoke(node)),
             _ => self.flaps(node, at),

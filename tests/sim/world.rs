@@ -88,7 +88,7 @@ impl World<'_> {
             .tcp_capacity(4096)
             .enable_random_order()
             .build();
-        let bastion = Bastion::new(directory.join(BASTION));
+        let bastion = Bastion::new(directory.join(BASTION), schedule.certificate_life);
         let nodes: Vec<_> = (0..schedule.nodes).map(|index| Node::new(index, schedule.seed, directory)).collect();
         let ledger = Ledger::new(bastion.disk());
         let (wishes, granted) = mpsc::unbounded_channel();
@@ -103,7 +103,7 @@ impl World<'_> {
         sim.client(DESK, operator.live(granted));
         sim.client(SCREEN, follow_events(Arc::clone(&ledger), present));
         Self {
-            checker: Checker::new(nodes.clone(), Arc::clone(&ledger)),
+            checker: Checker::new(nodes.clone(), Arc::clone(&ledger), schedule.certificate_life.is_some()),
             sim,
             nodes,
             bastion,
@@ -162,6 +162,11 @@ impl World<'_> {
                 self.faulty.insert(*node);
                 self.nodes[*node].clock.jump(hours * 3_600_000);
             }
+            Step::ControllerClock { seconds } => {
+                self.clock_was_wrong = true;
+                self.bastion.clock.jump(seconds * 1000);
+            }
+            Step::Copy(wish) => self.wish(Wish::Copy { wish: wish.clone(), era }),
             Step::Replay { node, back } => self.bastion.replays.again(&self.nodes[*node].name, *back),
             Step::WatcherLeaves => drop(self.watching.send_replace(false)),
             Step::WatcherReturns => drop(self.watching.send_replace(true)),
@@ -241,6 +246,7 @@ impl World<'_> {
 
     fn heal(&mut self) {
         trace::line(|| "healing".to_owned());
+        self.bastion.clock.jump(0);
         self.start_controller();
         self.sim.repair(DESK, BASTION);
         self.watching.send_replace(true);
