@@ -2,6 +2,7 @@
 //! The agent at work: one session with the controller, made again whenever it breaks.
 //!
 //! - [`facts`]: what is observed and what of it is new.
+//! - `handover`: when another agent may take over.
 //! - `session`: one session from Hello to its end.
 //! - `renewal`: when and how the certificate is renewed.
 //!
@@ -9,6 +10,7 @@
 //! simulated network, clock and machine.
 
 pub mod facts;
+mod handover;
 mod renewal;
 mod session;
 
@@ -68,6 +70,8 @@ pub struct Agent {
     pub seed: u64,
     /// Told in a sentence how the agent is.
     pub status: watch::Sender<String>,
+    /// Cancelled when another agent is to take over, as after an upgrade: this one ends once it has no job in hand.
+    pub handover: CancellationToken,
 }
 
 impl std::fmt::Debug for Agent {
@@ -85,7 +89,7 @@ pub enum AgentError {
 }
 
 impl Agent {
-    /// Runs until `shutdown`. Jobs that run then go on and are found again by the next agent.
+    /// Runs until `shutdown`, or until another agent may take over. Jobs that run then go on and are found again by the next agent.
     ///
     /// # Errors
     /// If the agent cannot begin; after that nothing ends it.
@@ -107,6 +111,7 @@ impl Agent {
             ended,
         })?;
         jobs.recover();
+        let released = handover::released(self.handover, Arc::clone(&jobs));
         let keeper = Keeper {
             credentials,
             jobs,
@@ -122,6 +127,7 @@ impl Agent {
         tokio::select! {
             () = keeper.keep() => {}
             () = shutdown.cancelled() => {}
+            () = released => {}
         }
         Ok(())
     }

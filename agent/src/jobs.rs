@@ -75,6 +75,8 @@ pub struct Jobs {
     ended: Notify,
     /// The controller has stored an end.
     acknowledged: Notify,
+    /// An order is done with, or its end is known to the controller.
+    settled: Notify,
 }
 
 #[derive(Debug)]
@@ -110,8 +112,8 @@ impl Jobs {
             ready: BTreeMap::new(),
             outbox: VecDeque::new(),
         });
-        let [reports, ended, acknowledged] = std::array::from_fn(|_| Notify::new());
-        Ok(Arc::new(Self { parts, files, table, reports, ended, acknowledged }))
+        let [reports, ended, acknowledged, settled] = std::array::from_fn(|_| Notify::new());
+        Ok(Arc::new(Self { parts, files, table, reports, ended, acknowledged, settled }))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -163,6 +165,26 @@ impl Jobs {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.parts.link.is_quiet()
+    }
+
+    /// Whether no order is in hand: none is carried out or waits to be.
+    #[must_use]
+    pub fn are_at_rest(&self) -> bool {
+        self.table().stops.is_empty()
+    }
+
+    /// Waits until no order is in hand. For one caller.
+    pub async fn at_rest(&self) {
+        while !self.are_at_rest() {
+            self.settled.notified().await;
+        }
+    }
+
+    /// Waits until the controller knows the end of every order. For one caller.
+    pub async fn known(&self) {
+        while !self.open_jobs().is_empty() {
+            self.settled.notified().await;
+        }
     }
 
     /// Waits until a job has ended.
@@ -268,6 +290,7 @@ impl Jobs {
         }
         drop(table);
         self.acknowledged.notify_waiters();
+        self.settled.notify_one();
         self.forget_output(&job);
     }
 

@@ -92,6 +92,7 @@ impl Node {
             runner: Arc::new(self.machine.clone()),
             host: Arc::new(FakeHost::new(self.name.as_str())),
             status: watch::Sender::new(String::new()),
+            handover: CancellationToken::new(),
             seed: self.seed,
             config: Config { state_dir: self.state_dir(), ..Config::default() },
             clock: Arc::<SimClock>::clone(&self.clock),

@@ -31,7 +31,7 @@ pub(super) async fn run(arguments: RunArguments) -> ExitCode {
         Err(text) => return failure(EXIT_CONFIG, &text),
     };
     let shutdown = CancellationToken::new();
-    if let Err(error) = end_on_signals(&shutdown) {
+    if let Err(error) = end_on_signals(&shutdown, &agent.handover) {
         return failure(1, &format!("listen for signals: {error}"));
     }
     tracing::info!(node = %agent.identity.node, controller = %agent.identity.agent_endpoint, "agent started");
@@ -63,6 +63,7 @@ async fn prepare(arguments: RunArguments) -> Result<Agent, String> {
         runner: runner(config.jobs, &clock).await?,
         host: Arc::new(RealHost::default()),
         status: watch::Sender::new("connecting".to_owned()),
+        handover: CancellationToken::new(),
         seed: seed(),
         identity,
         config,
@@ -70,9 +71,17 @@ async fn prepare(arguments: RunArguments) -> Result<Agent, String> {
     })
 }
 
-fn end_on_signals(shutdown: &CancellationToken) -> std::io::Result<()> {
+/// SIGTERM and SIGINT end the agent, SIGHUP asks it to leave when it has no job in hand: systemd starts the next.
+fn end_on_signals(shutdown: &CancellationToken, handover: &CancellationToken) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let shutdown = shutdown.clone();
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let (shutdown, handover) = (shutdown.clone(), handover.clone());
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            tracing::info!("another agent is to take over; waiting for a moment without a job");
+            handover.cancel();
+        }
+    });
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}

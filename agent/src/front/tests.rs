@@ -21,6 +21,7 @@ use crate::jobs::fake::{FakeRunner, Script};
 use crate::test_pki::TestCa;
 use crate::test_server::InProcess;
 
+mod replaced;
 mod transfers;
 
 use transfers::Stored;
@@ -131,6 +132,7 @@ struct World {
     runner: FakeRunner,
     identity: Identity,
     agent: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    handover: CancellationToken,
 }
 
 fn play(argv: &windlass_types::action::Argv) -> Script {
@@ -155,7 +157,16 @@ impl World {
         let endpoints = ("bastion:7600".to_owned(), "bastion:7601".to_owned());
         let identity = Identity::new(node, &key, &ca.issue_agent(&key), endpoints).expect("usable");
         let directory = tempfile::tempdir().expect("a directory");
-        Self { directory, sessions, stored, dial, runner: FakeRunner::new(play), identity, agent: None }
+        Self {
+            directory,
+            sessions,
+            stored,
+            dial,
+            runner: FakeRunner::new(play),
+            identity,
+            agent: None,
+            handover: CancellationToken::new(),
+        }
     }
 
     fn start(&mut self) {
@@ -170,6 +181,7 @@ impl World {
             host: Arc::new(FakeHost::new("node1")),
             seed: 1,
             status: watch::Sender::new(String::new()),
+            handover: self.handover.clone(),
         };
         let shutdown = CancellationToken::new();
         let running = agent.run(shutdown.clone());
