@@ -19,6 +19,11 @@ NEXTEST_PROFILE ?= default
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CARGO_LOCKED := --locked
 
+# Where `rpm` puts packages.
+RPM_DIR ?= $(TARGET_DIR)/rpm
+export RPM_RELEASE ?= 1
+export RPM_KEY ?=
+
 # Where `install` puts things. DESTDIR is for packages.
 PREFIX ?= /usr
 UNITS := $(PREFIX)/lib/systemd/system
@@ -159,8 +164,10 @@ LAB_NEEDED := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:
 lab-deps: ## Install what the lab is built with and runs on (Debian packages, as root)
 	@$(call INSTALL_NEEDED,$(LAB_NEEDED))
 
-lab: lab-deps ## Build the guest image of local machines, once, into ~/.cache/windlass/lab
-	@tests/lab/build
+# `make lab AGENT=… CONTROLLER=…` puts programs that are there into the repository; see `rpm`.
+lab: lab-deps rpm ## Build what local machines boot from and install from, once, into ~/.cache/windlass/lab
+	@RPM_RELEASE=$$(($(RPM_RELEASE) + 1)) packaging/rpm/build $(RPM_DIR)-next $(AGENT) ''
+	@tests/lab/build $(RPM_DIR) $(RPM_DIR)-next
 
 # --- measuring ---
 
@@ -183,6 +190,7 @@ install-controller: install-controller-manual ## Install what the bastion needs
 	$(INSTALL_FILE) packaging/systemd/windlass-controller.socket $(DESTDIR)$(UNITS)/windlass-controller.socket
 	$(INSTALL_FILE) packaging/systemd/windlass-controller-join.socket $(DESTDIR)$(UNITS)/windlass-controller-join.socket
 	$(INSTALL_FILE) packaging/systemd/windlass-controller-local.socket $(DESTDIR)$(UNITS)/windlass-controller-local.socket
+	$(INSTALL_FILE) packaging/systemd-preset/85-windlass-controller.preset $(DESTDIR)$(UNITS)-preset/85-windlass-controller.preset
 	$(INSTALL_FILE) packaging/sysusers.d/windlass.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/windlass.conf
 	$(INSTALL_FILE) packaging/tmpfiles.d/windlass.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/windlass.conf
 	$(INSTALL_FILE) packaging/firewalld/windlass.xml $(DESTDIR)$(PREFIX)/lib/firewalld/services/windlass.xml
@@ -198,4 +206,20 @@ install-agent: agent-pages ## Install what a node needs
 	$(INSTALL_PROGRAM) $(AGENT) $(DESTDIR)$(PREFIX)/bin/windlass-agent
 	$(INSTALL_FILE) -t $(DESTDIR)$(MAN) $(TARGET_DIR)/man/agent/*.1
 	$(INSTALL_FILE) packaging/systemd/windlass-agent.service $(DESTDIR)$(UNITS)/windlass-agent.service
+	$(INSTALL_FILE) packaging/systemd-preset/85-windlass-agent.preset $(DESTDIR)$(UNITS)-preset/85-windlass-agent.preset
 	[[ -e $(DESTDIR)/etc/windlass/agent.toml ]] || $(INSTALL_FILE) packaging/config/agent.toml $(DESTDIR)/etc/windlass/agent.toml
+
+# `make rpm AGENT=… CONTROLLER=…` packs programs that are there; otherwise they are built for installing.
+.PHONY: rpm rpm-deps
+rpm-deps:
+	@$(call INSTALL_NEEDED,rpmbuild:rpm)
+
+rpm: rpm-deps $(if $(filter file,$(origin AGENT)),build) ## Pack both programs as RPMs (RPM_RELEASE, RPM_KEY to sign)
+	@packaging/rpm/build $(RPM_DIR) $(AGENT) $(CONTROLLER)
+
+.PHONY: rpm-check rpm-check-deps
+rpm-check-deps:
+	@$(call INSTALL_NEEDED,rpmlint:rpmlint)
+
+rpm-check: rpm rpm-check-deps ## Check the RPMs with rpmlint
+	@rpmlint --config packaging/rpm/rpmlint.toml $(RPM_DIR)/*.rpm
