@@ -2,21 +2,36 @@
 //! `cluster.yaml`: from text to a typed wish. The one place that reads YAML.
 //!
 //! What is not understood is refused with line and column, never passed over: a misspelt key must not silently mean the
-//! default. The reader's budget bounds what a hostile file can cost. Sections beyond the nodes belong to versions that
-//! can act on them.
+//! default, and a section for which this version has no hands is refused by name. The reader's budget bounds what a
+//! hostile file can cost.
+//!
+//! - [`document`]: the file as it is written; [`schema`] is made from it.
+//! - [`value`]: sizes and the like, as people write them.
+//! - [`check`]: what no schema can say.
+//! - [`machines`]: what the planner and the providers take from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod check;
+pub mod document;
+mod later;
+pub mod machines;
+pub mod schema;
+pub mod value;
+
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_saphyr::{Budget, DuplicateKeyPolicy, MergeKeyPolicy};
-use windlass_types::name::{LabelKey, LabelValue, NodeName};
+use windlass_types::name::ClusterName;
+
+pub use check::Contradiction;
+use document::{Body, Document};
 
 /// A file for a thousand nodes with labels has a few hundred KiB.
-const LARGEST_FILE_BYTES: u64 = 1 << 20;
+pub const LARGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// Deeper than any section of ours.
 const DEEPEST: usize = 32;
@@ -28,43 +43,9 @@ const API_VERSION: &str = "windlass/v1";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// Its name.
-    pub name: NodeName,
-    /// Its nodes, in the order of the file.
-    pub nodes: Vec<Node>,
-}
-
-/// What a node shall be.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Node {
-    /// Its name.
-    pub name: NodeName,
-    /// Its address, if it shall have a certain one.
-    pub address: Option<IpAddr>,
-    /// Its labels.
-    #[serde(default)]
-    pub labels: BTreeMap<LabelKey, LabelValue>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Document {
-    api_version: String,
-    kind: String,
-    metadata: Metadata,
-    spec: Body,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Metadata {
-    name: NodeName,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Body {
-    nodes: Vec<Node>,
+    pub name: ClusterName,
+    /// What the file says of it.
+    pub body: Body,
 }
 
 /// A spec that cannot be used.
@@ -102,9 +83,9 @@ pub enum SpecError {
         /// What it is.
         found: String,
     },
-    /// A name twice.
-    #[error("use the spec: the node {0} is named twice")]
-    Twice(NodeName),
+    /// Parts that do not go together.
+    #[error("use the spec")]
+    Contradiction(#[from] Contradiction),
 }
 
 impl Cluster {
@@ -113,14 +94,7 @@ impl Cluster {
     /// # Errors
     /// If it cannot be read or understood.
     pub fn read(path: &Path) -> Result<Self, SpecError> {
-        let failed = |source| SpecError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        let file = File::open(path).map_err(failed)?;
-        file.take(LARGEST_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > LARGEST_FILE_BYTES {
-            return Err(SpecError::TooLarge(path.to_owned()));
-        }
-        Self::parse(&text)
+        Self::parse(&text(path)?)
     }
 
     /// Understands a text.
@@ -136,12 +110,25 @@ impl Cluster {
                 return Err(SpecError::Kind { key, expected, found });
             }
         }
-        let mut names = BTreeSet::new();
-        if let Some(twice) = document.spec.nodes.iter().find(|node| !names.insert(&node.name)) {
-            return Err(SpecError::Twice(twice.name.clone()));
-        }
-        Ok(Self { name: document.metadata.name, nodes: document.spec.nodes })
+        let cluster = Self { name: document.metadata.name, body: document.spec };
+        check::check(&cluster.body)?;
+        Ok(cluster)
     }
+}
+
+/// The text of a spec's file.
+///
+/// # Errors
+/// If it cannot be read, or is far too large.
+pub fn text(path: &Path) -> Result<String, SpecError> {
+    let failed = |source| SpecError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(LARGEST_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > LARGEST_FILE_BYTES {
+        return Err(SpecError::TooLarge(path.to_owned()));
+    }
+    Ok(text)
 }
 
 /// No aliases, no merge keys, no key twice: a spec is plain data, and each of these has hidden something before.
@@ -165,65 +152,5 @@ fn syntax(error: &serde_saphyr::Error) -> SpecError {
         line: number(|place| place.line()),
         column: number(|place| place.column()),
         reason: error.without_snippet().to_string().lines().next().unwrap_or_default().to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = "apiVersion: windlass/v1
-kind: Cluster
-metadata: {name: k8s1}
-spec:
-  nodes:
-    - {name: master1, address: 10.0.0.172}
-    - name: node1
-      labels: {rack: a}
-";
-
-    fn refusal(text: &str) -> String {
-        Cluster::parse(text).expect_err("a bad spec").to_string()
-    }
-
-    #[test]
-    fn reads_a_plain_spec() {
-        let cluster = Cluster::parse(GOOD).expect("a good spec");
-        assert_eq!((cluster.name.as_str(), cluster.nodes.len()), ("k8s1", 2));
-    }
-
-    #[test]
-    fn names_the_place_of_an_unknown_key_and_of_a_wrong_type() {
-        let unknown = refusal(&GOOD.replace("address", "adress"));
-        assert!(unknown.contains("line 6") && unknown.contains("adress"), "{unknown}");
-        let wrong = refusal(&GOOD.replace("10.0.0.172", "[1]"));
-        assert!(wrong.contains("line 6"), "{wrong}");
-    }
-
-    #[test]
-    fn refuses_another_kind_and_a_name_twice() {
-        assert!(refusal(&GOOD.replace("kind: Cluster", "kind: Pod")).contains("kind must be Cluster"));
-        assert!(refusal(&GOOD.replace("master1", "node1")).contains("node1 is named twice"));
-    }
-
-    #[test]
-    fn a27_hostile_yaml_is_refused_with_its_place() {
-        let bomb = format!("a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nc: [*b,*b,*b,*b]\n{GOOD}");
-        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        let twice = GOOD.replace("kind: Cluster", "kind: Cluster\nkind: Cluster");
-        let merge = GOOD.replace("    - name: node1", "    - <<: {name: node1}");
-        let tag = GOOD.replace("kind: Cluster", "kind: !!python/object/apply:os.system [reboot]");
-        for text in [&bomb, &deep, &twice, &merge, &tag] {
-            let refusal = refusal(text);
-            assert!(refusal.contains("line ") && !refusal.contains("line 0"), "{refusal}");
-        }
-    }
-
-    #[test]
-    fn a27_a_huge_file_is_not_even_read() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("cluster.yaml");
-        File::create(&path).and_then(|file| file.set_len(100 << 20)).expect("a sparse file");
-        assert!(matches!(Cluster::read(&path), Err(SpecError::TooLarge(_))));
     }
 }

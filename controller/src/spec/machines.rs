@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the planner and the providers take from a spec.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use windlass_plan::spec::disk_serial;
+use windlass_plan::{ClusterSpec, Policy};
+use windlass_types::machine::{AccelChoice, DiskSpec, LanAddress, MachineRole, MachineSpec, PortForward, ProviderKind};
+
+use super::Cluster;
+use super::document::{Node, Qemu};
+use super::value::Size;
+
+/// Two processors: with one, a kubelet and an agent take turns.
+const DEFAULT_CPUS: u32 = 2;
+
+/// What Kubernetes' smallest node needs.
+const DEFAULT_MEMORY: Size = Size::mebibytes(2048);
+
+/// A home folder that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the controller has no home folder for {0}: give a path that begins with /")]
+pub struct NoHome(String);
+
+impl Cluster {
+    /// Who makes the machines.
+    #[must_use]
+    pub const fn provider(&self) -> ProviderKind {
+        match self.body.provider.qemu {
+            Some(_) => ProviderKind::Qemu,
+            None => ProviderKind::Existing,
+        }
+    }
+
+    /// The rules of the spec.
+    #[must_use]
+    pub const fn policy(&self) -> Policy {
+        Policy { parallel: self.body.policy.parallel }
+    }
+
+    /// What the planner plans for. `home` is what `~` means on the controller's machine.
+    ///
+    /// # Errors
+    /// If a path begins with `~` and there is no home.
+    pub fn machines(&self, home: Option<&str>) -> Result<ClusterSpec, NoHome> {
+        let machines = self.body.nodes.iter().map(|node| self.machine(node, home)).collect::<Result<_, _>>()?;
+        Ok(ClusterSpec { name: self.name.clone(), provider: self.provider(), machines })
+    }
+
+    fn machine(&self, node: &Node, home: Option<&str>) -> Result<MachineSpec, NoHome> {
+        let qemu = self.body.provider.qemu.as_ref();
+        let address = |address: Ipv4Addr| LanAddress::new(address, qemu?.network.prefix()).ok();
+        let disks = self.body.volumes.iter().map(|(volume, size)| DiskSpec {
+            name: volume.clone(),
+            size_bytes: size.size.bytes(),
+            serial: disk_serial(&self.name, &node.name, volume),
+        });
+        let forwards = node.forwards.iter().map(|forward| PortForward {
+            host_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            host_port: forward.host,
+            guest_port: forward.guest,
+            protocol: forward.protocol,
+        });
+        let mut roles: Vec<MachineRole> = node.roles.clone();
+        roles.sort_unstable();
+        roles.dedup();
+        Ok(MachineSpec {
+            cluster: self.name.clone(),
+            name: node.name.clone(),
+            address: node.address.and_then(address),
+            image: qemu.map_or_else(|| Ok(String::new()), |qemu| image(qemu, home))?,
+            cpus: node.cpus.unwrap_or(DEFAULT_CPUS),
+            memory_bytes: node.memory.unwrap_or(DEFAULT_MEMORY).bytes(),
+            root_disk_bytes: node.disk.map_or(0, Size::bytes),
+            data_disks: disks.collect(),
+            forwards: forwards.collect(),
+            accel: qemu.map_or(AccelChoice::Auto, |qemu| qemu.accel),
+            roles,
+            labels: node.labels.clone(),
+        })
+    }
+}
+
+fn image(qemu: &Qemu, home: Option<&str>) -> Result<String, NoHome> {
+    match (qemu.image.strip_prefix("~/"), home) {
+        (None, _) => Ok(qemu.image.clone()),
+        (Some(rest), Some(home)) => Ok(format!("{}/{rest}", home.trim_end_matches('/'))),
+        (Some(_), None) => Err(NoHome(qemu.image.clone())),
+    }
+}
