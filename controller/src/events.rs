@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use windlass_types::escape::Escaped;
 use windlass_types::event::{Event, EventKind, Severity};
-use windlass_types::name::{JobId, NodeName};
+use windlass_types::name::{JobId, NodeName, RunId};
 
 use self::writer::{Bounds, Progress, Writer};
 use crate::clock::Clock;
@@ -54,6 +54,14 @@ struct Shared {
     store: Arc<dyn Store>,
     waiting: Mutex<Waiting>,
     wake: Notify,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy)]
+struct Subject<'a> {
+    node: Option<&'a NodeName>,
+    job: Option<&'a JobId>,
+    run: Option<&'a RunId>,
 }
 
 /// What was emitted and is not stored.
@@ -102,8 +110,16 @@ impl EventLog {
 
     /// Tells what happened. Never waits: the event is durable, and seen by followers, a moment later.
     pub fn emit(&self, kind: EventKind, node: Option<&NodeName>, job: Option<&JobId>, message: impl Into<String>) {
-        let message = message.into();
-        log(kind, node, job, &message);
+        self.tell(kind, Subject { node, job, run: None }, message.into());
+    }
+
+    /// Tells what happened in a run.
+    pub fn emit_in_run(&self, kind: EventKind, node: Option<&NodeName>, run: &RunId, message: impl Into<String>) {
+        self.tell(kind, Subject { node, job: None, run: Some(run) }, message.into());
+    }
+
+    fn tell(&self, kind: EventKind, about: Subject<'_>, message: String) {
+        log(kind, about, &message);
         let mut waiting = self.shared.waiting();
         if waiting.closed || waiting.events.len() >= MOST_WAITING {
             if !std::mem::replace(&mut waiting.overflowing, true) {
@@ -115,7 +131,9 @@ impl EventLog {
         waiting.newest += 1;
         let cursor = waiting.newest;
         let at = self.clock.now();
-        waiting.events.push(Event { cursor, at, kind, node: node.cloned(), job: job.cloned(), message });
+        let Subject { node, job, run } = about;
+        let (node, job, run) = (node.cloned(), job.cloned(), run.cloned());
+        waiting.events.push(Event { cursor, at, kind, node, job, run, message });
         drop(waiting);
         self.shared.wake.notify_one();
     }
@@ -229,17 +247,19 @@ fn decode(entry: &Entry) -> Event {
         kind: EventKind::Unknown,
         node: None,
         job: None,
+        run: None,
         message: format!("this event cannot be read: {error}"),
     })
 }
 
-fn log(kind: EventKind, node: Option<&NodeName>, job: Option<&JobId>, message: &str) {
-    let (node, job) = (node.map(tracing::field::display), job.map(tracing::field::display));
+fn log(kind: EventKind, about: Subject<'_>, message: &str) {
+    use tracing::field::display;
+    let (node, job, run) = (about.node.map(display), about.job.map(display), about.run.map(display));
     let message = Escaped(message);
     match kind.severity() {
-        Severity::Info => tracing::info!(NODE = node, JOB = job, KIND = kind.as_str(), "{message}"),
-        Severity::Warning => tracing::warn!(NODE = node, JOB = job, KIND = kind.as_str(), "{message}"),
-        Severity::Alarm => tracing::error!(NODE = node, JOB = job, KIND = kind.as_str(), "{message}"),
+        Severity::Info => tracing::info!(NODE = node, JOB = job, RUN = run, KIND = kind.as_str(), "{message}"),
+        Severity::Warning => tracing::warn!(NODE = node, JOB = job, RUN = run, KIND = kind.as_str(), "{message}"),
+        Severity::Alarm => tracing::error!(NODE = node, JOB = job, RUN = run, KIND = kind.as_str(), "{message}"),
     }
 }
 

@@ -166,6 +166,12 @@ impl Fleet {
         self.entry(name).map(|entry| lock(&entry).record.clone()).ok_or_else(|| no_such_node(name))
     }
 
+    /// Everything known of one node; `None` if there is no such node.
+    #[must_use]
+    pub fn view(&self, name: &NodeName) -> Option<NodeView> {
+        self.entry(name).map(|entry| lock(&entry).view())
+    }
+
     /// Everything known of the chosen nodes, by name.
     ///
     /// # Errors

@@ -15,6 +15,7 @@
 //! - [`fleet`]: the nodes and their sessions.
 //! - [`jobs`], [`orders`]: actions on many nodes, each done once.
 //! - [`transfer`], [`files`]: bulk data.
+//! - [`observe`], [`execute`]: what is, and carrying out what [`windlass_plan`] decides about it.
 //! - [`operator`]: the operator API.
 //!
 //! What it is asked for
@@ -47,6 +48,7 @@ pub mod cloud_init;
 pub mod config;
 pub mod duration;
 pub mod events;
+pub mod execute;
 pub mod files;
 pub mod fleet;
 pub mod gate;
@@ -55,6 +57,7 @@ pub mod jobs;
 pub mod join;
 pub mod listener;
 pub mod metrics;
+pub mod observe;
 pub mod operator;
 pub mod orders;
 pub mod pki;

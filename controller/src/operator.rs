@@ -5,6 +5,8 @@ pub mod admin;
 pub mod events;
 pub mod jobs;
 pub mod nodes;
+pub mod plans;
+pub mod runs;
 pub mod tokens;
 
 use windlass_proto::refusal::{Reason, Refusal};

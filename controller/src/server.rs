@@ -21,6 +21,8 @@ use windlass_proto::v1::event_service_server::EventServiceServer;
 use windlass_proto::v1::job_service_server::JobServiceServer;
 use windlass_proto::v1::join_service_server::JoinServiceServer;
 use windlass_proto::v1::node_service_server::NodeServiceServer;
+use windlass_proto::v1::plan_service_server::PlanServiceServer;
+use windlass_proto::v1::run_service_server::RunServiceServer;
 use windlass_proto::v1::session_service_server::SessionServiceServer;
 use windlass_proto::v1::token_service_server::TokenServiceServer;
 use windlass_proto::v1::transfer_service_server::TransferServiceServer;
@@ -34,6 +36,7 @@ use crate::change::Changes;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::events::EventLog;
+use crate::execute::Runs;
 use crate::files::Files;
 use crate::fleet::Fleet;
 use crate::fleet::session::{SessionApi, Shared};
@@ -44,10 +47,13 @@ use crate::jobs::record::Records;
 use crate::join::{Enrolment, JoinApi};
 use crate::listener::Incoming;
 use crate::listener::tls::ServerConfigs;
+use crate::observe::{Observer, Providers};
 use crate::operator::admin::AdminApi;
 use crate::operator::events::EventApi;
 use crate::operator::jobs::JobApi;
 use crate::operator::nodes::NodeApi;
+use crate::operator::plans::PlanApi;
+use crate::operator::runs::RunApi;
 use crate::operator::tokens::TokenApi;
 use crate::orders::Epoch;
 use crate::pki::Authority;
@@ -75,6 +81,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The largest message: bulk data comes in pieces of 64 KiB.
 const LARGEST_MESSAGE: usize = 1 << 20;
 
+/// A spec and the plan that was made from it, for a thousand nodes.
+const LARGEST_PLAN: usize = 8 << 20;
+
 /// A silent peer is asked after this, and is gone after that.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
@@ -95,6 +104,8 @@ pub struct Parts {
     pub agent_endpoint: String,
     /// Where machines join, `HOST:PORT`.
     pub join_endpoint: String,
+    /// Where machines come from.
+    pub providers: Providers,
     /// Cancelled when the controller shall end.
     pub stop: CancellationToken,
     /// What is given up to revoke on a full disk, where there is a disk.
@@ -120,6 +131,8 @@ pub struct Controller {
     pub fleet: Arc<Fleet>,
     /// The jobs.
     pub jobs: Arc<Jobs>,
+    /// The runs.
+    pub runs: Arc<Runs>,
     /// Files on their way.
     pub files: Files,
     /// What is left of the disk.
@@ -147,7 +160,8 @@ impl Controller {
     /// # Errors
     /// If the state cannot be read, or the authority not be opened.
     pub async fn open(parts: Parts) -> Result<Arc<Self>, ServeError> {
-        let Parts { store, database, audit, clock, settings, agent_endpoint, join_endpoint, stop, ballast } = parts;
+        let Parts { store, database, audit, clock, settings, agent_endpoint, join_endpoint, providers, stop, ballast } =
+            parts;
         let started_at = clock.now();
         let authority = Authority::open(&settings.state_dir, started_at)?;
         let events = EventLog::open(Arc::clone(&store), Arc::clone(&clock)).await?;
@@ -173,6 +187,25 @@ impl Controller {
         .await?;
         let changes = Changes::new(audit, ballast);
         let tokens = Arc::new(Tokens::new(Arc::clone(&store), Arc::clone(&clock)));
+        let with = crate::execute::Foundations {
+            observer: Observer {
+                store: Arc::clone(&store),
+                fleet: Arc::clone(&fleet),
+                tokens: Arc::clone(&tokens),
+                providers,
+            },
+            records: crate::execute::record::Records::new(Arc::clone(&store)),
+            times: crate::execute::times::TimesStore::new(Arc::clone(&store)),
+            fleet: Arc::clone(&fleet),
+            tokens: Arc::clone(&tokens),
+            trust: Arc::clone(&trust),
+            jobs: Arc::clone(&jobs),
+            events: Arc::clone(&events),
+            clock: Arc::clone(&clock),
+            join_endpoint: join_endpoint.clone(),
+            agent_endpoint: agent_endpoint.clone(),
+        };
+        let runs = Runs::open(with, epoch.is_read_only()).await?;
         let enrolment = Arc::new(Enrolment {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
@@ -193,6 +226,7 @@ impl Controller {
             tokens,
             fleet,
             jobs,
+            runs,
             files,
             room,
             epoch,
@@ -227,6 +261,8 @@ impl Controller {
             .add_service(NodeServiceServer::new(NodeApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(TokenServiceServer::new(TokenApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(JobServiceServer::new(JobApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
+            .add_service(PlanServiceServer::new(PlanApi(Arc::clone(self))).max_decoding_message_size(LARGEST_PLAN))
+            .add_service(RunServiceServer::new(RunApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(EventServiceServer::new(EventApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(AdminServiceServer::new(AdminApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
     }

@@ -232,6 +232,16 @@ impl Tokens {
         Ok(unused.fold(transaction, |transaction, record| transaction.delete(key(&record.id))))
     }
 
+    /// Forgets a node's tokens that were not used yet.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn revoke_unused(&self, node: &NodeName) -> Result<(), TokenError> {
+        let transaction = self.forget_unused(node, Transaction::new()).await?;
+        let _: Committed = self.store.commit(transaction).await?;
+        Ok(())
+    }
+
     /// What a presented token is good for with this key; counts the attempt.
     ///
     /// # Errors

@@ -76,6 +76,10 @@ reasons! {
     SwitchedOff = "SWITCHED_OFF", FailedPrecondition;
     /// A safety check says no.
     Unsafe = "UNSAFE", FailedPrecondition;
+    /// Somebody's run is under way on the same cluster.
+    RunInProgress = "RUN_IN_PROGRESS", FailedPrecondition;
+    /// The world is not as it was when the plan was made.
+    WorldChanged = "WORLD_CHANGED", FailedPrecondition;
     /// The audit log cannot be written, so nothing may change.
     AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable;
     /// The state database cannot be used.

@@ -112,7 +112,8 @@ const fn exit_of(reason: Reason) -> Exit {
     match reason {
         Reason::BadRequest => Exit::Usage,
         Reason::NotTrusted | Reason::NotPermitted | Reason::JoinRefused | Reason::SwitchedOff => Exit::NotPermitted,
-        Reason::ReadOnly | Reason::Unsafe => Exit::Unsafe,
+        Reason::ReadOnly | Reason::Unsafe | Reason::WorldChanged => Exit::Unsafe,
+        Reason::RunInProgress => Exit::Locked,
         Reason::ShuttingDown => Exit::Unreachable,
         Reason::NotFound
         | Reason::AlreadyExists
@@ -209,6 +210,8 @@ mod tests {
             (Cause::Refused(Reason::DiskFull), 1),
             (Cause::Refused(Reason::Unsafe), 4),
             (Cause::Refused(Reason::ReadOnly), 4),
+            (Cause::Refused(Reason::WorldChanged), 4),
+            (Cause::Refused(Reason::RunInProgress), 6),
             (Cause::TimedOut, 5),
             (Cause::Locked, 6),
             (Cause::Usage, 64),

@@ -230,6 +230,7 @@ fn events_as_documents() {
         severity: v1::Severity::Info.into(),
         node: "node1".into(),
         job: String::new(),
+        run: String::new(),
         message: format!("node1 connected {HOSTILE}"),
     };
     let event = EventView::from(event);

@@ -48,6 +48,7 @@ async fn an_event_is_stored_as_it_was_told() {
         kind: EventKind::JobNodeFailed,
         node: Some(node),
         job: Some(job),
+        run: None,
         message: "exit code 3".to_owned(),
     };
     assert_eq!(log.read(0, 10).await.expect("reads"), [expected]);

@@ -105,7 +105,7 @@ impl Source {
     }
 }
 
-fn on_wire(event: Event) -> v1::Event {
+pub(super) fn on_wire(event: Event) -> v1::Event {
     v1::Event {
         cursor: event.cursor,
         unix_millis: event.at.0,
@@ -114,5 +114,6 @@ fn on_wire(event: Event) -> v1::Event {
         node: event.node.map(String::from).unwrap_or_default(),
         job: event.job.map(String::from).unwrap_or_default(),
         message: event.message,
+        run: event.run.map(String::from).unwrap_or_default(),
     }
 }

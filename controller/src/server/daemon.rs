@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
+use windlass_types::machine::ProviderKind;
 
 use super::housekeeping;
 use super::listeners::{self, ListenError, Listeners};
@@ -24,7 +25,11 @@ use crate::fleet::FleetError;
 use crate::http;
 use crate::listener::tls::{ServerConfigs, TlsError};
 use crate::listener::{Authentication, Gatekeeper, accept_local};
+use crate::observe::Providers;
 use crate::pki::AuthorityError;
+use crate::provider::Provider;
+use crate::provider::existing::ExistingProvider;
+use crate::provider::qemu::{QemuError, QemuProvider};
 use crate::room::Ballast;
 use crate::store::StoreError;
 use crate::store::sqlite::{OpenError, SqliteStore};
@@ -69,6 +74,12 @@ pub enum ServeError {
     /// Stored nodes cannot be read.
     #[error("read the nodes")]
     Fleet(#[from] FleetError),
+    /// Stored runs cannot be read.
+    #[error("read the runs")]
+    Runs(#[from] crate::execute::record::RecordError),
+    /// The directory of machines cannot be used.
+    #[error("open the directory of machines")]
+    Machines(#[from] QemuError),
     /// TLS cannot be configured.
     #[error("prepare the listeners")]
     Tls(#[from] TlsError),
@@ -92,8 +103,15 @@ impl ServeError {
         match self {
             Self::Listen(error) => error.advice(),
             Self::State { .. } => "make it writable for this user, or give another --state-dir",
-            Self::Store(_) | Self::Trust(_) | Self::Fleet(_) => "restore a backup with `windlass restore`",
-            Self::Open(_) | Self::Authority(_) | Self::Audit(_) | Self::Tls(_) | Self::Signal(_) => "",
+            Self::Store(_) | Self::Trust(_) | Self::Fleet(_) | Self::Runs(_) => {
+                "restore a backup with `windlass restore`"
+            }
+            Self::Open(_)
+            | Self::Machines(_)
+            | Self::Authority(_)
+            | Self::Audit(_)
+            | Self::Tls(_)
+            | Self::Signal(_) => "",
         }
     }
 }
@@ -120,6 +138,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
         agent_endpoint: endpoint(&settings, agents_at),
         join_endpoint: endpoint(&settings, join_at),
         ballast: Some(Ballast::open(&settings.state_dir).map_err(ServeError::state(&settings.state_dir))?),
+        providers: providers(&settings, &clock)?,
         settings,
         stop: stop.clone(),
     })
@@ -127,6 +146,9 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Signal)?;
     let servers = start(&controller, listeners)?;
     controller.jobs.resume().await;
+    if !controller.epoch.is_read_only() {
+        controller.runs.resume();
+    }
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(%version, agents = %agents_at, join = %join_at, http = %http_at,
         socket = %controller.settings.socket.display(), "serving");
@@ -135,6 +157,15 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     signals.wait_and_watch(&controller).await;
     drain(&controller, servers).await;
     Ok(())
+}
+
+/// Where machines come from.
+fn providers(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Providers, ServeError> {
+    let qemu = QemuProvider::open(&settings.state_dir, Arc::clone(clock))?;
+    Ok(Providers::from([
+        (ProviderKind::Qemu, Arc::new(qemu) as Arc<dyn Provider>),
+        (ProviderKind::Existing, Arc::new(ExistingProvider)),
+    ]))
 }
 
 /// Every connection is a descriptor, and shells start programs with a soft limit for a handful of files.

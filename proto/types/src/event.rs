@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{JobId, NodeName};
+use crate::name::{JobId, NodeName, RunId};
 use crate::time::UnixMillis;
 
 /// How serious an event is.
@@ -124,6 +124,26 @@ kinds! {
     JobStopRequested = "job.stop-requested", Info;
     /// A job ended.
     JobEnded = "job.ended", Info;
+    /// A run began.
+    RunStarted = "run.started", Info;
+    /// A run that a former process left under way goes on.
+    RunResumed = "run.resumed", Info;
+    /// Somebody asked a run to stop.
+    RunStopRequested = "run.stop-requested", Info;
+    /// A run ended.
+    RunEnded = "run.ended", Info;
+    /// A step of a run began.
+    StepStarted = "step.started", Info;
+    /// A step of a run ended well.
+    StepDone = "step.done", Info;
+    /// A step of a run failed.
+    StepFailed = "step.failed", Warning;
+    /// A machine reached a stage on its way to a healthy node.
+    MachineStage = "machine.stage", Info;
+    /// A machine has trouble on its way and tries again.
+    MachineTrouble = "machine.trouble", Warning;
+    /// A machine was deleted.
+    MachineDeleted = "machine.deleted", Warning;
 }
 
 impl fmt::Display for EventKind {
@@ -147,6 +167,9 @@ pub struct Event {
     /// The job it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobId>,
+    /// The run it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     /// What happened, in a sentence.
     pub message: String,
 }

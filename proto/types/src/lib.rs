@@ -13,6 +13,7 @@
 //! - [`machine`]: a machine as it is wished for and as its provider reports it.
 //! - [`outcome`]: how that ended, and what to do about a failure.
 //! - [`job`]: an action on many nodes.
+//! - [`run`]: a plan that is being carried out.
 //! - [`event`]: what happened, for whoever watches.
 //! - [`escape`]: text from elsewhere, made safe for a terminal.
 //! - [`error_chain`]: an error with all its causes on one line.
@@ -33,5 +34,6 @@ pub mod name;
 pub mod outcome;
 pub mod pin;
 pub mod role;
+pub mod run;
 pub mod selector;
 pub mod time;

@@ -214,6 +214,15 @@ name!(
     |_, c| c.is_ascii_digit()
 );
 
+name!(
+    /// The id of a run: an `r` and a decimal number given by the controller, so that it is never taken for a job's.
+    RunId,
+    "run id",
+    "an r and digits",
+    21,
+    |index, c| if index == 0 { c == 'r' } else { c.is_ascii_digit() }
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,18 +31,21 @@ macro_rules! messages {
 }
 
 messages! {
-    BackupRequest, BackupResponse, ConfirmEpochRequest, ConfirmEpochResponse, ConnectRequest, ConnectResponse,
-    CreateJobRequest, CreateJobResponse, CreateOperatorRequest, CreateOperatorResponse, CreateTokenRequest,
-    CreateTokenResponse, DeleteTokenRequest, DeleteTokenResponse, DownloadFileRequest, DownloadFileResponse,
-    FetchFileRequest, FetchFileResponse, GetStatusRequest, GetStatusResponse, JoinRequest, JoinResponse,
-    LabelNodeRequest, LabelNodeResponse, ListJobsRequest, ListJobsResponse, ListNodesRequest, ListNodesResponse,
-    ListOperatorsRequest, ListOperatorsResponse, ListTokensRequest, ListTokensResponse, PushOutputRequest,
-    PushOutputResponse, RefreshNodesRequest, RefreshNodesResponse, RemoveNodeRequest, RemoveNodeResponse,
-    RemoveOperatorRequest, RemoveOperatorResponse, RenewCertificateRequest, RenewCertificateResponse, RenewRequest,
-    RenewResponse, RevokeNodeRequest, RevokeNodeResponse, RotateCaRequest, RotateCaResponse, SetOperatorRoleRequest,
-    SetOperatorRoleResponse, StopJobRequest, StopJobResponse, StoreFileRequest, StoreFileResponse, UploadFileRequest,
-    UploadFileResponse, VerifyAuditRequest, VerifyAuditResponse, WatchEventsRequest, WatchEventsResponse,
-    WatchJobRequest, WatchJobResponse,
+    ApplyPlanRequest, ApplyPlanResponse, BackupRequest, BackupResponse, ConfirmEpochRequest, ConfirmEpochResponse,
+    ConnectRequest, ConnectResponse, CreateJobRequest, CreateJobResponse, CreateOperatorRequest,
+    CreateOperatorResponse, CreateTokenRequest, CreateTokenResponse, DeleteTokenRequest, DeleteTokenResponse,
+    DownloadFileRequest, DownloadFileResponse, FetchFileRequest, FetchFileResponse, GetStatusRequest,
+    GetStatusResponse, JoinRequest, JoinResponse, LabelNodeRequest, LabelNodeResponse, ListJobsRequest,
+    ListJobsResponse, ListMachinesRequest, ListMachinesResponse, ListNodesRequest, ListNodesResponse,
+    ListOperatorsRequest, ListOperatorsResponse, ListRunsRequest, ListRunsResponse, ListTokensRequest,
+    ListTokensResponse, PlanClusterRequest, PlanClusterResponse, PushOutputRequest, PushOutputResponse,
+    RefreshNodesRequest, RefreshNodesResponse, RemoveNodeRequest, RemoveNodeResponse, RemoveOperatorRequest,
+    RemoveOperatorResponse, RenewCertificateRequest, RenewCertificateResponse, RenewOperatorRequest,
+    RenewOperatorResponse, RenewRequest, RenewResponse, RevokeNodeRequest, RevokeNodeResponse, RotateCaRequest,
+    RotateCaResponse, SetOperatorRoleRequest, SetOperatorRoleResponse, StopJobRequest, StopJobResponse,
+    StopRunRequest, StopRunResponse, StoreFileRequest, StoreFileResponse, UploadFileRequest, UploadFileResponse,
+    VerifyAuditRequest, VerifyAuditResponse, WatchEventsRequest, WatchEventsResponse, WatchJobRequest,
+    WatchJobResponse, WatchRunRequest, WatchRunResponse,
 }
 
 /// One fact as a controller takes it. What it accepts it can send on unchanged.

@@ -29,6 +29,9 @@ pub(crate) struct EventView {
     /// The job it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job: Option<String>,
+    /// The run it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<String>,
     /// What happened.
     pub(crate) message: String,
     #[serde(skip)]
@@ -51,6 +54,7 @@ impl From<v1::Event> for EventView {
             severity,
             node: given(event.node),
             job: given(event.job),
+            run: given(event.run),
             message: event.message,
             at_millis: UnixMillis(event.unix_millis),
         }

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Follows a machine until its node is healthy.
+//!
+//! That it has joined and is well is read from the fleet, whenever an event about the node says that something is new. How
+//! far it is before that, it tells on its console, which a provider can only be asked for; so that is looked at twice a
+//! second. Now and then the provider is asked whether the machine still runs at all.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use windlass_types::event::EventKind;
+use windlass_types::machine::{Accel, MachineStage, PowerState, ProviderKind};
+use windlass_types::name::{LabelKey, LabelValue};
+use windlass_types::run::StepState;
+
+use super::Runs;
+use super::console::{Console, Said};
+use super::steps::{Hand, StepFailure};
+use super::times::Times;
+use crate::events::Follower;
+use crate::provider::ConsoleFrom;
+use crate::tokens::DEFAULT_LIFE;
+
+/// How often a console is read.
+const CONSOLE_EVERY: Duration = Duration::from_millis(500);
+
+/// How often a provider is asked whether the machine runs: killing it from outside is seen within this.
+const POWER_EVERY: Duration = Duration::from_secs(10);
+
+/// A machine that says nothing at all for this long after it was made does not boot. Firmware speaks at once, also under
+/// emulation on a busy host.
+const SPEAKS_WITHIN: Duration = Duration::from_secs(120);
+
+/// A node that joined is well within this, or needs a look.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
+
+/// How a machine comes along.
+struct Way {
+    began: Instant,
+    stage: Option<MachineStage>,
+    console: Console,
+    position: ConsoleFrom,
+    has_console: bool,
+    has_spoken: bool,
+    enrolled_at: Option<Instant>,
+    seen: Times,
+    expected: Times,
+    accel: Option<Accel>,
+    /// Its stages were all seen from the beginning.
+    is_new: bool,
+}
+
+impl Runs {
+    /// Follows a machine until its node is healthy. `labels` are given to the node as soon as it has joined; the times of
+    /// one that `is_new` are learned from.
+    ///
+    /// # Errors
+    /// Why it did not become so.
+    pub(super) async fn until_healthy(
+        &self,
+        hand: &Hand<'_>,
+        labels: Option<&BTreeMap<LabelKey, LabelValue>>,
+        is_new: bool,
+    ) -> Result<(), StepFailure> {
+        // From before the first look, so that nothing falls between the two.
+        let mut news = self.with.events.follow(self.with.events.durable());
+        let mut way = self.set_out(hand, is_new).await?;
+        let mut reading = interval(CONSOLE_EVERY);
+        let mut asking = interval(POWER_EVERY);
+        reading.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.look(hand, &mut way, labels).await? {
+                return self.arrived(&way).await;
+            }
+            tokio::select! {
+                () = hand.run.stop.cancelled() => return Err(StepFailure::Stopped),
+                _ = reading.tick() => self.read_console(hand, &mut way).await?,
+                _ = asking.tick() => self.ask(hand, &mut way).await?,
+                () = about(&mut news, hand) => {}
+            }
+            Self::in_time(hand, &way)?;
+        }
+    }
+
+    async fn set_out(&self, hand: &Hand<'_>, is_new: bool) -> Result<Way, StepFailure> {
+        let kind = hand.provider.kind();
+        let failed = |error: &dyn std::error::Error| StepFailure::ours("read how long this takes", error);
+        let accel = self.machine(hand).await?.and_then(|machine| machine.accel);
+        let expected = self.with.times.expected(kind, accel).await.map_err(|error| failed(&error))?;
+        let stage = hand.run.progress().step(hand.id).stage;
+        let mut way = Way {
+            began: Instant::now(),
+            stage,
+            console: Console::new(hand.key.name.clone()),
+            position: ConsoleFrom::Position(0),
+            has_console: kind != ProviderKind::Existing,
+            has_spoken: false,
+            enrolled_at: None,
+            seen: Times::default(),
+            expected,
+            accel,
+            is_new,
+        };
+        if kind == ProviderKind::Existing {
+            way.expected = Times::default();
+        }
+        hand.run.progress().change(hand.id, |record| {
+            record.expected_millis = way.expected.whole();
+            let next = record.stage.map_or(Some(MachineStage::Created), MachineStage::next);
+            record.expected_stage_millis = next.map_or(0, |next| way.expected.until(next));
+        });
+        hand.run.signal();
+        Ok(way)
+    }
+
+    async fn machine(&self, hand: &Hand<'_>) -> Result<Option<windlass_types::machine::MachineReport>, StepFailure> {
+        let observed = hand.provider.observe(&hand.key.cluster).await;
+        let machines = observed.map_err(|error| StepFailure::provider(&error))?;
+        Ok(machines.into_iter().find(|machine| machine.name == hand.key.name))
+    }
+
+    /// Whether the node is healthy now.
+    async fn look(
+        &self,
+        hand: &Hand<'_>,
+        way: &mut Way,
+        labels: Option<&BTreeMap<LabelKey, LabelValue>>,
+    ) -> Result<bool, StepFailure> {
+        let Some(node) = self.with.observer.node(&hand.key.name) else { return Ok(false) };
+        if way.enrolled_at.is_none() {
+            way.enrolled_at = Some(Instant::now());
+            // What it said before comes first. If it says that it failed, its certificate knows better.
+            if let Err(refuted) = self.read_console(hand, way).await {
+                tracing::debug!(node = %hand.key.name, ?refuted, "a node that has joined says that it failed");
+            }
+            self.advance(hand, way, MachineStage::Enrolled);
+            self.seal(hand).await;
+            if let Some(labels) = labels.filter(|labels| !labels.is_empty()) {
+                let labelled = self.with.fleet.label(&hand.key.name, labels.clone(), &[]).await;
+                labelled.map_err(|refusal| StepFailure::said(refusal.message, refusal.advice))?;
+            }
+        }
+        if node.is_healthy {
+            self.advance(hand, way, MachineStage::Healthy);
+        }
+        Ok(node.is_healthy)
+    }
+
+    /// Takes the secrets out of what the machine can read. One that is used up already is worth little; so a failure is
+    /// told, and holds up nothing.
+    async fn seal(&self, hand: &Hand<'_>) {
+        if let Err(error) = hand.provider.seal(&hand.key).await {
+            let name = &hand.key.name;
+            let why = windlass_types::error_chain::ErrorChain(&error);
+            let message = format!("the used join token could not be removed from the user-data of {name}: {why}");
+            self.tell(hand.run, EventKind::MachineTrouble, hand.id, message);
+        }
+    }
+
+    async fn arrived(&self, way: &Way) -> Result<(), StepFailure> {
+        if way.is_new {
+            let learned = self.with.times.learn(ProviderKind::Qemu, way.accel, &way.seen).await;
+            learned.map_err(|error| StepFailure::ours("keep how long this took", &error))?;
+        }
+        Ok(())
+    }
+
+    async fn read_console(&self, hand: &Hand<'_>, way: &mut Way) -> Result<(), StepFailure> {
+        if !way.has_console {
+            return Ok(());
+        }
+        let piece = match hand.provider.console(&hand.key, way.position).await {
+            Ok(piece) => piece,
+            Err(error) => {
+                tracing::debug!(node = %hand.key.name, %error, "the console cannot be read");
+                return Ok(());
+            }
+        };
+        way.position = ConsoleFrom::Position(piece.next);
+        way.has_spoken |= !piece.data.is_empty();
+        for said in way.console.read(&piece.data) {
+            match said {
+                Said::Reached(stage) => self.advance(hand, way, stage),
+                Said::Retrying(trouble) => {
+                    let message = format!("{}: attempt {}: {}", trouble.code, trouble.attempt, trouble.detail);
+                    self.troubled(hand, &message, trouble.advice());
+                }
+                Said::Failed(trouble) => {
+                    let message = format!("{}: {}", trouble.code, trouble.detail);
+                    return Err(failed(&message, trouble.advice(), way));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn troubled(&self, hand: &Hand<'_>, message: &str, advice: &str) {
+        hand.run.progress().change(hand.id, |record| {
+            message.clone_into(&mut record.message);
+            advice.clone_into(&mut record.advice);
+        });
+        let text = format!("{} has trouble and tries again: {message}", hand.key.name);
+        self.tell(hand.run, EventKind::MachineTrouble, hand.id, text);
+        hand.run.signal();
+    }
+
+    /// Whether the machine still runs.
+    async fn ask(&self, hand: &Hand<'_>, way: &mut Way) -> Result<(), StepFailure> {
+        if !way.has_console {
+            return Ok(());
+        }
+        let name = &hand.key.name;
+        match self.machine(hand).await? {
+            None => Err(failed("its machine is gone", &format!("windlass destroy --node {name}, then apply"), way)),
+            Some(machine) if machine.power == PowerState::Off => {
+                let advice = "something outside Windlass ended it; windlass apply switches it on again";
+                Err(failed("its machine does not run any more", advice, way))
+            }
+            Some(machine) => {
+                way.accel = machine.accel.or(way.accel);
+                match hand.provider.diagnose(&hand.key).await {
+                    Ok(Some(why)) if way.enrolled_at.is_none() => Err(failed(&why, "name a bootable image", way)),
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(StepFailure::provider(&error)),
+                }
+            }
+        }
+    }
+
+    fn in_time(hand: &Hand<'_>, way: &Way) -> Result<(), StepFailure> {
+        let name = &hand.key.name;
+        let look = format!("windlass console {name} --tail shows its console");
+        let gone_by = way.began.elapsed();
+        if way.has_console && !way.has_spoken && way.enrolled_at.is_none() && gone_by > SPEAKS_WITHIN {
+            let message = format!("it said nothing on its console within {} s", SPEAKS_WITHIN.as_secs());
+            return Err(failed(&message, "see that the image is bootable and writes to its first serial port", way));
+        }
+        match way.enrolled_at {
+            None if gone_by > DEFAULT_LIFE => {
+                let message = format!("it did not join within {} minutes", DEFAULT_LIFE.as_secs() / 60);
+                Err(failed(&message, &look, way))
+            }
+            Some(at) if at.elapsed() > HEALTHY_WITHIN => {
+                let message = "it joined and did not become healthy within 10 minutes";
+                Err(failed(message, &format!("windlass get node {name} says why"), way))
+            }
+            None | Some(_) => Ok(()),
+        }
+    }
+
+    /// A stage was reached.
+    fn advance(&self, hand: &Hand<'_>, way: &mut Way, stage: MachineStage) {
+        if way.stage.is_some_and(|reached| reached >= stage) {
+            return;
+        }
+        way.stage = Some(stage);
+        way.seen.reached(stage, way.began.elapsed());
+        let next = stage.next().map_or(0, |next| way.expected.until(next));
+        hand.run.progress().change(hand.id, |record| record.expected_stage_millis = next);
+        self.reached(hand, stage);
+    }
+
+    /// Tells that a stage was reached.
+    pub(super) fn reached(&self, hand: &Hand<'_>, stage: MachineStage) {
+        let now = self.with.clock.now();
+        let mut is_new = false;
+        let record = hand.run.progress().change(hand.id, |record| {
+            is_new = record.stage.is_none_or(|reached| reached < stage) && record.state == StepState::Running;
+            if is_new {
+                record.stage = Some(stage);
+                record.message.clear();
+                record.advice.clear();
+            }
+        });
+        if is_new {
+            let after = record.started_at.map_or(0, |began| now.since(began).as_secs());
+            let message = format!("{}: {stage} after {after} s", hand.key.name);
+            self.tell(hand.run, EventKind::MachineStage, hand.id, message);
+            hand.run.signal();
+        }
+    }
+}
+
+fn failed(message: &str, advice: &str, way: &Way) -> StepFailure {
+    let (message, advice) = (message.to_owned(), advice.to_owned());
+    StepFailure::Said { message, advice, console_tail: way.console.tail() }
+}
+
+/// Waits for an event about the node. A store that cannot be read is looked at again with the next tick.
+async fn about(news: &mut Follower, hand: &Hand<'_>) {
+    loop {
+        match news.next().await {
+            Ok(Some(events)) if events.iter().any(|event| event.node.as_ref() == Some(&hand.key.name)) => return,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything that is known of a cluster at one moment, for the planner: what its provider says exists, which nodes have
+//! joined and how they are, which tokens are out, and which nodes this controller has taken on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use windlass_plan::{NodeStatus, Snapshot, TokenStatus};
+use windlass_types::condition::ConditionKind;
+use windlass_types::machine::{MachineReport, ProviderKind};
+use windlass_types::name::{ClusterName, NodeName};
+use windlass_types::time::UnixMillis;
+
+use crate::fleet::{Fleet, NodeView};
+use crate::provider::{Provider, ProviderError};
+use crate::store::{Committed, Store, StoreError, Transaction};
+use crate::tokens::{TokenError, Tokens};
+
+const CLUSTERS: &str = "clusters/";
+const MEMBERS: &str = "cluster-members/";
+
+/// The providers this controller has, by kind.
+pub type Providers = BTreeMap<ProviderKind, Arc<dyn Provider>>;
+
+/// What is kept of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    /// Its name.
+    pub name: ClusterName,
+    /// Who makes its machines.
+    pub provider: ProviderKind,
+    /// When a plan for it was carried out for the first time.
+    pub since: UnixMillis,
+}
+
+/// A cluster that cannot be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The state database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record cannot be read.
+    #[error("understand the stored record {key}")]
+    Record {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The tokens.
+    #[error("list the tokens")]
+    Tokens(#[from] TokenError),
+    /// The provider cannot tell.
+    #[error("ask the provider {kind} what exists")]
+    Provider {
+        /// Which.
+        kind: ProviderKind,
+        /// Why not.
+        #[source]
+        source: ProviderError,
+    },
+    /// This controller has no such provider.
+    #[error("this controller has no provider {0}")]
+    NoProvider(ProviderKind),
+}
+
+/// Looks at everything.
+#[derive(Debug)]
+pub struct Observer {
+    /// The state.
+    pub store: Arc<dyn Store>,
+    /// The nodes.
+    pub fleet: Arc<Fleet>,
+    /// The tokens.
+    pub tokens: Arc<Tokens>,
+    /// The providers.
+    pub providers: Providers,
+}
+
+impl Observer {
+    /// A provider.
+    ///
+    /// # Errors
+    /// If this controller has none of that kind.
+    pub fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn Provider>, ObserveError> {
+        self.providers.get(&kind).ok_or(ObserveError::NoProvider(kind))
+    }
+
+    /// Everything that is known of a cluster now.
+    ///
+    /// # Errors
+    /// If something cannot be asked: then nothing is known, rather than that nothing exists.
+    pub async fn snapshot(&self, cluster: &ClusterName, provider: ProviderKind) -> Result<Snapshot, ObserveError> {
+        let machines = self.machines(cluster, provider).await?;
+        let tokens = self.tokens.list().await?.into_iter().map(|record| TokenStatus {
+            node: record.node,
+            expires: record.expires,
+            is_used: record.used.is_some(),
+        });
+        let tokens = tokens.collect();
+        let members = self.members(cluster).await?;
+        let nodes = self.fleet.list(None, usize::MAX).iter().map(status).collect();
+        Ok(Snapshot { machines, nodes, tokens, members })
+    }
+
+    /// What the provider says exists of a cluster.
+    ///
+    /// # Errors
+    /// If it cannot tell.
+    pub async fn machines(
+        &self,
+        cluster: &ClusterName,
+        provider: ProviderKind,
+    ) -> Result<Vec<MachineReport>, ObserveError> {
+        let observed = self.provider(provider)?.observe(cluster).await;
+        observed.map_err(|source| ObserveError::Provider { kind: provider, source })
+    }
+
+    /// How one node is; `None` if nobody of this name has joined.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<NodeStatus> {
+        self.fleet.view(name).as_ref().map(status)
+    }
+
+    /// The clusters for which plans were carried out.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn clusters(&self) -> Result<Vec<ClusterRecord>, ObserveError> {
+        let entries = self.store.range(CLUSTERS, None, usize::MAX).await?;
+        let read = |entry: &crate::store::Entry| {
+            serde_json::from_slice(&entry.value)
+                .map_err(|source| ObserveError::Record { key: entry.key.clone(), source })
+        };
+        entries.iter().map(read).collect()
+    }
+
+    /// Remembers that a node belongs to a cluster, before its machine is made.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn take_on(&self, cluster: &ClusterName, node: &NodeName) -> Result<(), StoreError> {
+        let _: Committed = self.store.commit(Transaction::new().put(member_key(cluster, node), "")).await?;
+        Ok(())
+    }
+
+    /// Forgets that a node belongs to a cluster.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn let_go(&self, cluster: &ClusterName, node: &NodeName) -> Result<(), StoreError> {
+        let _: Committed = self.store.commit(Transaction::new().delete(member_key(cluster, node))).await?;
+        Ok(())
+    }
+
+    async fn members(&self, cluster: &ClusterName) -> Result<Vec<NodeName>, StoreError> {
+        let prefix = format!("{MEMBERS}{cluster}/");
+        let entries = self.store.range(&prefix, None, usize::MAX).await?;
+        Ok(entries.iter().filter_map(|entry| NodeName::new(&entry.key[prefix.len()..]).ok()).collect())
+    }
+}
+
+/// Adds to a transaction that a cluster is known.
+///
+/// # Panics
+/// Never: a record is always JSON.
+#[must_use]
+pub fn know(transaction: Transaction, record: &ClusterRecord) -> Transaction {
+    let value = serde_json::to_vec(record).expect("a cluster record is always JSON");
+    transaction.put(format!("{CLUSTERS}{}", record.name), value)
+}
+
+fn member_key(cluster: &ClusterName, node: &NodeName) -> String {
+    format!("{MEMBERS}{cluster}/{node}")
+}
+
+fn status(view: &NodeView) -> NodeStatus {
+    let condition = |kind| view.conditions.iter().find(|condition| condition.kind == kind);
+    let holds = |kind| condition(kind).is_some_and(|condition| condition.holds);
+    let is_healthy = holds(ConditionKind::Healthy);
+    let reason = condition(ConditionKind::Healthy).filter(|_| !is_healthy);
+    NodeStatus {
+        name: view.record.name.clone(),
+        is_connected: holds(ConditionKind::Connected),
+        is_healthy,
+        is_revoked: view.record.revoked.is_some(),
+        reason: reason.map(|condition| condition.reason.clone()).unwrap_or_default(),
+        labels: view.record.labels.clone(),
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! PlanService.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+use tonic::{Request, Response, Status};
+use windlass_plan::Plan;
+use windlass_proto::refusal::{Reason, Refusal};
+use windlass_proto::v1;
+use windlass_proto::v1::plan_cluster_request::Wish as Wire;
+use windlass_proto::v1::plan_service_server::PlanService;
+use windlass_types::digest::Sha256Digest;
+use windlass_types::error_chain::ErrorChain;
+use windlass_types::machine::{MachineReport, ProviderKind};
+use windlass_types::name::{ClusterName, NodeName};
+
+use super::bad;
+use crate::caller::Caller;
+use crate::change::Wish as ChangeWish;
+use crate::execute::apply::{Shown, Wish, unobserved};
+use crate::server::Controller;
+use crate::spec::{Cluster, LARGEST_FILE_BYTES};
+
+/// Keys and the like have a few KiB.
+const LARGEST_INPUT_BYTES: usize = 64 << 10;
+
+/// The calls.
+#[derive(Debug)]
+pub struct PlanApi(pub Arc<Controller>);
+
+#[tonic::async_trait]
+impl PlanService for PlanApi {
+    async fn plan_cluster(
+        &self,
+        request: Request<v1::PlanClusterRequest>,
+    ) -> Result<Response<v1::PlanClusterResponse>, Status> {
+        let proposal = self.0.runs.propose(&wish(request.into_inner())?).await?;
+        let plan = serde_json::to_string(&proposal.plan).map_err(|error| bad(&error))?;
+        let (obstacle, obstacle_advice) =
+            proposal.obstacle.map(|refusal| (refusal.message, refusal.advice)).unwrap_or_default();
+        Ok(Response::new(v1::PlanClusterResponse {
+            plan,
+            sha256: proposal.plan.hash().as_bytes().to_vec().into(),
+            obstacle,
+            obstacle_advice,
+            expected_millis: proposal.expected_millis,
+            run: proposal.run.map(String::from).unwrap_or_default(),
+        }))
+    }
+
+    async fn apply_plan(
+        &self,
+        request: Request<v1::ApplyPlanRequest>,
+    ) -> Result<Response<v1::ApplyPlanResponse>, Status> {
+        let caller = Caller::of(&request);
+        let message = request.into_inner();
+        let plan: Plan = serde_json::from_str(&message.plan).map_err(|error| {
+            Refusal::new(Reason::BadRequest, format!("the plan cannot be read: {error}"))
+                .advise("make a new one with `windlass plan -o FILE`")
+        })?;
+        let wish = wish(message.request.unwrap_or_default())?;
+        let sha256 = Sha256Digest::from_slice(&message.sha256).map_err(|error| bad(&error))?;
+        let steps: Vec<_> = plan.steps.iter().map(|planned| planned.id.to_string()).collect();
+        let change = ChangeWish {
+            caller: &caller,
+            verb: "plan apply",
+            object: format!("cluster/{}", plan.cluster),
+            arguments: json!({ "plan": sha256.to_string(), "steps": steps, "confirmation": message.confirmation }),
+        };
+        let shown = Shown { plan, sha256, confirmation: message.confirmation };
+        let run = self.0.changes.run(change, self.0.runs.apply(&wish, shown, caller.to_string())).await?;
+        Ok(Response::new(v1::ApplyPlanResponse { run: run.map(String::from).unwrap_or_default() }))
+    }
+
+    async fn list_machines(
+        &self,
+        request: Request<v1::ListMachinesRequest>,
+    ) -> Result<Response<v1::ListMachinesResponse>, Status> {
+        let only = request.into_inner().cluster;
+        let observer = self.0.runs.observer();
+        let clusters = observer.clusters().await.map_err(|error| unobserved(&error))?;
+        let mut answer = v1::ListMachinesResponse::default();
+        for cluster in clusters.iter().filter(|cluster| only.is_empty() || cluster.name.as_str() == only) {
+            match observer.machines(&cluster.name, cluster.provider).await {
+                Ok(machines) => answer.machines.extend(machines.into_iter().map(|machine| {
+                    let joined = observer.node(&machine.name).is_some();
+                    on_wire(&cluster.name, cluster.provider, machine, joined)
+                })),
+                Err(error) => answer.failures.push(format!("{}: {}", cluster.name, ErrorChain(&error))),
+            }
+        }
+        answer.machines.sort_by(|a, b| (&a.cluster, &a.name).cmp(&(&b.cluster, &b.name)));
+        Ok(Response::new(answer))
+    }
+}
+
+fn wish(request: v1::PlanClusterRequest) -> Result<Wish, Refusal> {
+    match request.wish {
+        Some(Wire::Spec(spec)) => {
+            let is_large = |text: &String| text.len() > LARGEST_INPUT_BYTES;
+            if spec.text.len() as u64 > LARGEST_FILE_BYTES || spec.files.values().any(is_large) {
+                return Err(Refusal::new(Reason::LimitReached, "the spec or a file that it names is too large"));
+            }
+            let cluster = Cluster::parse(&spec.text).map_err(|error| bad(&error))?;
+            let files: BTreeMap<_, _> = spec.files.into_iter().collect();
+            Ok(Wish::Spec { cluster: Box::new(cluster), files })
+        }
+        Some(Wire::Destruction(destruction)) => {
+            let cluster = ClusterName::new(destruction.cluster).map_err(|error| bad(&error))?;
+            let nodes = destruction.nodes.into_iter().map(NodeName::new).collect::<Result<_, _>>();
+            Ok(Wish::Destruction { cluster, nodes: nodes.map_err(|error| bad(&error))? })
+        }
+        None => Err(Refusal::new(Reason::BadRequest, "nothing was asked for")),
+    }
+}
+
+fn on_wire(cluster: &ClusterName, provider: ProviderKind, machine: MachineReport, joined: bool) -> v1::Machine {
+    let disk = |disk: windlass_types::machine::DiskReport| v1::MachineDisk {
+        name: disk.name.into(),
+        size_bytes: disk.size_bytes,
+        serial: disk.serial.into(),
+    };
+    v1::Machine {
+        cluster: cluster.to_string(),
+        name: machine.name.to_string(),
+        id: machine.id.to_string(),
+        provider: provider.to_string(),
+        power: v1::PowerState::from(machine.power).into(),
+        complete: machine.complete,
+        addresses: machine.addresses.iter().map(ToString::to_string).collect(),
+        accel: machine.accel.map(|accel| accel.to_string()).unwrap_or_default(),
+        created_unix_millis: machine.created_at.0,
+        disks: machine.disks.into_iter().map(disk).collect(),
+        joined,
+    }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//! RunService.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, unfold};
+use serde_json::json;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+use windlass_plan::PlannedStep;
+use windlass_proto::refusal::Refusal;
+use windlass_proto::v1;
+use windlass_proto::v1::run_service_server::RunService;
+use windlass_types::event::Event;
+use windlass_types::name::RunId;
+
+use super::bad;
+use super::events::on_wire as event_on_wire;
+use crate::caller::Caller;
+use crate::change::Wish;
+use crate::execute::RunView;
+use crate::execute::record::RunRecord;
+use crate::execute::run::StepRecord;
+use crate::server::Controller;
+
+/// Runs in one answer at most.
+const MOST_RUNS: usize = 200;
+
+/// Events read at once.
+const BATCH: usize = 512;
+
+/// The calls.
+#[derive(Debug)]
+pub struct RunApi(pub Arc<Controller>);
+
+#[tonic::async_trait]
+impl RunService for RunApi {
+    type WatchRunStream = BoxStream<'static, Result<v1::WatchRunResponse, Status>>;
+
+    async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
+        let limit = match request.into_inner().newest as usize {
+            0 => MOST_RUNS,
+            newest => newest.min(MOST_RUNS),
+        };
+        let runs = self.0.runs.list(limit).await?.iter().map(head).collect();
+        Ok(Response::new(v1::ListRunsResponse { runs }))
+    }
+
+    async fn watch_run(&self, request: Request<v1::WatchRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
+        let message = request.into_inner();
+        let id = RunId::new(message.id).map_err(|error| bad(&error))?;
+        let first = self.0.runs.view(&id).await?.record.first_event;
+        let after = message.after.max(first);
+        let watching = Watching { controller: Arc::clone(&self.0), id, after, changes: None, is_over: false };
+        let next = async |mut watching: Watching| {
+            let answer = watching.next().await?;
+            Some((answer.map_err(Status::from), watching))
+        };
+        let answers = unfold(watching, next).take_until(self.0.stop.clone().cancelled_owned());
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn stop_run(&self, request: Request<v1::StopRunRequest>) -> Result<Response<v1::StopRunResponse>, Status> {
+        let caller = Caller::of(&request);
+        let id = RunId::new(request.into_inner().id).map_err(|error| bad(&error))?;
+        let wish = Wish { caller: &caller, verb: "run stop", object: format!("run/{id}"), arguments: json!({}) };
+        let by = caller.to_string();
+        let view = self.0.changes.run(wish, self.0.runs.stop(&id, &by)).await?;
+        Ok(Response::new(v1::StopRunResponse { run: Some(on_wire(&view)) }))
+    }
+}
+
+/// Somebody who watches a run.
+struct Watching {
+    controller: Arc<Controller>,
+    id: RunId,
+    after: u64,
+    changes: Option<watch::Receiver<u64>>,
+    is_over: bool,
+}
+
+impl Watching {
+    /// How the run stands now, with what happened since: at once at first, then whenever something changes.
+    async fn next(&mut self) -> Option<Result<v1::WatchRunResponse, Refusal>> {
+        if self.is_over {
+            return None;
+        }
+        match &mut self.changes {
+            None => self.changes = self.controller.runs.changes(&self.id),
+            // The sender goes when the run has ended.
+            Some(changes) => drop(changes.changed().await),
+        }
+        // What is told below was emitted before the run was looked at.
+        self.controller.events.flush().await;
+        let answer = self.look().await;
+        self.is_over = answer
+            .as_ref()
+            .map_or(true, |answer| answer.run.as_ref().is_none_or(|run| run.state() != v1::RunState::Running));
+        Some(answer)
+    }
+
+    async fn look(&mut self) -> Result<v1::WatchRunResponse, Refusal> {
+        let view = self.controller.runs.view(&self.id).await?;
+        let mut events = Vec::new();
+        loop {
+            let read = self.controller.events.read(self.after, BATCH).await;
+            let batch: Vec<Event> = read.map_err(|error| crate::join::store(&error))?;
+            let Some(last) = batch.last() else { break };
+            self.after = last.cursor;
+            events.extend(batch.into_iter().filter(|event| event.run.as_ref() == Some(&self.id)).map(event_on_wire));
+        }
+        let now_unix_millis = self.controller.clock.now().0;
+        Ok(v1::WatchRunResponse { run: Some(on_wire(&view)), events, now_unix_millis })
+    }
+}
+
+fn head(record: &RunRecord) -> v1::Run {
+    let blocked = record.plan.blocked.iter().map(|blocked| format!("{}: {}", blocked.node, blocked.reason));
+    v1::Run {
+        id: record.id.to_string(),
+        cluster: record.plan.cluster.to_string(),
+        state: v1::RunState::from(record.state).into(),
+        created_by: record.created_by.clone(),
+        created_unix_millis: record.created_at.0,
+        ended_unix_millis: record.ended_at.map_or(0, |at| at.0),
+        plan_sha256: record.plan.hash().as_bytes().to_vec().into(),
+        stop_requested: record.stop_requested,
+        steps: Vec::new(),
+        step_count: u32::try_from(record.plan.steps.len()).unwrap_or(u32::MAX),
+        blocked: blocked.collect(),
+    }
+}
+
+fn on_wire(view: &RunView) -> v1::Run {
+    let steps = view
+        .record
+        .plan
+        .steps
+        .iter()
+        .map(|planned| step(planned, &view.steps.get(&planned.id).cloned().unwrap_or_default()));
+    v1::Run { steps: steps.collect(), ..head(&view.record) }
+}
+
+fn step(planned: &PlannedStep, record: &StepRecord) -> v1::RunStep {
+    v1::RunStep {
+        id: planned.id.to_string(),
+        node: planned.step.node().to_string(),
+        verb: planned.step.verb().to_owned(),
+        state: v1::StepState::from(record.state).into(),
+        stage: record.stage.map_or(v1::MachineStage::Unspecified, Into::into).into(),
+        started_unix_millis: record.started_at.map_or(0, |at| at.0),
+        ended_unix_millis: record.ended_at.map_or(0, |at| at.0),
+        expected_millis: record.expected_millis,
+        expected_stage_millis: record.expected_stage_millis,
+        message: record.message.clone(),
+        advice: record.advice.clone(),
+        console_tail: record.console_tail.clone(),
+    }
+}
