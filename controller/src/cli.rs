@@ -4,6 +4,7 @@
 //! One file per verb. Only this module and its children print: results to stdout, messages to stderr ([`terminal`]).
 //! A verb returns an [`exit::Exit`] or a [`failure::Failure`]; both end in one documented number.
 
+mod apply;
 mod audit;
 mod backup;
 mod ca;
@@ -24,9 +25,13 @@ mod goldens;
 mod lines;
 mod node;
 mod operator;
+mod plan;
 mod progress;
 mod reference;
 mod restore;
+mod run_bars;
+mod run_watch;
+mod schema;
 mod select;
 mod serve;
 mod show;
@@ -82,10 +87,32 @@ enum Command {
         --listen 127.0.0.1:7600 --join-listen 127.0.0.1:7601"
     )]
     Serve(serve::ServeArgs),
+    /// Show what would be done so that a cluster becomes as its spec says
+    #[command(
+        after_help = "Examples:\n  windlass plan -f cluster.yaml\n  windlass plan -f cluster.yaml -o plan.json    \
+        then: windlass apply plan.json\n  windlass plan -f cluster.yaml --detailed-exitcode    ends with 2 if there is \
+        something to do"
+    )]
+    Plan(plan::PlanArgs),
+    /// Make a cluster as its spec says, and show how it comes along
+    #[command(
+        after_help = "Examples:\n  windlass apply -f cluster.yaml\n  windlass apply plan.json    does exactly this \
+        plan, or refuses because the world changed\n  windlass apply -f cluster.yaml --yes -o json\n\n\
+        Ctrl-C leaves the run running: windlass attach RUN, windlass stop RUN."
+    )]
+    Apply(apply::ApplyArgs),
+    /// Destroy a cluster's machines, or some of them, with all their data
+    #[command(
+        after_help = "Examples:\n  windlass destroy -f cluster.yaml\n  windlass destroy --cluster k8s1 --node node2\n  \
+        windlass destroy -f cluster.yaml --confirm k8s1"
+    )]
+    Destroy(apply::DestroyArgs),
+    /// Print the JSON Schema of cluster.yaml, for editors
+    Schema(schema::SchemaArgs),
     /// Make, list and delete join tokens
     #[command(subcommand)]
     Token(token::TokenArgs),
-    /// Show nodes, tokens, jobs, events or operators
+    /// Show nodes, machines, tokens, jobs, runs, events or operators
     #[command(subcommand)]
     Get(get::GetArgs),
     /// Run a program on nodes
@@ -95,9 +122,9 @@ enum Command {
         No shell reads the arguments; for a pipe or a variable: -- sh -c 'COMMAND'.\n\
         Ctrl-C leaves the job running: windlass attach JOB, windlass stop JOB.")]
     Exec(exec::ExecArgs),
-    /// Show a job from its beginning and follow it
+    /// Show a job or a run from its beginning and follow it
     Attach(exec::AttachArgs),
-    /// End a job
+    /// End a job or a run
     Stop(stop::StopArgs),
     /// Copy a file to nodes or from nodes
     #[command(after_help = "Examples:\n  windlass cp motd node1:/etc/motd\n  windlass cp --all motd :/etc/motd\n  \
@@ -208,6 +235,10 @@ pub async fn run(invocation: Invocation) -> Exit {
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Serve(arguments) => serve::run(context, arguments).await,
+        Command::Plan(arguments) => plan::run(context, arguments).await,
+        Command::Apply(arguments) => apply::run(context, arguments).await,
+        Command::Destroy(arguments) => apply::destroy(context, arguments).await,
+        Command::Schema(arguments) => schema::run(context, &arguments),
         Command::Token(arguments) => token::run(context, arguments).await,
         Command::Get(arguments) => get::run(context, arguments).await,
         Command::Exec(arguments) => exec::run(context, arguments).await,
@@ -263,6 +294,15 @@ mod tests {
             "windlass get events -o table",
             "windlass exec -l a=b --all --batch 5 --max-failures 1 --timeout 90s --detach -o json -- ls -l",
             "windlass exec node1 node2 -- w",
+            "windlass plan -f c.yaml -o p.json -o json --detailed-exitcode",
+            "windlass apply -f c.yaml --yes -o json",
+            "windlass apply p.json --confirm k8s1 --detach",
+            "windlass destroy -f c.yaml --confirm k8s1",
+            "windlass destroy --cluster k8s1 --node node1 --node node2",
+            "windlass schema",
+            "windlass get machines --cluster k8s1 -o wide",
+            "windlass get runs -o json",
+            "windlass attach r7",
             "windlass attach 42",
             "windlass stop 42",
             "windlass events -f --since 17 --node node1 -o json",
@@ -294,6 +334,10 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         for line in [
             "windlass exec --all",
+            "windlass apply",
+            "windlass apply p.json -f c.yaml",
+            "windlass destroy",
+            "windlass destroy --cluster k8s1 --yes",
             "windlass restore",
             "windlass restore f --confirm",
             "windlass exec --all ls",

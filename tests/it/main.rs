@@ -16,6 +16,7 @@
 //! - [`jobs_survive`]: jobs outlive the command line, the controller and the agent.
 //! - [`kill9`]: power cuts at many instants of joining, renewing and running jobs.
 //! - [`kill9_renewal`]: the agent killed at each point of a renewal.
+//! - [`machines`]: a cluster's machines planned, made, followed and destroyed, through crashes.
 //! - [`manual`]: links between the pages of the manual.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`restore`]: a backup, and a controller that comes back from it.
@@ -39,6 +40,7 @@ mod fuzz_short;
 mod jobs_survive;
 mod kill9;
 mod kill9_renewal;
+mod machines;
 mod manual;
 mod renewal;
 mod restore;

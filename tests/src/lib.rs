@@ -3,6 +3,7 @@
 //!
 //! - [`process`]: the programs under test as processes.
 //! - [`controller`], [`agent`]: one of each, in a directory and on an address of its own.
+//! - [`bastion`], [`fake_provider`]: a controller inside the test, and machines that are models.
 //! - [`container`]: a Debian with a real systemd, and Windlass installed in it.
 //! - [`wire`]: clients that choose everything themselves, for those who attack.
 //! - [`session`]: an agent's session held by hand.
@@ -11,9 +12,11 @@
 //! - [`fuzz`]: every reader of input from elsewhere, as functions of bytes that must not panic.
 
 pub mod agent;
+pub mod bastion;
 pub mod container;
 pub mod controller;
 pub mod example;
+pub mod fake_provider;
 pub mod fuzz;
 pub mod process;
 pub mod session;

@@ -7,6 +7,8 @@ use windlass_proto::v1::admin_service_client::AdminServiceClient;
 use windlass_proto::v1::event_service_client::EventServiceClient;
 use windlass_proto::v1::job_service_client::JobServiceClient;
 use windlass_proto::v1::node_service_client::NodeServiceClient;
+use windlass_proto::v1::plan_service_client::PlanServiceClient;
+use windlass_proto::v1::run_service_client::RunServiceClient;
 use windlass_proto::v1::token_service_client::TokenServiceClient;
 use windlass_types::time::UnixMillis;
 
@@ -104,6 +106,22 @@ impl Context {
         Ok(job_client(self.channel().await?))
     }
 
+    /// The plans.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn plans(&self) -> Result<PlanServiceClient<Channel>, Failure> {
+        Ok(PlanServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
+    }
+
+    /// The runs.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn runs(&self) -> Result<RunServiceClient<Channel>, Failure> {
+        Ok(run_client(self.channel().await?))
+    }
+
     /// The events.
     ///
     /// # Errors
@@ -124,6 +142,11 @@ impl Context {
 /// The jobs over a connection of one's own.
 pub(crate) fn job_client(channel: Channel) -> JobServiceClient<Channel> {
     JobServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER_BYTES)
+}
+
+/// The runs over a connection of one's own.
+pub(crate) fn run_client(channel: Channel) -> RunServiceClient<Channel> {
+    RunServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER_BYTES)
 }
 
 /// The events over a connection of one's own.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use windlass_proto::v1;
 use windlass_types::action::Argv;
+use windlass_types::name::RunId;
 
 use super::collected::Collected;
 use super::context::{Context, job_client};
@@ -14,6 +15,7 @@ use super::exit::Exit;
 use super::failure::{Cause, Failure};
 use super::follow::{self, Followed, Sink};
 use super::lines::{Lines, Stream};
+use super::run_watch::{self, RunFormat};
 use super::select::ChoiceArgs;
 use super::show::{self, ResultFormat};
 use super::{suggest, verdict};
@@ -59,8 +61,9 @@ pub(crate) struct ExecArgs {
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
 pub(crate) struct AttachArgs {
-    /// Id of the job
-    job: String,
+    /// Id of the job, such as 42, or of the run, such as r7
+    #[arg(value_name = "JOB|RUN")]
+    id: String,
     /// How the result is written
     #[arg(short, long, value_enum, default_value = "text")]
     output: ResultFormat,
@@ -82,12 +85,19 @@ pub(crate) async fn run(context: &Context, arguments: ExecArgs) -> Result<Exit, 
     show_to_its_end(context, &job.id, arguments.pace.output).await
 }
 
-/// Shows a job from its beginning and follows it.
+/// Shows a job or a run from its beginning and follows it.
 ///
 /// # Errors
-/// If there is no such job, or the controller is gone for a minute.
+/// If there is no such thing, or the controller is gone for a minute.
 pub(crate) async fn attach(context: &Context, arguments: AttachArgs) -> Result<Exit, Failure> {
-    show_to_its_end(context, &arguments.job, arguments.output).await
+    if RunId::new(arguments.id.as_str()).is_ok() {
+        let format = match arguments.output {
+            ResultFormat::Text => RunFormat::Text,
+            ResultFormat::Json => RunFormat::Json,
+        };
+        return run_watch::watch(context, &arguments.id, format).await;
+    }
+    show_to_its_end(context, &arguments.id, arguments.output).await
 }
 
 /// Makes a job. If the connection breaks while asking, asks again: the request id makes it the same job.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `windlass get`: nodes, tokens, jobs, events and operators.
+//! `windlass get`: nodes, machines, tokens, jobs, runs, events and operators.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use clap_complete::engine::ArgValueCompleter;
 use jiff::tz::TimeZone;
 use windlass_proto::v1;
 use windlass_types::escape::Escaped;
+use windlass_types::name::ClusterName;
 
 use super::completion::node_names;
 use super::context::Context;
@@ -16,8 +17,10 @@ use super::exit::Exit;
 use super::failure::{Cause, Failure};
 use super::select::{self, FilterArgs, node_name};
 use super::show::job::JobView;
+use super::show::machine::MachineView;
 use super::show::node::NodeView;
 use super::show::operator::OperatorView;
+use super::show::run::RunView;
 use super::show::token::TokenView;
 use super::show::{self, Format, Listed, node_sheet};
 use super::{events, suggest};
@@ -36,6 +39,10 @@ pub(crate) enum GetArgs {
     Tokens(ListArgs),
     /// Jobs, newest first
     Jobs(JobsArgs),
+    /// Machines of all clusters, as their providers report them
+    Machines(MachinesArgs),
+    /// Runs, newest first
+    Runs(JobsArgs),
     /// Events, oldest first
     Events(EventsArgs),
     /// Operators and their roles
@@ -97,6 +104,16 @@ pub(crate) struct JobsArgs {
     list: ListArgs,
 }
 
+/// Arguments of `get machines`.
+#[derive(Debug, Args)]
+pub(crate) struct MachinesArgs {
+    /// Only of this cluster
+    #[arg(long, value_name = "CLUSTER")]
+    cluster: Option<ClusterName>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
 /// Arguments of `get events`.
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
@@ -116,6 +133,11 @@ pub(crate) async fn run(context: &Context, arguments: GetArgs) -> Result<Exit, F
         GetArgs::Node(arguments) => node(context, arguments).await,
         GetArgs::Tokens(list) => print(context, &tokens(context).await?, list.output),
         GetArgs::Jobs(arguments) => print(context, &jobs(context, arguments.newest).await?, arguments.list.output),
+        GetArgs::Machines(arguments) => {
+            let machines = machines(context, arguments.cluster).await?;
+            print(context, &machines, arguments.list.output)
+        }
+        GetArgs::Runs(arguments) => print(context, &runs(context, arguments.newest).await?, arguments.list.output),
         GetArgs::Events(arguments) => {
             print(context, &events::collect(context, &arguments.range).await?, arguments.list.output)
         }
@@ -276,4 +298,22 @@ pub(crate) async fn operators(context: &Context) -> Result<Vec<OperatorView>, Fa
     let answer = context.admin().await?.list_operators(v1::ListOperatorsRequest {}).await;
     let operators = answer.map_err(|status| Failure::call("list the operators", &status))?.into_inner().operators;
     Ok(operators.into_iter().map(OperatorView::from).collect())
+}
+
+/// The machines of all clusters, or of one. What could not be asked is said.
+async fn machines(context: &Context, cluster: Option<ClusterName>) -> Result<Vec<MachineView>, Failure> {
+    let cluster = cluster.map(String::from).unwrap_or_default();
+    let answer = context.plans().await?.list_machines(v1::ListMachinesRequest { cluster }).await;
+    let answer = answer.map_err(|status| Failure::call("list the machines", &status))?.into_inner();
+    for failure in &answer.failures {
+        context.terminal.say(format_args!("not listed: {}", Escaped(failure)));
+    }
+    Ok(answer.machines.into_iter().map(MachineView::from).collect())
+}
+
+/// The newest runs.
+async fn runs(context: &Context, newest: u32) -> Result<Vec<RunView>, Failure> {
+    let answer = context.runs().await?.list_runs(v1::ListRunsRequest { newest }).await;
+    let runs = answer.map_err(|status| Failure::call("list the runs", &status))?.into_inner().runs;
+    Ok(runs.into_iter().map(RunView::from).collect())
 }

@@ -6,9 +6,11 @@
 pub(crate) mod event;
 pub(crate) mod facts;
 pub(crate) mod job;
+pub(crate) mod machine;
 pub(crate) mod node;
 pub(crate) mod node_sheet;
 pub(crate) mod operator;
+pub(crate) mod run;
 pub(crate) mod token;
 
 use std::io::{self, Write};

@@ -133,6 +133,35 @@ impl Terminal {
     }
 }
 
+impl Terminal {
+    /// Asks for a name before something that destroys. `typed` is the flag `--confirm`. Gives the name.
+    ///
+    /// # Errors
+    /// If nobody can be asked, or another name was typed.
+    pub(crate) fn confirm_by_name(&self, warning: &str, name: &str, typed: Option<&str>) -> Result<String, Failure> {
+        let answer = match typed {
+            Some(typed) => typed.to_owned(),
+            None if !self.may_ask => {
+                return Err(Failure::new(Cause::Usage, warning)
+                    .because("this needs a confirmation and nobody can be asked here")
+                    .advise(format!("add --confirm {name} if that is what you want")));
+            }
+            None => {
+                let _ = write!(io::stderr(), "{warning}; type {name} to go on: ");
+                let mut answer = String::new();
+                io::stdin().read_line(&mut answer).map_err(|error| {
+                    Failure::new(Cause::Local, "read the answer").because_of(&error).advise("use --confirm instead")
+                })?;
+                answer.trim().to_owned()
+            }
+        };
+        if answer == name {
+            return Ok(answer);
+        }
+        Err(Failure::new(Cause::Usage, "nothing was changed").because(format!("the answer was not {name}")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +175,13 @@ mod tests {
         assert_eq!(failure.exit().code(), 64);
         assert!(failure.advice.contains("--yes"), "{failure}");
         assert_eq!(PIPE.confirm("revoke node1?", true), Ok(()));
+    }
+
+    #[test]
+    fn what_destroys_needs_the_right_name_also_from_a_script() {
+        assert!(PIPE.confirm_by_name("x", "k8s1", None).expect_err("nobody to ask").advice.contains("--confirm k8s1"));
+        assert!(PIPE.confirm_by_name("x", "k8s1", Some("k8s2")).is_err());
+        assert_eq!(PIPE.confirm_by_name("x", "k8s1", Some("k8s1")), Ok("k8s1".to_owned()));
     }
 
     #[test]

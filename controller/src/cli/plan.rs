@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `windlass plan`: what would be done so that a cluster becomes as its spec says. Also the file a plan is saved in.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use windlass_plan::Plan;
+use windlass_plan::plan::SCHEMA;
+use windlass_proto::v1;
+use windlass_types::digest::Sha256Digest;
+use windlass_types::error_chain::ErrorChain;
+use windlass_types::escape::Escaped;
+
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::{Cause, Failure};
+use super::show::{self, ResultFormat};
+use crate::spec::{self, Cluster};
+
+/// What a saved plan says it is.
+const KIND: &str = "SavedPlan";
+
+/// A plan for a thousand nodes has a few MiB.
+const LARGEST_PLAN_BYTES: u64 = 16 << 20;
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The spec
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// End with 2 if there is something to do
+    #[arg(long)]
+    detailed_exitcode: bool,
+    /// Save the plan in a file, for `windlass apply PLANFILE`; or `json`: print it for programs. May be given twice
+    #[arg(short, long, value_name = "PLANFILE|json", value_parser = output)]
+    output: Vec<Output>,
+}
+
+/// Where a plan goes. A file called json is ./json.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Output {
+    Format(ResultFormat),
+    File(PathBuf),
+}
+
+fn output(text: &str) -> Result<Output, String> {
+    match text {
+        "" => Err("a file's name is not empty".to_owned()),
+        "text" => Ok(Output::Format(ResultFormat::Text)),
+        "json" => Ok(Output::Format(ResultFormat::Json)),
+        file => Ok(Output::File(file.into())),
+    }
+}
+
+impl PlanArgs {
+    fn format(&self) -> ResultFormat {
+        let format = self.output.iter().rev().find_map(|output| match output {
+            Output::Format(format) => Some(*format),
+            Output::File(_) => None,
+        });
+        format.unwrap_or(ResultFormat::Text)
+    }
+
+    fn planfile(&self) -> Option<&Path> {
+        self.output.iter().find_map(|output| match output {
+            Output::File(path) => Some(path.as_path()),
+            Output::Format(_) => None,
+        })
+    }
+}
+
+/// A plan as it came from the controller.
+#[derive(Debug)]
+pub(crate) struct Proposed {
+    /// What it was asked for.
+    pub(crate) request: v1::PlanClusterRequest,
+    /// The plan.
+    pub(crate) plan: Plan,
+    /// The controller's answer.
+    pub(crate) answer: v1::PlanClusterResponse,
+}
+
+/// A plan in a file: with what it was made from, so that it can be made again and compared.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SavedPlan {
+    api_version: String,
+    kind: String,
+    sha256: Sha256Digest,
+    spec: String,
+    files: BTreeMap<String, String>,
+    plan: Plan,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlanResult<'a> {
+    sha256: String,
+    changes: usize,
+    destroys: Vec<String>,
+    expected_seconds: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    obstacle: &'a str,
+    plan: &'a Plan,
+}
+
+/// Shows what would be done.
+///
+/// # Errors
+/// If the spec cannot be used, or the controller not be reached.
+pub(crate) async fn run(context: &Context, arguments: PlanArgs) -> Result<Exit, Failure> {
+    let proposed = propose(context, from_spec(&arguments.file)?).await?;
+    if let Some(path) = arguments.planfile() {
+        save(path, &proposed)?;
+    }
+    let mut out = context.terminal.out();
+    match arguments.format() {
+        ResultFormat::Text => write!(out, "{}", shown(&proposed))?,
+        ResultFormat::Json => {
+            let result = PlanResult {
+                sha256: proposed.plan.hash().to_string(),
+                changes: proposed.plan.steps.len(),
+                destroys: proposed.plan.destroyed().into_iter().map(ToString::to_string).collect(),
+                expected_seconds: proposed.answer.expected_millis / 1000,
+                obstacle: &proposed.answer.obstacle,
+                plan: &proposed.plan,
+            };
+            show::json_document(&mut out, "PlanResult", &result)?;
+        }
+    }
+    out.flush()?;
+    hint(context, &arguments, &proposed);
+    Ok(match (arguments.detailed_exitcode, proposed.plan.is_empty()) {
+        (true, false) => Exit::ChangesPresent,
+        (_, true) | (false, _) => Exit::Done,
+    })
+}
+
+fn hint(context: &Context, arguments: &PlanArgs, proposed: &Proposed) {
+    if proposed.plan.steps.is_empty() || arguments.format() != ResultFormat::Text {
+        return;
+    }
+    match arguments.planfile() {
+        Some(path) => context.terminal.say(format_args!("to do exactly this: windlass apply {}", path.display())),
+        None => context.terminal.say(format_args!("to do this: windlass apply -f {}", arguments.file.display())),
+    }
+}
+
+/// What a person reads of a plan.
+pub(crate) fn shown(proposed: &Proposed) -> String {
+    let mut text = proposed.plan.to_string();
+    let seconds = proposed.answer.expected_millis / 1000;
+    if seconds > 0 {
+        text.push_str(&format!("Expected to take about {}.\n", duration(seconds)));
+    }
+    let answer = &proposed.answer;
+    if !answer.obstacle.is_empty() {
+        text.push_str(&format!("\nCannot be applied now: {}\n", Escaped(&answer.obstacle)));
+        if !answer.obstacle_advice.is_empty() {
+            text.push_str(&format!("  do: {}\n", Escaped(&answer.obstacle_advice)));
+        }
+    }
+    if !answer.run.is_empty() {
+        let run = Escaped(&answer.run);
+        text.push_str(&format!("\nRun {run} is under way on this cluster: windlass attach {run}\n"));
+    }
+    text
+}
+
+/// Seconds as people say them.
+pub(crate) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..=90 => format!("{seconds} s"),
+        91..=5400 => format!("{} min", (seconds + 30) / 60),
+        more => format!("{} h {} min", more / 3600, more % 3600 / 60),
+    }
+}
+
+/// Reads a spec and the files it names.
+///
+/// # Errors
+/// If one of them cannot be read or understood.
+pub(crate) fn from_spec(path: &Path) -> Result<v1::PlanClusterRequest, Failure> {
+    let text = spec::text(path).map_err(|error| misunderstood(path, &error))?;
+    let cluster = Cluster::parse(&text).map_err(|error| misunderstood(path, &error))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut files = BTreeMap::new();
+    for repository in &cluster.body.packages.repositories {
+        let file = resolved(folder, &repository.gpg_key);
+        let content = std::fs::read_to_string(&file).map_err(|error| {
+            Failure::new(Cause::Misconfigured, format!("read {}, the key of {}", file.display(), repository.name))
+                .because_of(&error)
+                .advise("gpgKey names a file beside the spec, or one whose path begins with / or ~/")
+        })?;
+        files.insert(repository.gpg_key.clone(), content);
+    }
+    let spec = v1::ClusterSpec { text, files };
+    Ok(v1::PlanClusterRequest { wish: Some(v1::plan_cluster_request::Wish::Spec(spec)) })
+}
+
+fn misunderstood(path: &Path, error: &crate::spec::SpecError) -> Failure {
+    Failure::new(Cause::Misconfigured, path.display().to_string())
+        .because(ErrorChain(error).to_string())
+        .advise("docs/spec.md explains every key; `windlass schema` is for your editor")
+}
+
+fn resolved(folder: &Path, name: &str) -> PathBuf {
+    match (name.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        (Some(_), None) | (None, _) => folder.join(name),
+    }
+}
+
+/// Asks the controller for a plan.
+///
+/// # Errors
+/// If it cannot be reached or refuses.
+pub(crate) async fn propose(context: &Context, request: v1::PlanClusterRequest) -> Result<Proposed, Failure> {
+    let answer = context.plans().await?.plan_cluster(request.clone()).await;
+    let answer = answer.map_err(|status| Failure::call("make a plan", &status))?.into_inner();
+    let plan: Plan = serde_json::from_str(&answer.plan).map_err(|error| {
+        Failure::new(Cause::Local, "read the controller's plan")
+            .because_of(&error)
+            .advise("install the same version of Windlass on both machines")
+    })?;
+    Ok(Proposed { request, plan, answer })
+}
+
+fn save(path: &Path, proposed: &Proposed) -> Result<(), Failure> {
+    let Some(v1::plan_cluster_request::Wish::Spec(spec)) = proposed.request.wish.clone() else { return Ok(()) };
+    let saved = SavedPlan {
+        api_version: "windlass/v1".to_owned(),
+        kind: KIND.to_owned(),
+        sha256: proposed.plan.hash(),
+        spec: spec.text,
+        files: spec.files,
+        plan: proposed.plan.clone(),
+    };
+    let failed = || Failure::new(Cause::Local, format!("save the plan in {}", path.display()));
+    let text = serde_json::to_string_pretty(&saved).map_err(|error| failed().because_of(&error))?;
+    std::fs::write(path, text + "\n").map_err(|error| failed().because_of(&error))
+}
+
+/// Reads a saved plan.
+///
+/// # Errors
+/// If it cannot be read, or is of another version.
+pub(crate) fn saved(path: &Path) -> Result<(v1::PlanClusterRequest, Plan, Sha256Digest), Failure> {
+    let failed = || {
+        Failure::new(Cause::Misconfigured, format!("read the plan {}", path.display()))
+            .advise("make a new one: windlass plan -f FILE -o PLANFILE; a spec is given with -f")
+    };
+    let size = std::fs::metadata(path).map_err(|error| failed().because_of(&error))?.len();
+    if size > LARGEST_PLAN_BYTES {
+        return Err(failed().because("it is larger than 16 MiB"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed().because_of(&error))?;
+    let saved: SavedPlan = serde_json::from_str(&text).map_err(|error| failed().because_of(&error))?;
+    if saved.kind != KIND || saved.plan.schema != SCHEMA {
+        return Err(failed().because("it is of another version"));
+    }
+    let spec = v1::ClusterSpec { text: saved.spec, files: saved.files };
+    let request = v1::PlanClusterRequest { wish: Some(v1::plan_cluster_request::Wish::Spec(spec)) };
+    Ok((request, saved.plan, saved.sha256))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        for (seconds, said) in [(42, "42 s"), (95, "2 min"), (600, "10 min"), (7260, "2 h 1 min")] {
+            assert_eq!(duration(seconds), said);
+        }
+    }
+
+    #[test]
+    fn a_file_and_a_format_are_told_apart() {
+        assert_eq!(output("json"), Ok(Output::Format(ResultFormat::Json)));
+        assert_eq!(output("./json"), Ok(Output::File("./json".into())));
+        assert!(output("").is_err());
+    }
+
+    #[test]
+    fn a_spec_given_as_a_plan_is_told_so() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("cluster.yaml");
+        std::fs::write(&path, "apiVersion: windlass/v1\n").expect("written");
+        let failure = saved(&path).expect_err("no plan");
+        assert!(failure.exit().code() == 78 && failure.advice.contains("-f"), "{failure}");
+    }
+}

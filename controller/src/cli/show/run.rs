@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Runs.
+
+use serde::Serialize;
+use windlass_proto::v1;
+use windlass_types::time::UnixMillis;
+
+use super::{Listed, utc};
+use crate::cli::table::Cell;
+use crate::cli::terminal::Tone;
+use crate::duration::Age;
+
+/// A plan that is or was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunView {
+    id: String,
+    cluster: String,
+    state: &'static str,
+    created_by: String,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<String>,
+    step_count: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<StepView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    blocked: Vec<String>,
+    #[serde(skip)]
+    created_millis: UnixMillis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct StepView {
+    id: String,
+    node: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    advice: String,
+}
+
+impl From<v1::Run> for RunView {
+    fn from(run: v1::Run) -> Self {
+        let state = match run.state() {
+            v1::RunState::Running => "running",
+            v1::RunState::Succeeded => "succeeded",
+            v1::RunState::Failed => "failed",
+            v1::RunState::Stopped => "stopped",
+            v1::RunState::Unspecified => "unknown",
+        };
+        Self {
+            state,
+            created_at: utc(UnixMillis(run.created_unix_millis)),
+            ended_at: (run.ended_unix_millis != 0).then(|| utc(UnixMillis(run.ended_unix_millis))),
+            created_millis: UnixMillis(run.created_unix_millis),
+            steps: run.steps.into_iter().map(StepView::from).collect(),
+            step_count: run.step_count,
+            blocked: run.blocked,
+            id: run.id,
+            cluster: run.cluster,
+            created_by: run.created_by,
+        }
+    }
+}
+
+impl From<v1::RunStep> for StepView {
+    fn from(step: v1::RunStep) -> Self {
+        let state = match step.state() {
+            v1::StepState::Waiting => "waiting",
+            v1::StepState::Running => "running",
+            v1::StepState::Done => "done",
+            v1::StepState::Failed => "failed",
+            v1::StepState::Skipped => "skipped",
+            v1::StepState::Stopped => "stopped",
+            v1::StepState::Unspecified => "unknown",
+        };
+        Self { id: step.id, node: step.node, state, message: step.message, advice: step.advice }
+    }
+}
+
+impl Listed for RunView {
+    const KIND: &'static str = "Run";
+
+    fn name(&self) -> String {
+        self.id.clone()
+    }
+
+    fn header(_wide: bool) -> Vec<&'static str> {
+        vec!["RUN", "CLUSTER", "STATE", "STEPS", "BY", "AGE"]
+    }
+
+    fn cells(&self, _wide: bool, now: UnixMillis) -> Vec<Cell> {
+        let tone = match self.state {
+            "succeeded" => Tone::Good,
+            "failed" => Tone::Bad,
+            _ => Tone::Warning,
+        };
+        vec![
+            Cell::new(&self.id),
+            Cell::new(&self.cluster),
+            Cell::new(self.state).toned(tone),
+            Cell::new(self.step_count),
+            Cell::new(&self.created_by),
+            Cell::new(Age(now.since(self.created_millis))),
+        ]
+    }
+}

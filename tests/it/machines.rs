@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A cluster's machines from nothing to healthy nodes and back, with the real command line and real agents. The machines
+//! themselves are models: what a real one does is seen in the lab.
+
+use std::time::Duration;
+
+use windlass_controller::store::Store as _;
+use windlass_tests::bastion::Bastion;
+use windlass_tests::fake_provider::Guest;
+use windlass_tests::wait::{LONG, wait_until};
+
+const THREE: [&str; 3] = ["{name: node1, roles: [worker]}", "{name: node2}", "{name: node3}"];
+
+/// The names of nodes that are healthy.
+async fn healthy(bastion: &Bastion) -> Vec<String> {
+    let nodes = bastion.words("get nodes -o json").await.json();
+    let items = nodes["items"].as_array().cloned().unwrap_or_default();
+    let is_healthy = |node: &&serde_json::Value| windlass_tests::agent::holds(node, "healthy");
+    items.iter().filter(is_healthy).filter_map(|node| node["name"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn three_machines_become_healthy_nodes_and_planning_again_is_empty() {
+    let bastion = Bastion::start().await;
+    let spec = bastion.spec(&THREE);
+    let planned = bastion.words(&format!("plan -f {spec} --detailed-exitcode")).await;
+    assert_eq!(planned.code, 2, "{planned:?}");
+    assert!(planned.stdout.contains("3 to add, 0 to change, 0 to destroy"), "{planned:?}");
+    let applied = bastion.words(&format!("apply -f {spec} --yes")).await;
+    assert_eq!(applied.code, 0, "{applied:?}");
+    for stage in ["created", "booting", "cloud-init", "agent-installed", "enrolled", "healthy"] {
+        assert!(applied.stderr.contains(&format!("node2: {stage} after ")), "{stage}: {applied:?}");
+    }
+    assert!(applied.stdout.contains("node1") && applied.stderr.contains("next: "), "{applied:?}");
+    assert!(!applied.stdout.contains('\u{1b}') && !applied.stderr.contains('\u{1b}'), "{applied:?}");
+    assert_eq!(healthy(&bastion).await, ["node1", "node2", "node3"]);
+    assert!(bastion.provider.is_sealed("node1"), "the used token stays in the user-data");
+    let labelled = bastion.words("get nodes -l role/worker=yes -o name").await.ok();
+    assert_eq!(labelled, "node1\n");
+    let again = bastion.words(&format!("plan -f {spec} --detailed-exitcode")).await;
+    assert!(again.code == 0 && again.stdout.contains("nothing to do"), "{again:?}");
+    let machines = bastion.words("get machines -o json").await.json();
+    assert_eq!(machines["items"].as_array().map(Vec::len), Some(3), "{machines}");
+    assert_eq!(machines["items"][0]["joined"], true, "{machines}");
+}
+
+#[tokio::test]
+async fn no_token_is_kept_or_shown_outside_of_the_machine() {
+    let bastion = Bastion::start().await;
+    let spec = bastion.spec(&THREE[..1]);
+    let applied = bastion.words(&format!("apply -f {spec} --yes -o json")).await;
+    assert_eq!(applied.code, 0, "{applied:?}");
+    let secret = bastion.provider.secret("node1");
+    assert_eq!(secret.len(), 64, "half an hour is enough to guess a short one");
+    let everything = bastion.disk().range("", None, usize::MAX).await.expect("readable");
+    let kept = everything.iter().any(|entry| String::from_utf8_lossy(&entry.value).contains(&secret));
+    assert!(!kept && !applied.stdout.contains(&secret) && !applied.stderr.contains(&secret));
+    assert!(applied.stdout.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{applied:?}");
+}
+
+#[tokio::test]
+async fn destroying_needs_the_name_and_removes_what_we_made_and_nothing_else() {
+    let bastion = Bastion::start().await;
+    let spec = bastion.spec(&THREE[..2]);
+    bastion.words(&format!("apply -f {spec} --yes")).await.done();
+    bastion.words("token create other").await.done();
+    bastion.provider.add_foreign(foreign());
+    let unconfirmed = bastion.words(&format!("destroy -f {spec}")).await;
+    unconfirmed.assert_refused(64, "destroys 2 nodes of k8s1", "--confirm k8s1");
+    let wrong = bastion.words(&format!("destroy -f {spec} --confirm k8s2")).await;
+    wrong.assert_refused(64, "nothing was changed", "k8s1");
+    let one = bastion.words("destroy --cluster k8s1 --node node1 --confirm k8s1").await;
+    assert_eq!((one.code, bastion.provider.names()), (0, vec!["foreign-vm".into(), "node2".to_owned()]), "{one:?}");
+    assert_eq!(healthy(&bastion).await, ["node2"]);
+    bastion.words(&format!("destroy -f {spec} --confirm k8s1")).await.done();
+    assert_eq!(bastion.provider.names(), ["foreign-vm"]);
+    assert!(bastion.words("get nodes -o name").await.ok().is_empty());
+    let nothing = bastion.words(&format!("destroy -f {spec} --confirm k8s1")).await;
+    assert!(nothing.code == 0 && nothing.stderr.contains("nothing to do"), "{nothing:?}");
+}
+
+/// A machine that somebody else made with the same provider.
+fn foreign() -> windlass_types::machine::MachineReport {
+    use windlass_types::machine::{MachineReport, PowerState};
+    MachineReport {
+        id: "foreign.vm".parse().expect("an id"),
+        name: "foreign-vm".parse().expect("a name"),
+        cluster: None,
+        power: PowerState::On,
+        complete: true,
+        disks: Vec::new(),
+        addresses: Vec::new(),
+        accel: None,
+        created_at: windlass_types::time::UnixMillis(1),
+        spec_hash: None,
+        spec: None,
+    }
+}
+
+#[tokio::test]
+async fn one_bad_node_holds_up_no_other_and_is_shown_with_its_console_and_a_next_step() {
+    let bastion = Bastion::start().await;
+    bastion.provider.behave("node2", Guest::WrongSignature);
+    let spec = bastion.spec(&THREE);
+    let applied = bastion.words(&format!("apply -f {spec} --yes")).await;
+    assert_eq!(applied.code, 3, "{applied:?}");
+    assert!(applied.stderr.contains("create/node2 failed: wrong-signature: GPG check FAILED"), "{applied:?}");
+    assert!(applied.stderr.contains("    Error: GPG check FAILED"), "no console: {applied:?}");
+    assert!(applied.stderr.contains("do: see that the key in the spec"), "no next step: {applied:?}");
+    assert_eq!(healthy(&bastion).await, ["node1", "node3"]);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_killed_from_outside_is_seen_and_started_by_the_next_apply() {
+    let bastion = Bastion::start().await;
+    bastion.provider.behave("node1", Guest::Killed);
+    let spec = bastion.spec(&THREE[..1]);
+    let applied = bastion.words(&format!("apply -f {spec} --yes")).await;
+    assert!(applied.code == 1 && applied.stderr.contains("does not run any more"), "{applied:?}");
+    bastion.provider.behave("node1", Guest::Well);
+    let again = bastion.words(&format!("apply -f {spec} --yes")).await;
+    assert!(again.code == 0 && again.stderr.contains("start node1"), "{again:?}");
+    assert_eq!(healthy(&bastion).await, ["node1"]);
+}
+
+#[tokio::test]
+async fn a_saved_plan_does_exactly_that_or_says_what_changed() {
+    let bastion = Bastion::start().await;
+    let spec = bastion.spec(&THREE[..2]);
+    let saved = bastion.path("plan.json").display().to_string();
+    bastion.words(&format!("plan -f {spec} -o {saved}")).await.done();
+    let tampered = std::fs::read_to_string(&saved).expect("saved").replace("\"cpus\": 2", "\"cpus\": 9");
+    let tampered = bastion.write("tampered.json", &tampered);
+    bastion.words(&format!("apply {tampered} --yes")).await.assert_refused(64, "damaged", "windlass plan");
+    assert!(bastion.provider.names().is_empty());
+    bastion.words(&format!("apply {saved} --yes")).await.done();
+    let stale = bastion.words(&format!("apply {saved} --yes")).await;
+    stale.assert_refused(4, "create/node1: planned, and no longer needed", "look at a new plan");
+    assert_eq!(bastion.provider.made().values().copied().collect::<Vec<_>>(), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_change_that_needs_another_machine_is_blocked_until_the_node_is_destroyed() {
+    let bastion = Bastion::start().await;
+    bastion.words(&format!("apply -f {} --yes", bastion.spec(&THREE[..1]))).await.done();
+    let spec = bastion.spec(&["{name: node1, cpus: 4, roles: [worker]}"]);
+    let blocked = bastion.words(&format!("apply -f {spec} --yes")).await;
+    blocked.assert_refused(4, "cpus 2 to 4", "windlass destroy --node node1");
+    assert_eq!(bastion.provider.made()["node1"], 1);
+    bastion.words("destroy --cluster k8s1 --node node1 --confirm k8s1").await.done();
+    bastion.words(&format!("apply -f {spec} --yes")).await.done();
+    assert_eq!(healthy(&bastion).await, ["node1"]);
+}
+
+#[tokio::test]
+async fn a_second_run_is_refused_and_the_first_can_be_attached_and_stopped() {
+    let bastion = Bastion::start().await;
+    bastion.provider.behave("node1", Guest::Stuck);
+    let spec = bastion.spec(&THREE[..1]);
+    let detached = bastion.words(&format!("apply -f {spec} --yes --detach")).await;
+    assert_eq!((detached.code, detached.stdout.as_str()), (7, "r1\n"), "{detached:?}");
+    let booting = async || bastion.words("events --since 0").await.stdout.contains("node1: cloud-init");
+    wait_until("the machine to boot", LONG, booting).await;
+    let second = bastion.words(&format!("apply -f {spec} --yes")).await;
+    second.assert_refused(6, "run r1 is under way", "windlass attach r1");
+    let attached = tokio::spawn({
+        let mut attach = bastion.command("attach r1");
+        async move { windlass_tests::process::run(&mut attach).await }
+    });
+    bastion.words("stop r1").await.done();
+    let attached = attached.await.expect("no panic");
+    assert!(attached.code == 1 && attached.stderr.contains("was stopped"), "{attached:?}");
+    assert!(attached.stderr.contains("node1: booting"), "from the beginning: {attached:?}");
+    // What was made stays, and is only waited for.
+    let again = bastion.words(&format!("plan -f {spec}")).await;
+    assert!(again.stdout.contains("await node1"), "{again:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_is_refused_before_anything_is() {
+    let bastion = Bastion::start().await;
+    let spec = bastion.spec(&THREE);
+    let text = std::fs::read_to_string(&spec).expect("written").replace("guest.qcow2", "missing.qcow2");
+    let spec = bastion.write("missing.yaml", &text);
+    let planned = bastion.words(&format!("plan -f {spec}")).await;
+    assert!(planned.code == 0 && planned.stdout.contains("Cannot be applied now: the image is missing"), "{planned:?}");
+    bastion.words(&format!("apply -f {spec} --yes")).await.assert_refused(4, "the image is missing", "make lab");
+    assert!(bastion.provider.names().is_empty());
+}
+
+#[tokio::test]
+async fn killed_while_a_machine_is_made_the_controller_goes_on_and_makes_nothing_twice() {
+    let mut bastion = Bastion::start().await;
+    // All creations stop where the machine has its tag and is not complete.
+    bastion.provider.gate.forget_permits(tokio::sync::Semaphore::MAX_PERMITS);
+    let spec = bastion.spec(&THREE);
+    bastion.words(&format!("apply -f {spec} --yes --detach")).await;
+    wait_until("all three to be begun", LONG, async || bastion.provider.names().len() == 3).await;
+    bastion.kill9().await;
+    assert_eq!(bastion.provider.made().values().sum::<u32>(), 0);
+    bastion.provider.gate.add_permits(3);
+    bastion.restart().await;
+    let attached = bastion.words("attach r1").await;
+    assert_eq!(attached.code, 0, "{attached:?}");
+    assert!(attached.stderr.contains("goes on after the controller's restart"), "{attached:?}");
+    assert_eq!(bastion.provider.made().values().copied().collect::<Vec<_>>(), [1, 1, 1]);
+    assert_eq!(healthy(&bastion).await, ["node1", "node2", "node3"]);
+}
+
+#[tokio::test]
+async fn killed_at_many_moments_the_controller_always_comes_to_the_same_end() {
+    for round in 0..6_u64 {
+        let mut bastion = Bastion::start().await;
+        let spec = bastion.spec(&THREE[..2]);
+        bastion.words(&format!("apply -f {spec} --yes --detach")).await;
+        for kill in 0..3 {
+            tokio::time::sleep(Duration::from_millis(40 + 230 * round + 100 * kill)).await;
+            bastion.kill9().await;
+            bastion.restart().await;
+        }
+        let attached = bastion.words("attach r1").await;
+        assert_eq!(attached.code, 0, "round {round}: {attached:?}");
+        assert_eq!(bastion.provider.made().values().copied().collect::<Vec<_>>(), [1, 1], "round {round}");
+        let again = bastion.words(&format!("plan -f {spec} --detailed-exitcode")).await;
+        assert_eq!(again.code, 0, "round {round}: {again:?}");
+    }
+}
