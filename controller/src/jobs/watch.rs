@@ -2,6 +2,7 @@
 //! Watching a job: from its beginning to its end, in batches, whoever else watches and however slowly.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use windlass_proto::v1;
@@ -17,6 +18,9 @@ const MOST_EVENTS: usize = 200;
 
 /// Bytes of output in one message at most.
 const MOST_BYTES: usize = 256 * 1024;
+
+/// What happens within this time goes in one message: shorter than anybody notices, and a tenth of the work.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 /// One piece of spooled output.
 const PIECE: u64 = 64 * 1024;
@@ -52,8 +56,16 @@ impl Watcher {
                 // The controller is ending; the caller attaches again.
                 return None;
             }
+            self.more_or_the_end().await;
         }
         None
+    }
+
+    /// Ends of many nodes come one by one and close together: they are shown together.
+    async fn more_or_the_end(&mut self) {
+        let job = Arc::clone(&self.job);
+        let ended = self.changed.wait_for(|_| job.run().record.state.is_final());
+        let _more_meanwhile = tokio::time::timeout(TOGETHER, ended).await;
     }
 
     fn gather(&mut self) -> Vec<v1::JobEvent> {
