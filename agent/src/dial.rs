@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tonic::transport::{Channel, Endpoint, Uri};
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::time::UnixMillis;
@@ -31,6 +31,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// With [`KEEPALIVE_TIMEOUT`]: a silent path is noticed within half a minute, and NAT entries stay alive.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// rustls reads 4 KiB at a time; a file that comes in costs a sixteenth of the system calls this way. Untouched pages of
+/// the buffer take no memory.
+const READ_BYTES: usize = 64 * 1024;
 
 /// A byte stream.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -66,7 +70,7 @@ impl Dial for TcpDial {
     async fn dial(&self) -> io::Result<Box<dyn Io>> {
         let stream = tokio::net::TcpStream::connect(&self.endpoint).await?;
         stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+        Ok(Box::new(BufReader::with_capacity(READ_BYTES, stream)))
     }
 }
 
