@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustls::server::Acceptor;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ pub use connection::{Connection, Io, Origin, Peer};
 use crate::config::Limits;
 use crate::pki::serial_of;
 use crate::trust::Trust;
+use connection::Turn;
 use per_address::PerAddress;
 use tls::ServerConfigs;
 
@@ -54,6 +55,7 @@ pub struct Gatekeeper {
     configs: ServerConfigs,
     limits: Limits,
     connections: Arc<Semaphore>,
+    connection_ended: Arc<Notify>,
     handshakes: Arc<Semaphore>,
     strangers: PerAddress,
 }
@@ -66,10 +68,17 @@ impl Gatekeeper {
             trust,
             configs,
             connections: Arc::new(Semaphore::new(limits.max_connections)),
+            connection_ended: Arc::default(),
             handshakes: Arc::new(Semaphore::new(limits.unfinished_handshakes)),
             strangers: PerAddress::new(limits.per_address_unauthenticated),
             limits,
         })
+    }
+
+    /// Told whenever a connection has ended.
+    #[must_use]
+    pub fn connection_ended(&self) -> Arc<Notify> {
+        Arc::clone(&self.connection_ended)
     }
 
     /// Accepts TLS connections until `stop`.
@@ -111,11 +120,12 @@ impl Gatekeeper {
             let _slower = stream.set_nodelay(true);
             // A socket of systemd takes both families. People and limits know callers by the address they have.
             let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+            let turn = Turn::new(permit, self.connection_ended());
             let gatekeeper = Arc::clone(self);
             let ready = ready.clone();
             tokio::spawn(async move {
                 if let Some(mut connection) = gatekeeper.admit(stream, address, authentication).await {
-                    connection.hold(permit);
+                    connection.hold(turn);
                     // The server takes connections until it ends; then this one ends too.
                     let _closed = ready.send(Ok(connection)).await;
                 }

@@ -7,6 +7,7 @@
 pub mod backup;
 mod checks;
 mod daemon;
+mod heap;
 mod housekeeping;
 mod listeners;
 pub mod rotate;

@@ -6,10 +6,11 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
@@ -62,7 +63,27 @@ pub struct Connection {
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
     _guard: ConnectionGuard,
     place: Option<Place>,
-    permit: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
+}
+
+/// One of the connections that may be open at once.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _permit: OwnedSemaphorePermit,
+    ended: Arc<Notify>,
+}
+
+impl Turn {
+    /// Gives the permit back when it is dropped, and tells `ended`.
+    pub(super) const fn new(permit: OwnedSemaphorePermit, ended: Arc<Notify>) -> Self {
+        Self { _permit: permit, ended }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.ended.notify_one();
+    }
 }
 
 impl Debug for Connection {
@@ -76,7 +97,7 @@ impl Connection {
     #[must_use]
     pub fn new(io: Box<dyn Io>, origin: Origin, guard: ConnectionGuard) -> Self {
         let closed = Box::pin(guard.closed().clone().cancelled_owned());
-        Self { io, origin, closed, _guard: guard, place: None, permit: None }
+        Self { io, origin, closed, _guard: guard, place: None, turn: None }
     }
 
     /// Counts against its address until it ends.
@@ -85,8 +106,8 @@ impl Connection {
     }
 
     /// Counts against all connections until it ends.
-    pub(super) fn hold(&mut self, permit: OwnedSemaphorePermit) {
-        self.permit = Some(permit);
+    pub(super) fn hold(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// Both directions end at once when the connection shall close, whatever HTTP/2 still wants to say.

@@ -15,9 +15,9 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::machine::ProviderKind;
 
-use super::housekeeping;
 use super::listeners::{self, ListenError, Listeners};
 use super::{Controller, Parts};
+use super::{heap, housekeeping};
 use crate::audit::{AuditError, AuditLog};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -207,6 +207,8 @@ fn start(controller: &Arc<Controller>, listeners: Listeners) -> Result<JoinSet<(
         }
     });
     servers.spawn(housekeeping::run(Arc::clone(controller), configs));
+    let (stop, keep_small) = (stop.clone(), heap::keep_small(gatekeeper.connection_ended()));
+    servers.spawn(async move { stop.run_until_cancelled_owned(keep_small).await.unwrap_or(()) });
     Ok(servers)
 }
 
