@@ -188,12 +188,23 @@ impl Tokens {
             attempts: 0,
             used: None,
         };
-        let mut transaction = put(Transaction::new(), &record);
-        for old in self.list().await?.iter().filter(|old| old.expires.plus(KEEP_ENDED) < self.clock.now()) {
-            transaction = transaction.delete(key(&old.id));
-        }
-        let _: Committed = self.store.commit(transaction).await?;
+        let _: Committed = self.store.commit(put(Transaction::new(), &record)).await?;
         Ok((token, record))
+    }
+
+    /// Forgets tokens that ended long ago; how many.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn forget_ended(&self) -> Result<usize, TokenError> {
+        let mut all = self.list().await?;
+        let now = self.clock.now();
+        all.retain(|record| record.expires.plus(KEEP_ENDED) < now);
+        if !all.is_empty() {
+            let transaction = all.iter().fold(Transaction::new(), |transaction, old| transaction.delete(key(&old.id)));
+            let _: Committed = self.store.commit(transaction).await?;
+        }
+        Ok(all.len())
     }
 
     /// All tokens, those that end last first.
@@ -399,6 +410,19 @@ mod tests {
         let late = made(&tokens).await;
         clock.advance(DEFAULT_LIFE);
         assert_eq!(tokens.examine(&late, KEY).await.expect("works"), Verdict::Refused(Why::Expired));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_forgotten_a_week_after_its_end_and_not_before() {
+        let (tokens, clock) = tokens();
+        let old = made(&tokens).await;
+        clock.advance(DEFAULT_LIFE + KEEP_ENDED);
+        assert_eq!(tokens.forget_ended().await.expect("works"), 0);
+        let young = made(&tokens).await;
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(tokens.forget_ended().await.expect("works"), 1);
+        let left = tokens.list().await.expect("readable");
+        assert!(left.iter().all(|record| record.id == young.id() && record.id != old.id()) && left.len() == 1);
     }
 
     #[tokio::test]

@@ -42,6 +42,11 @@ async fn forget(controller: &Controller) {
         Ok(count) => tracing::info!(count, "forgot certificates that ended long ago"),
         Err(error) => tracing::warn!(error = %ErrorChain(&error), "could not forget old certificates"),
     }
+    match controller.tokens.forget_ended().await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "forgot tokens that ended long ago"),
+        Err(error) => tracing::warn!(error = %ErrorChain(&error), "could not forget old tokens"),
+    }
     if let Err(error) = controller.files.forget_old() {
         tracing::warn!(%error, "could not remove old files");
     }
