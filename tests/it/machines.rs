@@ -4,9 +4,13 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use windlass_controller::store::Store as _;
+use windlass_tests::agent::Agent;
 use windlass_tests::bastion::Bastion;
+use windlass_tests::controller::Controller;
 use windlass_tests::fake_provider::Guest;
+use windlass_tests::process::Running;
 use windlass_tests::wait::{LONG, wait_until};
 
 const THREE: [&str; 3] = ["{name: node1, roles: [worker]}", "{name: node2}", "{name: node3}"];
@@ -174,6 +178,46 @@ async fn a_second_run_is_refused_and_the_first_can_be_attached_and_stopped() {
     // What was made stays, and is only waited for.
     let again = bastion.words(&format!("plan -f {spec}")).await;
     assert!(again.stdout.contains("await node1"), "{again:?}");
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_the_run_running_and_says_how_to_return() {
+    let bastion = Bastion::start().await;
+    // The machine is made only when the person has left.
+    bastion.provider.gate.forget_permits(tokio::sync::Semaphore::MAX_PERMITS);
+    let log = bastion.path("apply.log");
+    let apply = format!("apply -f {} --yes", bastion.spec(&THREE[..1]));
+    let mut apply = Running::start(&mut bastion.command(&apply), &log);
+    let said = || String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+    wait_until("the run to be shown", LONG, async || said().contains("create/node1 began")).await;
+    apply.signal(Signal::SIGINT);
+    assert_eq!(apply.wait().await.code(), Some(7), "{}", said());
+    assert!(said().contains("run r1 continues: windlass attach r1"), "{}", said());
+    bastion.provider.gate.add_permits(1);
+    bastion.words("attach r1").await.done();
+    assert_eq!(healthy(&bastion).await, ["node1"]);
+}
+
+#[tokio::test]
+async fn machines_that_exist_are_adopted_by_a_controller_as_it_is_installed() {
+    let controller = Controller::start().await;
+    let spec = controller.directory().join("cluster.yaml");
+    let text = "apiVersion: windlass/v1\nkind: Cluster\nmetadata: {name: old}\nspec:\n  provider: {existing: {}}\n  \
+                nodes: [{name: web1, roles: [worker]}, {name: web2}]\n";
+    std::fs::write(&spec, text).expect("written");
+    let _web1 = Agent::connected(&controller, "web1").await;
+    let spec = spec.display().to_string();
+    let planned = controller.cli(&["plan", "-f", &spec]).await.ok();
+    assert!(planned.contains("adopt web2") && planned.contains("label web1"), "{planned}");
+    let detached = controller.cli(&["apply", "-f", &spec, "--yes", "--detach"]).await;
+    assert_eq!(detached.code, 7, "{detached:?}");
+    let _web2 = Agent::connected(&controller, "web2").await;
+    controller.words("attach r1").await.done();
+    let again = controller.cli(&["plan", "-f", &spec, "--detailed-exitcode"]).await;
+    assert_eq!(again.code, 0, "{again:?}");
+    // Its machine is nobody's to delete: it is revoked and forgotten, and goes on running.
+    controller.cli(&["destroy", "-f", &spec, "--confirm", "old"]).await.done();
+    assert_eq!(controller.words("get nodes -o name").await.ok(), "web1\n", "only what was adopted is let go");
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ impl Bars {
         let bar = self.all.add(ProgressBar::new(step.expected_millis.max(1)));
         let elapsed = u64::try_from(now_millis - step.started_unix_millis).unwrap_or(0);
         let colour = if self.colour { ".cyan" } else { "" };
-        let template = format!("{{prefix:{NAME_COLUMNS}!}} {{bar:16{colour}}} {{elapsed:>4}} {{msg}}");
+        let template = format!("{{prefix:{NAME_COLUMNS}!}} {{bar:16{colour}}} {{elapsed:>4}} {{wide_msg}}");
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("=> "));
         let bar = bar.with_elapsed(Duration::from_millis(elapsed));
@@ -93,6 +93,9 @@ fn position(step: &v1::RunStep, now_millis: i64) -> u64 {
 
 fn said(step: &v1::RunStep, now_millis: i64) -> String {
     let stage = match step.stage() {
+        v1::MachineStage::Unspecified if step.verb == "adopt" && step.state() == v1::StepState::Running => {
+            "waiting for it to join"
+        }
         v1::MachineStage::Unspecified => "",
         v1::MachineStage::Created => "created",
         v1::MachineStage::Booting => "booting",

@@ -60,6 +60,8 @@ pub(crate) async fn watch(context: &Context, id: &str, format: RunFormat) -> Res
     };
     if let Display::Bars(bars) = &mut display {
         bars.finish();
+        // The last bar does not end its line.
+        terminal.say("");
     }
     let Some(run) = run else {
         let id = Escaped(id);
