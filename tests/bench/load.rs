@@ -128,6 +128,7 @@ async fn enrol(arguments: &LoadArguments, channel: Channel, number: usize) -> Re
         host: Arc::new(FakeHost::new(&name)),
         runner: Arc::new(FakeRunner::new(play)),
         status: watch::Sender::new(String::new()),
+        handover: CancellationToken::new(),
         seed: number as u64,
         identity,
         clock,
