@@ -12,6 +12,7 @@ mod check;
 mod collected;
 pub mod completion;
 mod connection;
+mod console;
 mod context;
 mod cp;
 mod events;
@@ -23,6 +24,7 @@ mod get;
 #[cfg(test)]
 mod goldens;
 mod lines;
+mod machine;
 mod node;
 mod operator;
 mod plan;
@@ -134,6 +136,12 @@ enum Command {
     #[command(after_help = "Examples:\n  windlass events -f\n  windlass events --since 0 --node node1\n  \
         windlass events -f -o json | jq .type")]
     Events(events::EventsArgs),
+    /// Show what a machine wrote to its serial console
+    #[command(after_help = "Examples:\n  windlass console node1 --tail 50\n  windlass console node1 -f")]
+    Console(console::ConsoleArgs),
+    /// Switch machines on and off
+    #[command(subcommand)]
+    Machine(machine::MachineArgs),
     /// Label, revoke or remove a node
     #[command(subcommand)]
     Node(node::NodeArgs),
@@ -245,6 +253,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Attach(arguments) => exec::attach(context, arguments).await,
         Command::Stop(arguments) => stop::run(context, arguments).await,
         Command::Events(arguments) => events::run(context, arguments).await,
+        Command::Console(arguments) => console::run(context, arguments).await,
+        Command::Machine(arguments) => machine::run(context, arguments).await,
         Command::Node(arguments) => node::run(context, arguments).await,
         Command::Operator(arguments) => operator::run(context, arguments).await,
         Command::Ca(arguments) => ca::run(context, arguments).await,
@@ -306,6 +316,8 @@ mod tests {
             "windlass attach 42",
             "windlass stop 42",
             "windlass events -f --since 17 --node node1 -o json",
+            "windlass console node1 -f --tail 50 --raw",
+            "windlass machine power node1 reset --yes",
             "windlass node label node1 a=b c-",
             "windlass node revoke node1 --reason stolen --yes",
             "windlass node remove node1 --yes",

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod events;
 pub mod jobs;
+pub mod machines;
 pub mod nodes;
 pub mod plans;
 pub mod runs;

@@ -21,6 +21,7 @@ use windlass_proto::v1::admin_service_server::AdminServiceServer;
 use windlass_proto::v1::event_service_server::EventServiceServer;
 use windlass_proto::v1::job_service_server::JobServiceServer;
 use windlass_proto::v1::join_service_server::JoinServiceServer;
+use windlass_proto::v1::machine_service_server::MachineServiceServer;
 use windlass_proto::v1::node_service_server::NodeServiceServer;
 use windlass_proto::v1::plan_service_server::PlanServiceServer;
 use windlass_proto::v1::run_service_server::RunServiceServer;
@@ -52,6 +53,7 @@ use crate::observe::{Observer, Providers};
 use crate::operator::admin::AdminApi;
 use crate::operator::events::EventApi;
 use crate::operator::jobs::JobApi;
+use crate::operator::machines::MachineApi;
 use crate::operator::nodes::NodeApi;
 use crate::operator::plans::PlanApi;
 use crate::operator::runs::RunApi;
@@ -262,6 +264,9 @@ impl Controller {
             .add_service(NodeServiceServer::new(NodeApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(TokenServiceServer::new(TokenApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(JobServiceServer::new(JobApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
+            .add_service(
+                MachineServiceServer::new(MachineApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE),
+            )
             .add_service(PlanServiceServer::new(PlanApi(Arc::clone(self))).max_decoding_message_size(LARGEST_PLAN))
             .add_service(RunServiceServer::new(RunApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))
             .add_service(EventServiceServer::new(EventApi(Arc::clone(self))).max_decoding_message_size(LARGEST_MESSAGE))

@@ -6,6 +6,7 @@ use tonic::transport::Channel;
 use windlass_proto::v1::admin_service_client::AdminServiceClient;
 use windlass_proto::v1::event_service_client::EventServiceClient;
 use windlass_proto::v1::job_service_client::JobServiceClient;
+use windlass_proto::v1::machine_service_client::MachineServiceClient;
 use windlass_proto::v1::node_service_client::NodeServiceClient;
 use windlass_proto::v1::plan_service_client::PlanServiceClient;
 use windlass_proto::v1::run_service_client::RunServiceClient;
@@ -96,6 +97,14 @@ impl Context {
     /// If the controller cannot be reached.
     pub(crate) async fn tokens(&self) -> Result<TokenServiceClient<Channel>, Failure> {
         Ok(TokenServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
+    }
+
+    /// The machines.
+    ///
+    /// # Errors
+    /// If the controller cannot be reached.
+    pub(crate) async fn machines(&self) -> Result<MachineServiceClient<Channel>, Failure> {
+        Ok(MachineServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
     }
 
     /// The jobs.

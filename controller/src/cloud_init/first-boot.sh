@@ -18,7 +18,7 @@ esac
 
 # One write, on a line of its own: the kernel and systemd write there too.
 mark() {
-  printf '\r\nWINDLASS-MARK node=%s stage=%s state=%s%s\r\n' "$node" "$1" "$2" "${3:-}" >>"$console"
+  printf '\nWINDLASS-MARK node=%s stage=%s state=%s%s\n' "$node" "$1" "$2" "${3:-}" >>"$console"
 }
 
 # The last line of the log that tells of a failure, or the last at all, without what could end the mark's line early.

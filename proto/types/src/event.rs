@@ -144,6 +144,8 @@ kinds! {
     MachineTrouble = "machine.trouble", Warning;
     /// A machine was deleted.
     MachineDeleted = "machine.deleted", Warning;
+    /// Somebody switched a machine on or off, or reset it.
+    MachinePower = "machine.power", Warning;
 }
 
 impl fmt::Display for EventKind {
