@@ -115,9 +115,15 @@ fn write_text(out: &mut dyn std::io::Write, token: &CreatedToken, ttl: Duration)
     let node = Escaped(&token.node);
     writeln!(out, "{}", Escaped(&token.token))?;
     writeln!(out)?;
-    writeln!(out, "On {node}, within {}: put the line above into a file named token, then", duration::Age(ttl))?;
-    writeln!(out, "  {}", Escaped(&token.join_command))?;
-    writeln!(out, "  windlass-agent run")
+    writeln!(out, "On {node}, as root, within {}, with windlass-agent installed:", duration::Age(ttl))?;
+    writeln!(out, "  {}", Escaped(&one_line(token)))
+}
+
+/// All that is to be done, on one line. `echo` is the shell's own, so the token becomes no argument of a process; who can
+/// read the shell's history finds a token that is used up.
+fn one_line(token: &CreatedToken) -> String {
+    let CreatedToken { token, join_command, .. } = token;
+    format!("(umask 077; echo {token} >token) && {join_command} && systemctl enable --now windlass-agent")
 }
 
 async fn delete(context: &Context, id: String) -> Result<Exit, Failure> {
@@ -156,11 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn the_text_ends_with_the_next_commands() {
+    fn the_text_ends_with_one_line_to_run_on_the_machine() {
         let mut out = Vec::new();
         write_text(&mut out, &created(answer(), "x").expect("a token"), Duration::from_secs(1800)).expect("written");
         let text = String::from_utf8(out).expect("text");
-        assert!(text.starts_with("very-secret\n") && text.ends_with("  windlass-agent run\n"), "{text}");
-        assert!(text.contains("within 30m:"), "{text}");
+        assert!(text.starts_with("very-secret\n"), "{text}");
+        let line = "  (umask 077; echo very-secret >token) && windlass-agent join --controller bastion:7601 \
+                    --ca-pin sha256:aa --token-file token && systemctl enable --now windlass-agent\n";
+        assert!(text.ends_with(line), "{text}");
+        assert!(text.contains("within 30m,"), "{text}");
     }
 }
