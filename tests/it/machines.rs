@@ -5,7 +5,11 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use windlass_controller::client::{Target, connect};
 use windlass_controller::store::Store as _;
+use windlass_proto::refusal::{Reason, Refusal};
+use windlass_proto::v1;
+use windlass_proto::v1::plan_service_client::PlanServiceClient;
 use windlass_tests::agent::Agent;
 use windlass_tests::bastion::Bastion;
 use windlass_tests::controller::Controller;
@@ -99,6 +103,28 @@ fn foreign() -> windlass_types::machine::MachineReport {
         spec_hash: None,
         spec: None,
     }
+}
+
+#[tokio::test]
+async fn the_controller_itself_wants_the_name_before_it_destroys() {
+    let bastion = Bastion::start().await;
+    bastion.words(&format!("apply -f {} --yes", bastion.spec(&THREE[..1]))).await.done();
+    let connected = connect(&Target::Socket(bastion.path("windlass.sock"))).await.expect("connected");
+    let mut plans = PlanServiceClient::new(connected.channel);
+    let destruction = v1::Destruction { cluster: "k8s1".into(), nodes: Vec::new() };
+    let request = v1::PlanClusterRequest { wish: Some(v1::plan_cluster_request::Wish::Destruction(destruction)) };
+    let shown = plans.plan_cluster(request.clone()).await.expect("a plan").into_inner();
+    for confirmation in ["", "k8s2", "node1"] {
+        let apply = v1::ApplyPlanRequest {
+            request: Some(request.clone()),
+            plan: shown.plan.clone(),
+            sha256: shown.sha256.clone(),
+            confirmation: confirmation.into(),
+        };
+        let refused = plans.apply_plan(apply).await.expect_err("not confirmed");
+        assert_eq!(Refusal::from_status(&refused).reason, Reason::Unsafe, "{refused:?}");
+    }
+    assert_eq!(bastion.provider.names(), ["node1"]);
 }
 
 #[tokio::test]
@@ -238,15 +264,19 @@ async fn killed_while_a_machine_is_made_the_controller_goes_on_and_makes_nothing
     // All creations stop where the machine has its tag and is not complete.
     bastion.provider.gate.forget_permits(tokio::sync::Semaphore::MAX_PERMITS);
     let spec = bastion.spec(&THREE);
-    bastion.words(&format!("apply -f {spec} --yes --detach")).await;
+    let log = bastion.path("apply.log");
+    let mut apply = Running::start(&mut bastion.command(&format!("apply -f {spec} --yes")), &log);
     wait_until("all three to be begun", LONG, async || bastion.provider.names().len() == 3).await;
     bastion.kill9().await;
     assert_eq!(bastion.provider.made().values().sum::<u32>(), 0);
     bastion.provider.gate.add_permits(3);
     bastion.restart().await;
-    let attached = bastion.words("attach r1").await;
-    assert_eq!(attached.code, 0, "{attached:?}");
-    assert!(attached.stderr.contains("goes on after the controller's restart"), "{attached:?}");
+    // Whoever follows goes on too, and is told nothing twice.
+    let code = apply.wait().await.code();
+    let said = std::fs::read_to_string(&log).expect("a log");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.matches("run r1 goes on after the controller's restart").count(), 1, "{said}");
+    assert_eq!(said.matches("root@localhost began run r1").count(), 1, "{said}");
     assert_eq!(bastion.provider.made().values().copied().collect::<Vec<_>>(), [1, 1, 1]);
     assert_eq!(healthy(&bastion).await, ["node1", "node2", "node3"]);
 }
