@@ -158,7 +158,7 @@ deny: ## Check licences, sources and banned crates (needs cargo-deny)
 
 # --- local machines ---
 
-LAB_NEEDED := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap fakeroot:fakeroot \
+LAB_NEEDED := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap fakeroot:fakeroot newuidmap:uidmap \
   mke2fs:e2fsprogs sfdisk:fdisk rpmbuild:rpm createrepo_c:createrepo-c gpg:gnupg python3:python3-minimal
 .PHONY: lab lab-deps
 lab-deps: ## Install what the lab is built with and runs on (Debian packages, as root)
@@ -168,6 +168,13 @@ lab-deps: ## Install what the lab is built with and runs on (Debian packages, as
 lab: lab-deps rpm ## Build what local machines boot from and install from, once, into ~/.cache/windlass/lab
 	@RPM_RELEASE=$$(($(RPM_RELEASE) + 1)) packaging/rpm/build $(RPM_DIR)-next $(AGENT) ''
 	@tests/lab/build $(RPM_DIR) $(RPM_DIR)-next
+
+.PHONY: lab-check lab-check-deps
+lab-check-deps:
+	@$(call INSTALL_NEEDED,genisoimage:genisoimage)
+
+lab-check: lab lab-check-deps ## Boot a guest and see that packages, signatures, upgrades and boot entries do as they should
+	@tests/lab/check $(CONTROLLER)
 
 # --- measuring ---
 
