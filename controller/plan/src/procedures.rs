@@ -125,7 +125,8 @@ fn present(
     }
     if node.is_none() && !known.may_join(name, now) {
         let reason = "it never joined, and its join token has ended";
-        let advice = format!("windlass console {name} --tail may say why; windlass destroy --node {name}, then apply");
+        let advice =
+            format!("windlass console {name} --tail 50 may say why; windlass destroy --node {name}, then apply");
         decided.block(name, reason, advice);
         return;
     }
