@@ -42,9 +42,10 @@ messages! {
     RefreshNodesRequest, RefreshNodesResponse, RemoveNodeRequest, RemoveNodeResponse, RemoveOperatorRequest,
     RemoveOperatorResponse, RenewCertificateRequest, RenewCertificateResponse, RenewOperatorRequest,
     RenewOperatorResponse, RenewRequest, RenewResponse, RevokeNodeRequest, RevokeNodeResponse, RotateCaRequest,
-    RotateCaResponse, SetOperatorRoleRequest, SetOperatorRoleResponse, StopJobRequest, StopJobResponse,
-    StopRunRequest, StopRunResponse, StoreFileRequest, StoreFileResponse, UploadFileRequest, UploadFileResponse,
-    VerifyAuditRequest, VerifyAuditResponse, WatchEventsRequest, WatchEventsResponse, WatchJobRequest,
+    RotateCaResponse, SetMachinePowerRequest, SetMachinePowerResponse, SetOperatorRoleRequest,
+    SetOperatorRoleResponse, StopJobRequest, StopJobResponse, StopRunRequest, StopRunResponse, StoreFileRequest,
+    StoreFileResponse, UploadFileRequest, UploadFileResponse, VerifyAuditRequest, VerifyAuditResponse,
+    WatchConsoleRequest, WatchConsoleResponse, WatchEventsRequest, WatchEventsResponse, WatchJobRequest,
     WatchJobResponse, WatchRunRequest, WatchRunResponse,
 }
 
