@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The decisions. [`plan`] compares what is ([`Snapshot`]) with what shall be ([`ClusterSpec`]) and answers what to do
+//! The decisions. [`plan()`] compares what is ([`Snapshot`]) with what shall be ([`ClusterSpec`]) and answers what to do
 //! about it ([`Plan`]), as data. No I/O, no clock, no randomness: the same question always has the same answer.
 //!
 //! How it decides, machine by machine, in the order of their names:
