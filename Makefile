@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The verbs people and continuous integration share. `make help` lists them.
 #
-# Only `deps`, `lab-deps`, `lab`, `install` and `nextest` write outside the tree (and CARGO_TARGET_DIR, if it is set); `lab`
-# and `nextest` keep what machines and containers boot from in ~/.cache/windlass, or $WINDLASS_CACHE.
+# Only `deps`, `lab-deps`, `lab`, `up`, `install` and `nextest` write outside the tree (and CARGO_TARGET_DIR, if it is
+# set): all but `deps` and `install` in ~/.cache/windlass, or $WINDLASS_CACHE, what machines and containers boot from.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -168,6 +168,13 @@ lab-deps: ## Install what the lab is built with and runs on (Debian packages, as
 lab: lab-deps rpm ## Build what local machines boot from and install from, once, into ~/.cache/windlass/lab
 	@RPM_RELEASE=$$(($(RPM_RELEASE) + 1)) packaging/rpm/build $(RPM_DIR)-next $(AGENT) ''
 	@tests/lab/build $(RPM_DIR) $(RPM_DIR)-next
+
+.PHONY: up down
+up: deps lab ## Make three virtual machines here (examples/local.yaml): with all that is needed, from nothing to healthy
+	@packaging/local up $(CONTROLLER)
+
+down: ## Remove what `make up` made
+	@packaging/local down $(CONTROLLER)
 
 .PHONY: lab-check lab-check-deps
 lab-check-deps:
