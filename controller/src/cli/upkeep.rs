@@ -70,8 +70,8 @@ pub(crate) async fn keep(
     connected: &Connected,
     now: UnixMillis,
 ) -> bool {
-    let Some(todo) = Todo::new(profile, &connected.shown, now) else { return true };
-    let Err(error) = todo.carry_out(profile, path, &connected.channel).await else { return true };
+    let Some(due) = Due::new(profile, &connected.shown, now) else { return true };
+    let Err(error) = due.carry_out(profile, path, &connected.channel).await else { return true };
     if !error.is_of_no_account() {
         let (path, error) = (path.display().to_string(), ErrorChain(&error).to_string());
         terminal.say(format_args!(
@@ -99,14 +99,14 @@ impl UpkeepError {
 
 /// What is not as it should be.
 #[derive(Debug, PartialEq, Eq)]
-struct Todo {
+struct Due {
     /// Whom to trust from now on.
     ca: Option<Vec<CertificateDer<'static>>>,
     /// The certificate is to be renewed.
     renew: bool,
 }
 
-impl Todo {
+impl Due {
     fn new(profile: &Profile, shown: &[CertificateDer<'static>], now: UnixMillis) -> Option<Self> {
         let told: Vec<_> = shown.iter().filter(|der| is_authority(der)).cloned().collect();
         let signer = told.first()?;
@@ -205,10 +205,10 @@ mod tests {
     fn a_fresh_profile_is_left_alone_and_renewed_from_half_of_its_life_on() {
         let bastion = Bastion::new();
         let profile = bastion.profile();
-        let todo = |after: Duration| Todo::new(&profile, &bastion.shown(), NOW.plus(after));
-        assert_eq!(todo(Duration::ZERO), None);
-        assert_eq!(todo(LIFE * 49 / 100), None);
-        assert_eq!(todo(LIFE * 51 / 100), Some(Todo { ca: None, renew: true }));
+        let due = |after: Duration| Due::new(&profile, &bastion.shown(), NOW.plus(after));
+        assert_eq!(due(Duration::ZERO), None);
+        assert_eq!(due(LIFE * 49 / 100), None);
+        assert_eq!(due(LIFE * 51 / 100), Some(Due { ca: None, renew: true }));
     }
 
     #[test]
@@ -227,9 +227,9 @@ mod tests {
         for (stage, renews) in [("next trusted", false), ("next signs", true), ("previous dropped", true)] {
             bastion.authority.rotate(NOW).expect("the next stage");
             // The order may change without a CA coming or going; that is nothing to do.
-            let todo = Todo::new(&profile, &bastion.shown(), NOW);
-            assert_eq!(todo.as_ref().is_some_and(|todo| todo.renew), renews, "{stage}");
-            if let Some(ca) = todo.and_then(|todo| todo.ca) {
+            let due = Due::new(&profile, &bastion.shown(), NOW);
+            assert_eq!(due.as_ref().is_some_and(|due| due.renew), renews, "{stage}");
+            if let Some(ca) = due.and_then(|due| due.ca) {
                 assert_eq!(ca.len(), bastion.authority.trusted().len(), "{stage}");
                 profile.ca_pem = ca.iter().map(|der| profile::certificate_pem(der)).collect();
             }
