@@ -174,6 +174,6 @@ pub(crate) fn is_there(action: &Action) -> bool {
         Action::PutFile { path, sha256: wanted, .. } => {
             std::fs::read(path.as_str()).is_ok_and(|content| sha256(&content) == *wanted)
         }
-        Action::Exec(_) | Action::GetFile { .. } => true,
+        Action::Exec(_) | Action::GetFile { .. } | Action::Step(_) => true,
     }
 }

@@ -94,6 +94,7 @@ pub(super) async fn carry_out(
     let Worked { outcome, pusher, running } = match &order.action {
         Action::Exec(argv) => exec(&jobs, &order, argv, beginning, &mut stops).await,
         Action::PutFile { .. } | Action::GetFile { .. } => Worked::bare(move_file(&jobs, &order, &mut stops).await),
+        Action::Step(_) => Worked::bare(Outcome::bare(failed("this version carries out no steps of runs".to_owned()))),
     };
     let recorded = Record::Ended { job: order.job.clone(), outcome: outcome.clone() };
     let written = jobs.table().journal.append(recorded);
@@ -299,7 +300,7 @@ async fn moved(jobs: &Arc<Jobs>, order: &Order) -> Result<Outcome, FileError> {
             Ok(Outcome { sha256: Some(*sha256), changed, ..done })
         }
         Action::GetFile { path } => send_file(jobs, order, path, done).await,
-        Action::Exec(_) => Ok(Outcome::bare(failed("a program is not a file".to_owned()))),
+        Action::Exec(_) | Action::Step(_) => Ok(Outcome::bare(failed("a program is not a file".to_owned()))),
     }
 }
 

@@ -19,6 +19,9 @@ pub enum BadOrder {
     /// The digest is not one.
     #[error("the order's digest cannot be read")]
     Digest(#[source] NotADigest),
+    /// The step is not one that this version knows.
+    #[error("the order's step is not one this version knows: {0}")]
+    Step(String),
 }
 
 impl TryFrom<v1::ExecAction> for Argv {
@@ -50,6 +53,9 @@ impl TryFrom<v1::order::Action> for Action {
             v1::order::Action::GetFile(get) => {
                 Self::GetFile { path: NodePath::new(get.path).map_err(BadOrder::Action)? }
             }
+            v1::order::Action::Step(step) => {
+                Self::Step(serde_json::from_slice(&step.order).map_err(|error| BadOrder::Step(error.to_string()))?)
+            }
         })
     }
 }
@@ -73,6 +79,10 @@ impl From<&Action> for v1::order::Action {
                 mode: *mode,
             }),
             Action::GetFile { path } => Self::GetFile(v1::GetFileAction { path: path.as_str().to_owned() }),
+            Action::Step(order) => {
+                let order = serde_json::to_vec(order).expect("a step is always JSON");
+                Self::Step(v1::StepAction { order: order.into() })
+            }
         }
     }
 }
@@ -80,6 +90,7 @@ impl From<&Action> for v1::order::Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use windlass_types::node_step::{NodeStep, StepOrder};
 
     #[test]
     fn every_action_survives_the_wire() {
@@ -88,6 +99,12 @@ mod tests {
             Action::Exec(Argv::new(vec!["ls".into(), "-l".into()]).expect("valid")),
             Action::PutFile { path: path.clone(), sha256: Sha256Digest::new([7; 32]), size_bytes: 9, mode: 0o4755 },
             Action::GetFile { path },
+            Action::Step(Box::new(StepOrder {
+                run: None,
+                id: "repair-packages/node1".into(),
+                step: NodeStep::RepairPackages,
+                lease: None,
+            })),
         ];
         for action in actions {
             assert_eq!(Action::try_from(v1::order::Action::from(&action)), Ok(action));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256Digest;
 use crate::escape::Escaped;
+use crate::node_step::StepOrder;
 
 /// Most arguments an argv may have; more is a mistake, and the limit bounds what an order can cost an agent.
 pub const MOST_ARGUMENTS: usize = 4096;
@@ -39,6 +40,8 @@ pub enum Action {
         /// Which.
         path: NodePath,
     },
+    /// Do a step of a run.
+    Step(Box<StepOrder>),
 }
 
 impl fmt::Display for Action {
@@ -47,6 +50,7 @@ impl fmt::Display for Action {
             Self::Exec(argv) => write!(f, "exec {argv}"),
             Self::PutFile { path, size_bytes, .. } => write!(f, "copy {size_bytes} bytes to {path}"),
             Self::GetFile { path } => write!(f, "fetch {path}"),
+            Self::Step(order) => order.fmt(f),
         }
     }
 }

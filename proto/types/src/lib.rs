@@ -11,6 +11,10 @@
 //! - [`selector`]: which nodes an operator means.
 //! - [`action`]: what a node can be asked to do.
 //! - [`machine`]: a machine as it is wished for and as its provider reports it.
+//! - [`package`]: packages of a node and what becomes of them.
+//! - [`setting`]: what a small part of a node shall be: a file, a user, a sysctl.
+//! - [`survey`]: how a node differs from what it shall be.
+//! - [`node_step`]: one step of a run on one node, as it is ordered.
 //! - [`outcome`]: how that ended, and what to do about a failure.
 //! - [`job`]: an action on many nodes.
 //! - [`run`]: a plan that is being carried out.
@@ -31,9 +35,13 @@ pub mod facts;
 pub mod job;
 pub mod machine;
 pub mod name;
+pub mod node_step;
 pub mod outcome;
+pub mod package;
 pub mod pin;
 pub mod role;
 pub mod run;
 pub mod selector;
+pub mod setting;
+pub mod survey;
 pub mod time;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names that operators give. Each is checked once, where it comes in, and is then safe to print and to put into a path.
+//!
+//! [`on_node`] has those of things on a node: packages, kernels, users.
+
+pub mod on_node;
 
 use std::fmt;
 use std::str::FromStr;
@@ -132,6 +136,8 @@ macro_rules! name {
         }
     };
 }
+
+pub(crate) use name;
 
 name!(
     /// The name of a node, unique in one controller.

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packages of a node, and what becomes of them in one transaction of its package manager.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::on_node::{Architecture, PackageName, PackageVersion, RepositoryId};
+
+/// One package in one version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Its name.
+    pub name: PackageName,
+    /// Epoch, version and release.
+    pub version: PackageVersion,
+    /// What it is built for.
+    pub arch: Architecture,
+}
+
+impl fmt::Display for Package {
+    /// As dnf and yum take it: `name-[epoch:]version-release.arch`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}.{}", self.name, self.version, self.arch)
+    }
+}
+
+/// What becomes of one package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageChange {
+    /// Its name.
+    pub name: PackageName,
+    /// What it is built for.
+    pub arch: Architecture,
+    /// The version that goes; `None` if it is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PackageVersion>,
+    /// The version that comes; `None` if it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<PackageVersion>,
+    /// Where that comes from; `None` if it is removed or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryId>,
+}
+
+impl PackageChange {
+    /// The package as it will be, unless it is removed.
+    #[must_use]
+    pub fn target(&self) -> Option<Package> {
+        let version = self.to.clone()?;
+        Some(Package { name: self.name.clone(), version, arch: self.arch.clone() })
+    }
+}
+
+impl fmt::Display for PackageChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, arch, from, to, .. } = self;
+        match (from, to) {
+            (Some(from), Some(to)) => write!(f, "{name}.{arch} {from} -> {to}"),
+            (None, Some(to)) => write!(f, "{name}.{arch} new, {to}"),
+            (Some(from), None) => write!(f, "{name}.{arch} {from} removed"),
+            (None, None) => write!(f, "{name}.{arch} unchanged"),
+        }
+    }
+}
+
+/// What the package manager would do at once: exactly this is done, or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transaction {
+    /// By name.
+    pub changes: Vec<PackageChange>,
+    /// To be fetched, bytes; 0 if that is not known.
+    #[serde(default)]
+    pub download_bytes: u64,
+}
+
+/// Which updates are wished for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum UpdateScope {
+    /// Everything that is installed.
+    All,
+    /// What the repositories call security updates.
+    Security,
+    /// These packages; one that is not installed is installed.
+    Named(Vec<PackageName>),
+    /// What undoes the transaction with this number in the package manager's history.
+    Undo(u32),
+}
+
+/// What shall become of a node's packages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackagesWish {
+    /// Which.
+    pub update: UpdateScope,
+    /// Never touched by an update. Kernels are never touched by one: they have a step of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<PackageName>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_becomes_of_a_package() {
+        let mut change = PackageChange {
+            name: PackageName::new("bash").expect("a name"),
+            arch: Architecture::new("x86_64").expect("an architecture"),
+            from: PackageVersion::new("5.1-1").ok(),
+            to: PackageVersion::new("5.2-1").ok(),
+            repository: None,
+        };
+        assert_eq!(change.to_string(), "bash.x86_64 5.1-1 -> 5.2-1");
+        assert_eq!(change.target().expect("it stays").to_string(), "bash-5.2-1.x86_64");
+        change.from = None;
+        assert_eq!(change.to_string(), "bash.x86_64 new, 5.2-1");
+    }
+}
