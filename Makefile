@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The verbs people and continuous integration share. `make help` lists them.
 #
-# Only `deps`, `lab-deps`, `lab`, `up`, `install` and `nextest` write outside the tree (and CARGO_TARGET_DIR, if it is
-# set): all but `deps` and `install` in ~/.cache/windlass, or $WINDLASS_CACHE, what machines and containers boot from.
+# Only `deps`, `lab-deps`, `lab`, `up`, `install`, `nextest` and `vm-test` write outside the tree (and CARGO_TARGET_DIR, if it
+# is set): all but `deps` and `install` in ~/.cache/windlass, or $WINDLASS_CACHE, what machines and containers boot from.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -139,9 +139,17 @@ static-check: ## Prove that the agent is static: no interpreter, no shared libra
 doctest: ## Run the examples in the documentation
 	cargo test $(CARGO_LOCKED) --workspace --doc --quiet
 
-nextest: ## Run unit, integration and simulation tests; as root, because some boot a container
+# One virtual machine comes last, with nothing beside it: .config/nextest.toml.
+nextest: test-lab ## Run unit, integration and simulation tests; as root, because some boot a container
 	cargo build $(CARGO_LOCKED) --workspace --bins
 	cargo nextest run $(CARGO_LOCKED) --workspace --profile $(NEXTEST_PROFILE)
+
+# `make vm-test VM=failures::` runs those whose names begin so.
+VM ?=
+.PHONY: vm-test
+vm-test: test-lab ## Run what only virtual machines show: three nodes, and every way in which making them fails (half an hour)
+	cargo build $(CARGO_LOCKED) --workspace --bins
+	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test vm --profile vm $(VM)
 
 # `make fuzz FUZZ=wire FUZZ_SECONDS=600`. Without a sanitizer, so that the pinned toolchain will do.
 FUZZ ?= wire
@@ -168,6 +176,17 @@ lab-deps: ## Install what the lab is built with and runs on (Debian packages, as
 lab: lab-deps rpm ## Build what local machines boot from and install from, once, into ~/.cache/windlass/lab
 	@RPM_RELEASE=$$(($(RPM_RELEASE) + 1)) packaging/rpm/build $(RPM_DIR)-next $(AGENT) ''
 	@tests/lab/build $(RPM_DIR) $(RPM_DIR)-next
+
+# What the tests boot from and install from: the same guest, and the programs as they are being worked on.
+TEST_LAB := $(TARGET_DIR)/lab
+TEST_AGENT := $(TEST_LAB)/windlass-agent
+.PHONY: test-lab
+test-lab: lab-deps static-check
+	@mkdir -p $(TEST_LAB)
+	strip -o $(TEST_AGENT) $(STATIC_AGENT)
+	packaging/rpm/build $(TEST_LAB)/rpm $(TEST_AGENT) ''
+	RPM_RELEASE=$$(($(RPM_RELEASE) + 1)) packaging/rpm/build $(TEST_LAB)/rpm-next $(TEST_AGENT) ''
+	tests/lab/build $(TEST_LAB)/rpm $(TEST_LAB)/rpm-next $(TEST_LAB)
 
 .PHONY: up down
 up: deps lab ## Make three virtual machines here (examples/local.yaml): with all that is needed, from nothing to healthy

@@ -70,6 +70,12 @@ impl Controller {
         Self { directory, process: None, listeners: Listeners { agents: any, join: any, http: any } }
     }
 
+    /// Before it is started: virtual machines reach only this one of their host's addresses, as 10.0.2.2.
+    pub fn listen_for_guests(&mut self) {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        self.listeners = Listeners { agents: any, join: any, http: any };
+    }
+
     /// Starts it where it was before.
     ///
     /// # Panics

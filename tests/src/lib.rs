@@ -5,6 +5,7 @@
 //! - [`controller`], [`agent`]: one of each, in a directory and on an address of its own.
 //! - [`bastion`], [`fake_provider`]: a controller inside the test, and machines that are models.
 //! - [`container`]: a Debian with a real systemd, and Windlass installed in it.
+//! - [`lab`]: what virtual machines boot from and install from.
 //! - [`wire`]: clients that choose everything themselves, for those who attack.
 //! - [`session`]: an agent's session held by hand.
 //! - [`wait`]: waiting for something to become true.
@@ -18,6 +19,7 @@ pub mod controller;
 pub mod example;
 pub mod fake_provider;
 pub mod fuzz;
+pub mod lab;
 pub mod process;
 pub mod session;
 pub mod wait;
