@@ -5,6 +5,7 @@
 //! the job's id and never does it twice. A node's end is stored together with its output before it is acknowledged, so
 //! it is reported again until it is. What follows from a report is decided in [`run`], which does no I/O.
 
+pub mod answers;
 mod dispatch;
 pub mod output;
 pub mod record;
@@ -175,11 +176,26 @@ impl Jobs {
                 count(record.nodes.len()),
                 record.action
             );
-            self.events.emit(EventKind::JobStarted, None, Some(&record.id), message);
+            self.emit(&record, EventKind::JobStarted, None, message);
             self.supervise(&job);
             self.advance(&job).await;
         }
         Ok(record)
+    }
+
+    /// Removes all that is kept of a job that has ended, and nothing of one that has not.
+    pub async fn forget(&self, id: &JobId) {
+        if let Err(error) = self.records.forget(id).await {
+            // It is forgotten with the others of its age.
+            tracing::warn!(job = %id, error = %windlass_types::error_chain::ErrorChain(&error), "could not forget a job");
+        }
+    }
+
+    /// Tells about a job, unless it is a step of a run: that is told there.
+    fn emit(&self, record: &JobRecord, kind: EventKind, node: Option<&NodeName>, message: String) {
+        if !matches!(record.action, Action::Step(_)) {
+            self.events.emit(kind, node, Some(&record.id), message);
+        }
     }
 
     /// Asks a job to stop: no further node begins, active ones are signalled.

@@ -15,6 +15,8 @@
 //! - [`fleet`]: the nodes and their sessions.
 //! - [`jobs`], [`orders`]: actions on many nodes, each done once.
 //! - [`transfer`], [`files`]: bulk data.
+//! - [`survey`]: how nodes differ from what they shall be.
+//! - [`arbiter`]: who may take which node down.
 //! - [`observe`], [`execute`]: what is, and carrying out what [`windlass_plan`] decides about it.
 //! - [`operator`]: the operator API.
 //!
@@ -37,6 +39,7 @@
 //! - [`room`]: what is left of the disk, and what for.
 //! - [`clock`]: the only place that reads the wall clock.
 
+pub mod arbiter;
 pub mod audit;
 pub mod backup;
 pub mod caller;
@@ -67,6 +70,7 @@ pub mod room;
 pub mod server;
 pub mod spec;
 pub mod store;
+pub mod survey;
 pub mod tokens;
 pub mod transfer;
 pub mod trust;

@@ -20,6 +20,9 @@ use super::conditions::{self, Evidence};
 use super::{Downward, Facts, NEVER};
 use crate::pki::Serial;
 
+/// Words by which an agent says what it can do; there are a handful.
+const MOST_ABILITIES: usize = 32;
+
 /// What is stored of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
@@ -72,6 +75,8 @@ pub struct SessionView {
     pub address: SocketAddr,
     /// The agent's version.
     pub agent_version: String,
+    /// What the agent says it can do.
+    pub abilities: Vec<String>,
 }
 
 /// An open session.
@@ -94,7 +99,8 @@ impl Session {
         hello: &v1::Hello,
     ) -> Self {
         let agent_version = hello.agent_version.chars().take(64).collect();
-        let view = SessionView { id, serial, address, agent_version };
+        let abilities = hello.abilities.iter().take(MOST_ABILITIES).cloned().collect();
+        let view = SessionView { id, serial, address, agent_version, abilities };
         Self { view, outbox, trusts: Vec::new(), ended: CancellationToken::new() }
     }
 

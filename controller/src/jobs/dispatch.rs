@@ -88,7 +88,7 @@ impl Jobs {
         }
         let (well, otherwise) = job.run().tally();
         let message = format!("job {} {}: {well} ok, {otherwise} not", record.id, record.state);
-        self.events.emit(EventKind::JobEnded, None, Some(&record.id), message);
+        self.emit(&record, EventKind::JobEnded, None, message);
         job.signal();
         self.active().remove(&record.id);
     }
@@ -155,7 +155,7 @@ impl Jobs {
         }
         if !outcome.ending.is_success() && outcome.ending != Ending::Skipped {
             let text = format!("job {id} on {node}: {}", outcome.ending);
-            self.events.emit(EventKind::JobNodeFailed, Some(node), Some(&id), text);
+            self.emit(&job.run().record, EventKind::JobNodeFailed, Some(node), text);
         }
         let mut run = job.run();
         for (stream, data) in [(OutputStream::Stdout, &message.stdout), (OutputStream::Stderr, &message.stderr)] {

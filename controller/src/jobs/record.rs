@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use windlass_proto::v1;
 use windlass_proto::v1::OutputStream;
+use windlass_types::action::Action;
 use windlass_types::job::JobState;
 use windlass_types::name::{JobId, NodeName};
 use windlass_types::outcome::Outcome;
@@ -80,19 +81,29 @@ impl Records {
         }
     }
 
-    async fn forget_old(&self, number: u64, mut transaction: Transaction) -> Result<Transaction, StoreError> {
+    /// Removes all that is kept of a job that has ended.
+    pub(super) async fn forget(&self, id: &JobId) -> Result<(), StoreError> {
+        let Some(record) = self.get(id).await?.filter(|record| record.state.is_final()) else { return Ok(()) };
+        self.store.commit(self.without(&record, Transaction::new())).await.map(|_| ())
+    }
+
+    fn without(&self, record: &JobRecord, mut transaction: Transaction) -> Transaction {
+        let padded = padded(&record.id);
+        transaction = transaction.delete(job_key(&record.id)).delete(format!("job-requests/{}", record.request_id));
+        transaction.changes.push(Change::DeletePrefix(format!("job-nodes/{padded}/")));
+        transaction.changes.push(Change::DeletePrefix(format!("job-output/{padded}/")));
+        self.outputs.remove(&record.id);
+        transaction
+    }
+
+    async fn forget_old(&self, number: u64, transaction: Transaction) -> Result<Transaction, StoreError> {
         let Some(id) = number.checked_sub(KEEP).and_then(|old| JobId::new(old.to_string()).ok()) else {
             return Ok(transaction);
         };
         let Some(record) = self.get(&id).await?.filter(|record| record.state.is_final()) else {
             return Ok(transaction);
         };
-        let padded = padded(&id);
-        transaction = transaction.delete(job_key(&id)).delete(format!("job-requests/{}", record.request_id));
-        transaction.changes.push(Change::DeletePrefix(format!("job-nodes/{padded}/")));
-        transaction.changes.push(Change::DeletePrefix(format!("job-output/{padded}/")));
-        self.outputs.remove(&id);
-        Ok(transaction)
+        Ok(self.without(&record, transaction))
     }
 
     /// Stores a job's record.
@@ -146,12 +157,16 @@ impl Records {
         Ok(all)
     }
 
-    /// Jobs, newest first.
+    /// Jobs, newest first, without the steps of runs, which are shown there.
     pub(super) async fn newest(&self, before: Option<&JobId>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
         let before = before.map(job_key);
         let mut entries = self.store.range(JOBS, None, usize::MAX).await?;
         entries.retain(|entry| before.as_ref().is_none_or(|before| entry.key < *before));
-        let newest = entries.iter().rev().filter_map(|entry| readable(&entry.key, &entry.value));
+        let newest = entries
+            .iter()
+            .rev()
+            .filter_map(|entry| readable(&entry.key, &entry.value))
+            .filter(|record: &JobRecord| !matches!(record.action, Action::Step(_)));
         Ok(newest.take(limit).collect())
     }
 

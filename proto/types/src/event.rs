@@ -138,6 +138,24 @@ kinds! {
     StepDone = "step.done", Info;
     /// A step of a run failed.
     StepFailed = "step.failed", Warning;
+    /// A run was told to begin nothing further for a while, or told itself so after a failure.
+    RunPaused = "run.paused", Warning;
+    /// A paused run goes on.
+    RunContinued = "run.continued", Info;
+    /// What failed in a run is tried again.
+    RunRetried = "run.retried", Info;
+    /// A step of a run is tried again.
+    StepRetried = "step.retried", Warning;
+    /// A run was given the right to take a node down.
+    LeaseGranted = "lease.granted", Info;
+    /// A run gave that right back.
+    LeaseReleased = "lease.released", Info;
+    /// An operator took a node from a run.
+    LeaseBroken = "lease.broken", Warning;
+    /// Nothing that takes this node down is begun any more.
+    NodeQuarantined = "node.quarantined", Warning;
+    /// The quarantine of a node ended.
+    NodeReleased = "node.released", Info;
     /// A machine reached a stage on its way to a healthy node.
     MachineStage = "machine.stage", Info;
     /// A machine has trouble on its way and tries again.
