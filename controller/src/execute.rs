@@ -167,7 +167,7 @@ impl Runs {
         let message = {
             let record = run.record();
             let steps = record.plan.steps.len();
-            format!("{} began run {} on cluster {}: {steps} steps", record.created_by, record.id, record.plan.cluster)
+            format!("{} began run {} on {}: {steps} steps", record.created_by, record.id, record.plan.subject())
         };
         self.with.events.emit_in_run(EventKind::RunStarted, None, &run.id(), message);
         self.spawn(&run);

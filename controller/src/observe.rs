@@ -102,7 +102,7 @@ impl Observer {
         let tokens = tokens.collect();
         let members = self.members(cluster).await?;
         let nodes = self.fleet.list(None, usize::MAX).iter().map(status).collect();
-        Ok(Snapshot { machines, nodes, tokens, members })
+        Ok(Snapshot { machines, nodes, tokens, members, ..Snapshot::default() })
     }
 
     /// What the provider says exists of a cluster.

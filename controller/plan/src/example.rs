@@ -7,7 +7,10 @@ use windlass_types::machine::{
     AccelChoice, DiskReport, DiskSpec, MachineReport, MachineRole, MachineSpec, PortForward, PowerState, Protocol,
     ProviderKind,
 };
+use windlass_types::name::on_node::BootId;
 use windlass_types::name::{ClusterName, MachineId, NodeName, VolumeName};
+use windlass_types::node_step::NodeStep;
+use windlass_types::survey::{Found, KernelDue};
 use windlass_types::time::UnixMillis;
 
 use crate::spec::{base_hash, disk_serial, wished_labels};
@@ -50,7 +53,7 @@ pub(crate) fn machine(node: &str) -> MachineSpec {
 
 pub(crate) fn spec(nodes: &[&str]) -> ClusterSpec {
     let machines = nodes.iter().map(|node| machine(node)).collect();
-    ClusterSpec { name: cluster(), provider: ProviderKind::Qemu, machines }
+    ClusterSpec { name: cluster(), provider: ProviderKind::Qemu, machines, wishes: BTreeMap::new() }
 }
 
 pub(crate) fn empty() -> Snapshot {
@@ -112,9 +115,8 @@ pub(crate) fn token(node: &str, expires: UnixMillis) -> TokenStatus {
 /// What the world is like when every step has worked.
 pub(crate) fn carried_out(plan: &Plan, spec: &ClusterSpec, mut world: Snapshot) -> Snapshot {
     for planned in &plan.steps {
-        let ours = |machine: &&mut MachineReport| {
-            machine.cluster.as_ref() == Some(&plan.cluster) && machine.name == *planned.step.node()
-        };
+        let ours =
+            |machine: &&mut MachineReport| machine.cluster == plan.cluster && machine.name == *planned.step.node();
         match &planned.step {
             Step::CreateMachine { machine, .. } => enter(&mut world, machine),
             Step::AwaitMachine { name, .. } | Step::AdoptMachine { name } => join(&mut world, spec, name),
@@ -138,6 +140,7 @@ pub(crate) fn carried_out(plan: &Plan, spec: &ClusterSpec, mut world: Snapshot) 
                 forget(&mut world, name);
             }
             Step::ForgetNode { name } => forget(&mut world, name),
+            Step::OnNode { node, step } => done(&mut world, node, step),
         }
     }
     world
@@ -154,4 +157,33 @@ fn join(world: &mut Snapshot, spec: &ClusterSpec, name: &NodeName) {
 fn forget(world: &mut Snapshot, name: &NodeName) {
     world.nodes.retain(|node| node.name != *name);
     world.members.retain(|member| member != name);
+}
+
+/// What a node says of itself once a step is done there.
+fn done(world: &mut Snapshot, node: &NodeName, step: &NodeStep) {
+    let survey = world.surveys.get_mut(node).expect("it was planned for");
+    match step {
+        NodeStep::ApplySetting { .. } => {
+            // They are brought about in their order.
+            let due = survey.settings.iter_mut().find(|found| matches!(found, Found::Due { .. }));
+            *due.expect("what was planned was due") = Found::AsWished;
+        }
+        NodeStep::RepairPackages => survey.interrupted = None,
+        NodeStep::ChangePackages(_) => survey.packages = Some(Found::AsWished),
+        NodeStep::Boot { once, .. } => {
+            survey.boot_id = BootId::new("b-2").expect("an id");
+            survey.reboot_reasons.clear();
+            survey.outdated_services.clear();
+            survey.kernels.running = once.clone().or(survey.kernels.default.clone()).expect("one of them");
+        }
+        NodeStep::ConfirmKernel { release } => survey.kernels.default = Some(release.clone()),
+        NodeStep::RestartServices { .. } => survey.outdated_services.clear(),
+        NodeStep::PruneKernels { .. } => survey.kernel = Some(Found::AsWished),
+        NodeStep::Survey(_) | NodeStep::InstallKernel { .. } | NodeStep::Hook { .. } => {}
+    }
+    let kernels = &survey.kernels;
+    let is_there = |due: &KernelDue| kernels.running == due.release && kernels.default.as_ref() == Some(&due.release);
+    if matches!(&survey.kernel, Some(Found::Due { due }) if due.prune.is_empty() && is_there(due)) {
+        survey.kernel = Some(Found::AsWished);
+    }
 }

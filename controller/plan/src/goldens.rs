@@ -63,7 +63,7 @@ fn starts_awaits_attaches_and_labels_in_place() {
 fn what_left_the_spec_is_deleted_and_its_address_is_free_only_then() {
     let mut spec = example::spec(&["node1", "node4"]);
     spec.machines[1].address = machine("node2").address;
-    compare("replace", &plan(&three(), &spec, &Policy { parallel: 2 }, NOW));
+    compare("replace", &plan(&three(), &spec, &Policy { parallel: 2, ..Policy::default() }, NOW));
 }
 
 #[test]

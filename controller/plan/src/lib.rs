@@ -10,21 +10,33 @@
 //! 4. One that is off is started; one that has not joined yet is awaited while its token lives.
 //! 5. One that is no longer in the spec is deleted, which whoever applies the plan must confirm by name.
 //!
+//! Then node by node, from what each said of itself: its settings, packages, kernel and boot, as one chain of steps, in
+//! which what takes the node down is done under one lease. In which order nodes go is in [`turn`], and whether one may go
+//! down at a given moment in [`predicate`].
+//!
 //! - [`snapshot`]: everything that may be known.
-//! - [`spec`]: what shall be, and under which rules.
+//! - [`spec`]: what shall be; [`wish`]: what shall become of a node.
+//! - [`policy`]: under which rules; [`window`]: when nodes may go down.
 //! - [`mod@plan`]: what is to be done.
 //! - [`step`]: the steps, what each disrupts and whether it can be undone.
+//! - [`predicate`]: the reasons for which a node may not go down now.
+//! - [`turn`]: which node goes first.
 //! - [`text`]: a plan as an operator reads it.
 //! - [`difference`]: what became of a saved plan when the world changed.
 
 pub mod difference;
 mod order;
 pub mod plan;
+pub mod policy;
+pub mod predicate;
 mod procedures;
 pub mod snapshot;
 pub mod spec;
 pub mod step;
 pub mod text;
+pub mod turn;
+pub mod window;
+pub mod wish;
 
 #[cfg(test)]
 mod example;
@@ -33,14 +45,21 @@ mod goldens;
 #[cfg(test)]
 mod properties;
 
+use std::collections::BTreeMap;
+
 use windlass_types::machine::ProviderKind;
 use windlass_types::name::{ClusterName, NodeName};
 use windlass_types::time::UnixMillis;
 
-pub use plan::{Blocked, Note, Plan};
-pub use snapshot::{NodeStatus, Snapshot, TokenStatus};
-pub use spec::{ClusterSpec, Policy, base_hash};
-pub use step::{PlannedStep, Step, StepId};
+pub use plan::{Blocked, Note, Plan, Queued, Turn};
+pub use policy::{OnFailure, Policy, Unreachable};
+pub use predicate::{Objection, Scene, objections};
+pub use snapshot::{LeaseStatus, NodeStatus, Snapshot, TokenStatus};
+pub use spec::{ClusterSpec, base_hash};
+pub use step::{Disruption, PlannedStep, Step, StepId, Undo};
+pub use turn::order_of_nodes;
+pub use window::Window;
+pub use wish::{Hook, Hooks, NodeWish, RebootWish};
 
 /// What to do so that the cluster becomes as its spec says.
 #[must_use]
@@ -55,7 +74,22 @@ pub fn plan(snapshot: &Snapshot, spec: &ClusterSpec, policy: &Policy, now: UnixM
     for name in known.names().filter(|name| !machines.iter().any(|machine| machine.name == **name)) {
         procedures::removal(&known, name, "it is no longer in the spec", &mut decided);
     }
-    order::arrange(spec.name.clone(), spec.provider, policy, &known, decided)
+    let mut plan = order::arrange(spec.name.clone(), spec.provider, policy, &known, decided);
+    procedures::nodes(snapshot, &spec.wishes, &mut plan);
+    plan
+}
+
+/// What to do so that nodes become as it is wished for, whatever cluster they belong to.
+#[must_use]
+pub fn plan_nodes(
+    snapshot: &Snapshot,
+    wishes: &BTreeMap<NodeName, NodeWish>,
+    policy: &Policy,
+    _now: UnixMillis,
+) -> Plan {
+    let mut plan = Plan::empty(None, policy.clone());
+    procedures::nodes(snapshot, wishes, &mut plan);
+    plan
 }
 
 /// What to do so that nothing of the cluster is left, or nothing of the named nodes.

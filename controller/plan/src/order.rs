@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use windlass_types::machine::{MachineSpec, ProviderKind};
 use windlass_types::name::ClusterName;
 
-use crate::plan::{Plan, SCHEMA};
+use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::procedures::{Decided, Known};
-use crate::spec::Policy;
 use crate::step::{Mark, PlannedStep, Step, StepId};
 
 /// Puts steps in order: what goes, what changes, what comes.
@@ -29,7 +29,7 @@ pub(crate) fn arrange(
     for index in 0..steps.len() {
         steps[index].after = waits_for(&steps[..index], &steps[index].step, known);
     }
-    Plan { schema: SCHEMA, cluster, provider, parallel: policy.parallel.max(1), steps, blocked, notes }
+    Plan { provider: Some(provider), steps, blocked, notes, ..Plan::empty(Some(cluster), policy.clone()) }
 }
 
 /// A step waits for earlier ones of its own node, and a new machine for the one that holds its address or its port.

@@ -6,37 +6,68 @@ use windlass_types::digest::Sha256Digest;
 use windlass_types::machine::ProviderKind;
 use windlass_types::name::{ClusterName, NodeName};
 
+use crate::policy::Policy;
 use crate::spec::sha256;
-use crate::step::{Mark, PlannedStep, Step, StepId};
+use crate::step::{Disruption, Mark, PlannedStep, Step, StepId};
 
 /// The form of a plan. One of another form is not run.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// [`SCHEMA`] of whoever made it.
     pub schema: u32,
-    /// For this cluster.
-    pub cluster: ClusterName,
-    /// Through this provider.
-    pub provider: ProviderKind,
-    /// Steps under way at once.
-    pub parallel: u32,
+    /// For this cluster; `None` if it is about nodes, whatever cluster they belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterName>,
+    /// Through this provider; `None` if no machine is made or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderKind>,
+    /// The rules of its run.
+    #[serde(default)]
+    pub policy: Policy,
     /// What to do; each step stands behind those it waits for.
     pub steps: Vec<PlannedStep>,
-    /// What the spec asks for and is not done.
+    /// Nodes on which something is done, in the order of their turns. Several may go at once if the rules allow it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
+    /// What is asked for and is not done.
     pub blocked: Vec<Blocked>,
+    /// Nodes that cannot be asked what they lack; what that is, is planned when they are back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queued: Vec<Queued>,
     /// What an operator should know besides. Not a part of the hash.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
 }
 
-/// Something the spec asks for and that is not done.
+/// The turn of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The node.
+    pub node: NodeName,
+    /// Why it stands where it stands.
+    pub why: String,
+}
+
+/// A node whose turn comes when it is back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// The node.
+    pub node: NodeName,
+    /// Why it cannot be asked.
+    pub reason: String,
+}
+
+/// Something that is asked for and is not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
     /// The node.
     pub node: NodeName,
+    /// What of it, such as `packages`; empty if nothing of it is done.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub part: String,
     /// Why not.
     pub reason: String,
     /// What a person can do about it.
@@ -52,11 +83,40 @@ pub struct Note {
     pub text: String,
 }
 
+impl Blocked {
+    /// Nothing of a node is done.
+    pub(crate) fn whole(node: NodeName, reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { node, part: String::new(), reason: reason.into(), advice: advice.into() }
+    }
+}
+
 impl Plan {
+    /// A plan that does nothing.
+    #[must_use]
+    pub fn empty(cluster: Option<ClusterName>, policy: Policy) -> Self {
+        Self {
+            schema: SCHEMA,
+            cluster,
+            provider: None,
+            policy: Policy { parallel: policy.parallel.max(1), ..policy },
+            steps: Vec::new(),
+            turns: Vec::new(),
+            blocked: Vec::new(),
+            queued: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// Whether there is nothing to do and nothing in the way.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.blocked.is_empty()
+        self.steps.is_empty() && self.blocked.is_empty() && self.queued.is_empty()
+    }
+
+    /// What it is about, in words.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.cluster.as_ref().map_or_else(|| "nodes".to_owned(), |cluster| format!("cluster {cluster}"))
     }
 
     /// Nodes that are lost when it runs.
@@ -75,6 +135,13 @@ impl Plan {
     #[must_use]
     pub fn step(&self, id: &StepId) -> Option<&PlannedStep> {
         self.steps.iter().find(|step| step.id == *id)
+    }
+
+    /// Nodes that reboot when it runs, in the order of their turns.
+    #[must_use]
+    pub fn rebooted(&self) -> Vec<&NodeName> {
+        let boots = self.steps.iter().filter(|step| step.disruption == Disruption::Reboot);
+        boots.map(|step| step.step.node()).collect()
     }
 
     /// Machines it makes.

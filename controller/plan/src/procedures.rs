@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What to do about one machine: the readable list of cases.
+//! What to do about one machine: the readable list of cases. [`chain`] has what is done on its node.
+
+mod chain;
+mod on_node;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +14,8 @@ use crate::plan::{Blocked, Note};
 use crate::snapshot::{NodeStatus, Snapshot};
 use crate::spec::{ROLE_PREFIX, base_hash, wished_labels};
 use crate::step::{PlannedStep, Step};
+
+pub(crate) use on_node::nodes;
 
 /// A snapshot, of which only this cluster's part can be reached.
 pub(crate) struct Known<'a> {
@@ -34,7 +39,7 @@ impl Decided {
     }
 
     fn block(&mut self, node: &NodeName, reason: impl Into<String>, advice: impl Into<String>) {
-        self.blocked.push(Blocked { node: node.clone(), reason: reason.into(), advice: advice.into() });
+        self.blocked.push(Blocked::whole(node.clone(), reason, advice));
     }
 }
 

@@ -108,9 +108,11 @@ fn touched(plan: &Plan) -> Vec<String> {
         | Step::StartMachine { id, .. }
         | Step::AttachDisk { id, .. }
         | Step::DeleteMachine { id, .. } => Some(id.to_string()),
-        Step::CreateMachine { .. } | Step::AdoptMachine { .. } | Step::LabelNode { .. } | Step::ForgetNode { .. } => {
-            None
-        }
+        Step::CreateMachine { .. }
+        | Step::AdoptMachine { .. }
+        | Step::LabelNode { .. }
+        | Step::ForgetNode { .. }
+        | Step::OnNode { .. } => None,
     };
     plan.steps.iter().filter_map(|planned| id(&planned.step)).collect()
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use windlass_types::machine::MachineReport;
 use windlass_types::name::{LabelKey, LabelValue, NodeName};
+use windlass_types::node_step::Lease;
+use windlass_types::survey::Survey;
 use windlass_types::time::UnixMillis;
 
 /// What is, as far as it is known.
@@ -19,6 +21,43 @@ pub struct Snapshot {
     pub tokens: Vec<TokenStatus>,
     /// Nodes for which this controller made or adopted a machine of this cluster and has not undone it.
     pub members: Vec<NodeName>,
+    /// What the nodes that were asked said of themselves.
+    #[serde(default)]
+    pub surveys: BTreeMap<NodeName, Survey>,
+    /// Nodes that were to be asked and could not be, with the reason.
+    #[serde(default)]
+    pub unsurveyed: BTreeMap<NodeName, String>,
+    /// Rights to take nodes down that are out.
+    #[serde(default)]
+    pub leases: Vec<LeaseStatus>,
+    /// Nodes that somebody has put aside, with the reason.
+    #[serde(default)]
+    pub quarantined: BTreeMap<NodeName, String>,
+}
+
+impl Snapshot {
+    /// How a node is.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&NodeStatus> {
+        self.nodes.iter().find(|node| node.name == *name)
+    }
+
+    /// The right to take a node down, if it is out.
+    #[must_use]
+    pub fn lease(&self, name: &NodeName) -> Option<&LeaseStatus> {
+        self.leases.iter().find(|status| status.lease.node == *name)
+    }
+}
+
+/// A right to take a node down, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// The right.
+    pub lease: Lease,
+    /// Since when.
+    pub since: UnixMillis,
+    /// Who began the run that has it.
+    pub by: String,
 }
 
 /// What is known of a node.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What shall be, and under which rules.
+//! What shall be.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use windlass_types::digest::Sha256Digest;
 use windlass_types::machine::{MachineSpec, ProviderKind};
 use windlass_types::name::{ClusterName, DiskSerial, LabelKey, LabelValue, NodeName, VolumeName};
+
+use crate::wish::NodeWish;
 
 /// Characters of a volume's name that its serial shows: with a dash and eight digits it fits into virtio's twenty bytes.
 const NAME_IN_SERIAL: usize = 11;
@@ -21,20 +23,9 @@ pub struct ClusterSpec {
     pub provider: ProviderKind,
     /// Its machines, one for each node.
     pub machines: Vec<MachineSpec>,
-}
-
-/// The rules a plan keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
-    /// Steps under way at once.
-    pub parallel: u32,
-}
-
-impl Default for Policy {
-    /// Ten: more machines that boot at once wait for the host's disk rather than for each other.
-    fn default() -> Self {
-        Self { parallel: 10 }
-    }
+    /// What shall become of their nodes; one that is not here is left as it is.
+    #[serde(default)]
+    pub wishes: BTreeMap<NodeName, NodeWish>,
 }
 
 /// The hash of what a machine is made of and what can only be changed by making it anew. Data disks and labels are not in

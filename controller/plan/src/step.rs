@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use windlass_types::digest::Sha256Digest;
 use windlass_types::machine::{DiskReport, DiskSpec, MachineSpec};
 use windlass_types::name::{DiskSerial, LabelKey, LabelValue, MachineId, NodeName, VolumeName};
+use windlass_types::node_step::NodeStep;
+use windlass_types::setting::Setting;
 
 /// The id of a step in its plan, such as `create/node1`. The same step has the same id in every plan.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -90,6 +92,13 @@ pub enum Step {
         /// The node.
         name: NodeName,
     },
+    /// Have a node do something itself.
+    OnNode {
+        /// The node.
+        node: NodeName,
+        /// What.
+        step: Box<NodeStep>,
+    },
 }
 
 impl Step {
@@ -105,12 +114,13 @@ impl Step {
             | Self::LabelNode { name, .. }
             | Self::DeleteMachine { name, .. }
             | Self::ForgetNode { name } => name,
+            Self::OnNode { node, .. } => node,
         }
     }
 
     /// What it does, in a word.
     #[must_use]
-    pub const fn verb(&self) -> &'static str {
+    pub fn verb(&self) -> &'static str {
         match self {
             Self::CreateMachine { .. } => "create",
             Self::AwaitMachine { .. } => "await",
@@ -120,6 +130,7 @@ impl Step {
             Self::LabelNode { .. } => "label",
             Self::DeleteMachine { .. } => "delete",
             Self::ForgetNode { .. } => "forget",
+            Self::OnNode { step, .. } => step.verb(),
         }
     }
 
@@ -129,6 +140,18 @@ impl Step {
         let (verb, node) = (self.verb(), self.node());
         StepId(match self {
             Self::AttachDisk { disk, .. } => format!("{verb}/{node}/{}", disk.name),
+            Self::OnNode { step, .. } => match step.as_ref() {
+                NodeStep::ApplySetting { setting, .. } => format!("{verb}/{node}/{}", setting.key()),
+                NodeStep::Survey(_)
+                | NodeStep::RepairPackages
+                | NodeStep::ChangePackages(_)
+                | NodeStep::InstallKernel { .. }
+                | NodeStep::Boot { .. }
+                | NodeStep::ConfirmKernel { .. }
+                | NodeStep::PruneKernels { .. }
+                | NodeStep::RestartServices { .. }
+                | NodeStep::Hook { .. } => format!("{verb}/{node}"),
+            },
             Self::CreateMachine { .. }
             | Self::AwaitMachine { .. }
             | Self::AdoptMachine { .. }
@@ -147,15 +170,17 @@ impl Step {
             Self::AwaitMachine { .. }
             | Self::StartMachine { .. }
             | Self::AttachDisk { .. }
-            | Self::LabelNode { .. } => Mark::Change,
+            | Self::LabelNode { .. }
+            | Self::OnNode { .. } => Mark::Change,
             Self::DeleteMachine { .. } | Self::ForgetNode { .. } => Mark::Remove,
         }
     }
 
     /// Who notices.
     #[must_use]
-    pub const fn disruption(&self) -> Disruption {
+    pub fn disruption(&self) -> Disruption {
         match self {
+            Self::OnNode { step, .. } => on_node_disruption(step),
             Self::DeleteMachine { .. } | Self::ForgetNode { .. } => Disruption::NodeGone,
             Self::CreateMachine { .. }
             | Self::AwaitMachine { .. }
@@ -168,8 +193,9 @@ impl Step {
 
     /// Whether there is a way back.
     #[must_use]
-    pub const fn undo(&self) -> Undo {
+    pub fn undo(&self) -> Undo {
         match self {
+            Self::OnNode { step, .. } => on_node_undo(step),
             Self::CreateMachine { .. }
             | Self::AdoptMachine { .. }
             | Self::StartMachine { .. }
@@ -193,9 +219,52 @@ impl Step {
             | Self::AdoptMachine { .. }
             | Self::StartMachine { .. }
             | Self::LabelNode { .. }
-            | Self::ForgetNode { .. } => Vec::new(),
+            | Self::ForgetNode { .. }
+            | Self::OnNode { .. } => Vec::new(),
         }
     }
+}
+
+fn on_node_disruption(step: &NodeStep) -> Disruption {
+    match step {
+        NodeStep::Boot { .. } => Disruption::Reboot,
+        NodeStep::ChangePackages(_)
+        | NodeStep::RepairPackages
+        | NodeStep::RestartServices { .. }
+        | NodeStep::Hook { .. } => Disruption::Services,
+        NodeStep::ApplySetting { setting, .. } => match setting.as_ref() {
+            Setting::Service { .. } => Disruption::Services,
+            Setting::Repository(_)
+            | Setting::File(_)
+            | Setting::Sysctl { .. }
+            | Setting::SwapOff
+            | Setting::TimeSync
+            | Setting::Selinux { .. }
+            | Setting::User(_) => Disruption::None,
+        },
+        NodeStep::Survey(_)
+        | NodeStep::InstallKernel { .. }
+        | NodeStep::ConfirmKernel { .. }
+        | NodeStep::PruneKernels { .. } => Disruption::None,
+    }
+}
+
+const fn on_node_undo(step: &NodeStep) -> Undo {
+    match step {
+        NodeStep::Survey(_) | NodeStep::RestartServices { .. } => Undo::Nothing,
+        NodeStep::ApplySetting { .. }
+        | NodeStep::ChangePackages(_)
+        | NodeStep::InstallKernel { .. }
+        | NodeStep::Boot { .. }
+        | NodeStep::ConfirmKernel { .. } => Undo::Possible,
+        NodeStep::RepairPackages | NodeStep::Hook { .. } => Undo::ForwardOnly,
+        NodeStep::PruneKernels { .. } => Undo::Impossible,
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How a list of changes marks a step.
@@ -225,6 +294,10 @@ impl fmt::Display for Mark {
 pub enum Disruption {
     /// Nobody.
     None,
+    /// Whoever uses what runs there, for a moment.
+    Services,
+    /// The node is down until it has booted.
+    Reboot,
     /// The node goes away, with all that runs on it.
     NodeGone,
 }
@@ -288,9 +361,15 @@ pub struct PlannedStep {
     pub disruption: Disruption,
     /// Whether there is a way back.
     pub undo: Undo,
+    /// Done under the node's lease: not before the node may go down, and while it counts as down.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub lease: bool,
     /// Disks it makes or destroys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskEffect>,
+    /// What it changes, a line each, where the step itself does not show that: of a file, a unified diff.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
 }
 
 impl PlannedStep {
@@ -298,6 +377,21 @@ impl PlannedStep {
     #[must_use]
     pub fn new(step: Step, reason: impl Into<String>) -> Self {
         let (disruption, undo, disks) = (step.disruption(), step.undo(), step.disks());
-        Self { id: step.id(), after: Vec::new(), step, reason: reason.into(), disruption, undo, disks }
+        let (id, reason) = (step.id(), reason.into());
+        Self { id, after: Vec::new(), step, reason, disruption, undo, lease: false, disks, changes: Vec::new() }
+    }
+
+    /// The same step with the lines it changes.
+    #[must_use]
+    pub(crate) fn showing(mut self, changes: &[String]) -> Self {
+        self.changes = changes.to_vec();
+        self
+    }
+
+    /// The same step with a further word in its id: a node may have several of its kind.
+    #[must_use]
+    pub(crate) fn keyed(mut self, key: &str) -> Self {
+        self.id = StepId(format!("{}/{key}", self.id));
+        self
     }
 }

@@ -19,14 +19,10 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (add, change, remove) = (self.count(Mark::Add), self.count(Mark::Change), self.count(Mark::Remove));
         if self.is_empty() {
-            writeln!(f, "Cluster {} on {}: nothing to do.", self.cluster, self.provider)?;
+            writeln!(f, "{}nothing to do.", self.heading())?;
             return self.write_notes(f);
         }
-        writeln!(
-            f,
-            "Cluster {} on {}: {add} to add, {change} to change, {remove} to destroy.",
-            self.cluster, self.provider
-        )?;
+        writeln!(f, "{}{add} to add, {change} to change, {remove} to destroy.", self.heading())?;
         f.write_char('\n')?;
         self.steps.iter().try_for_each(|step| write_step(f, step))?;
         for block in &self.blocked {
@@ -41,6 +37,14 @@ impl fmt::Display for Plan {
 }
 
 impl Plan {
+    fn heading(&self) -> String {
+        match (&self.cluster, self.provider) {
+            (Some(cluster), Some(provider)) => format!("Cluster {cluster} on {provider}: "),
+            (Some(cluster), None) => format!("Cluster {cluster}: "),
+            (None, _) => String::new(),
+        }
+    }
+
     fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.notes.iter().try_for_each(|note| wrapped(f, &format!("note: {} {}", note.node, note.text)))
     }
@@ -50,7 +54,7 @@ impl Plan {
             return writeln!(f, "Nothing can be done until that is settled.");
         }
         if self.steps.len() > 1 {
-            writeln!(f, "Up to {} steps at once.", self.parallel)?;
+            writeln!(f, "Up to {} steps at once.", self.policy.parallel)?;
         }
         let lost: Vec<_> = self.destroyed().into_iter().map(ToString::to_string).collect();
         if lost.is_empty() {
@@ -63,7 +67,7 @@ impl Plan {
 fn write_step(f: &mut fmt::Formatter<'_>, planned: &PlannedStep) -> fmt::Result {
     let step = &planned.step;
     writeln!(f, "  {} {} {}", step.mark(), step.verb(), step.node())?;
-    for line in particulars(step) {
+    for line in particulars(planned) {
         wrapped(f, &line)?;
     }
     planned.disks.iter().try_for_each(|disk| wrapped(f, &disk_line(disk)))?;
@@ -79,8 +83,8 @@ fn write_step(f: &mut fmt::Formatter<'_>, planned: &PlannedStep) -> fmt::Result 
     }
 }
 
-fn particulars(step: &Step) -> Vec<String> {
-    match step {
+fn particulars(planned: &PlannedStep) -> Vec<String> {
+    match &planned.step {
         Step::CreateMachine { machine, .. } => machine_lines(machine),
         Step::AwaitMachine { id, .. } | Step::StartMachine { id, .. } | Step::DeleteMachine { id, .. } => {
             vec![format!("machine {id}")]
@@ -93,7 +97,7 @@ fn particulars(step: &Step) -> Vec<String> {
             let all: Vec<_> = set.chain(remove.iter().map(|key| format!("{key}-"))).collect();
             vec![all.join(" ")]
         }
-        Step::AttachDisk { .. } | Step::ForgetNode { .. } => Vec::new(),
+        Step::AttachDisk { .. } | Step::ForgetNode { .. } | Step::OnNode { .. } => planned.changes.clone(),
     }
 }
 

@@ -139,7 +139,7 @@ fn nothing_to_do(context: &Context, proposed: &Proposed) -> Option<Result<Exit, 
     if proposed.plan.blocked.is_empty() {
         return Some(Ok(Exit::Done));
     }
-    let what = format!("apply to cluster {}", proposed.plan.cluster);
+    let what = format!("apply to {}", proposed.plan.subject());
     Some(Err(Failure::new(Cause::Refused(windlass_proto::refusal::Reason::Unsafe), what)
         .because("everything there is to do is blocked")
         .advise("see above")))
@@ -147,14 +147,16 @@ fn nothing_to_do(context: &Context, proposed: &Proposed) -> Option<Result<Exit, 
 
 /// A mild plan is answered with y, a severe one with the cluster's name.
 fn confirmed(context: &Context, plan: &Plan, pace: &PaceArgs, yes: bool) -> Result<String, Failure> {
-    let cluster = plan.cluster.as_str();
+    let cluster = plan.cluster.as_ref().map_or("", ClusterName::as_str);
     let lost = plan.destroyed().len();
     if lost > 0 {
         let nodes = if lost == 1 { "1 node" } else { &format!("{lost} nodes") };
         let question = format!("this destroys {nodes} of {cluster} with all data");
         return context.terminal.confirm_by_name(&question, cluster, pace.confirm.as_deref());
     }
-    context.terminal.confirm("apply this plan?", yes || pace.confirm.as_deref() == Some(cluster))?;
+    context
+        .terminal
+        .confirm("apply this plan?", yes || !cluster.is_empty() && pace.confirm.as_deref() == Some(cluster))?;
     Ok(String::new())
 }
 

@@ -82,12 +82,19 @@ impl Runs {
             Wish::Destruction { cluster, nodes } => (self.plan_destruction(cluster, nodes).await?, Inputs::default()),
         };
         let obstacle = self.obstacle(&plan, &inputs).await.err();
-        let run = self.with.records.under_way(&plan.cluster).await.map_err(|error| crate::join::store(&error))?;
+        let run = match &plan.cluster {
+            Some(cluster) => self.with.records.under_way(cluster).await.map_err(|error| crate::join::store(&error))?,
+            None => None,
+        };
         let waits = |step: &Step| matches!(step, Step::CreateMachine { .. } | Step::AwaitMachine { .. });
-        let waits = plan.steps.iter().any(|planned| waits(&planned.step)) && plan.provider != ProviderKind::Existing;
-        let expected = self.with.times.expected(plan.provider, None).await;
-        let expected = expected.map_err(|error| crate::join::store(&error))?.whole();
-        Ok(Proposal { plan, obstacle, expected_millis: if waits { expected } else { 0 }, run, inputs })
+        let made_by = plan.provider.filter(|kind| *kind != ProviderKind::Existing);
+        let expected_millis = match made_by.filter(|_| plan.steps.iter().any(|planned| waits(&planned.step))) {
+            Some(kind) => {
+                self.with.times.expected(kind, None).await.map_err(|error| crate::join::store(&error))?.whole()
+            }
+            None => 0,
+        };
+        Ok(Proposal { plan, obstacle, expected_millis, run, inputs })
     }
 
     /// Begins to carry out a plan that was shown; `None` if there is nothing to do.
@@ -112,8 +119,10 @@ impl Runs {
             return Err(obstacle);
         }
         let now = self.with.clock.now();
-        let cluster =
-            ClusterRecord { name: proposal.plan.cluster.clone(), provider: proposal.plan.provider, since: now };
+        let (Some(name), Some(provider)) = (proposal.plan.cluster.clone(), proposal.plan.provider) else {
+            return Err(Refusal::new(Reason::BadRequest, "the plan names no cluster"));
+        };
+        let cluster = ClusterRecord { name, provider, since: now };
         let record = RunRecord {
             id: RunId::new("r0").expect("an r and a digit"),
             plan: proposal.plan,
@@ -173,12 +182,14 @@ impl Runs {
                 _ => None,
             })
             .collect();
-        let Some(first) = new.first() else { return Ok(()) };
+        let (Some(first), Some(cluster), Some(kind)) = (new.first(), &plan.cluster, plan.provider) else {
+            return Ok(());
+        };
         self.can_be_reached()?;
         self.can_be_told(first, inputs)?;
-        let provider = self.with.observer.provider(plan.provider).map_err(|error| unobserved(&error))?;
+        let provider = self.with.observer.provider(kind).map_err(|error| unobserved(&error))?;
         // What exists in part is made anew from the beginning, and would be counted twice.
-        let observed = self.with.observer.machines(&plan.cluster, plan.provider).await;
+        let observed = self.with.observer.machines(cluster, kind).await;
         let observed = observed.map_err(|error| unobserved(&error))?;
         let fresh: Vec<_> =
             new.into_iter().filter(|new| !observed.iter().any(|machine| machine.name == new.name)).collect();
@@ -253,11 +264,12 @@ fn unchanged(shown: &Shown, now: &Plan) -> Result<(), Refusal> {
 
 fn confirmed(shown: &Shown) -> Result<(), Refusal> {
     let lost: Vec<_> = shown.plan.destroyed().into_iter().map(ToString::to_string).collect();
-    if lost.is_empty() || shown.confirmation == shown.plan.cluster.as_str() {
+    if lost.is_empty() || shown.plan.cluster.as_ref().is_some_and(|cluster| shown.confirmation == cluster.as_str()) {
         return Ok(());
     }
     let message = format!("this destroys {}, and the cluster's name was not typed", lost.join(", "));
-    Err(Refusal::new(Reason::Unsafe, message).advise(format!("add --confirm {}", shown.plan.cluster)))
+    Err(Refusal::new(Reason::Unsafe, message)
+        .advise(format!("add --confirm {}", shown.plan.cluster.as_ref().map_or("", ClusterName::as_str))))
 }
 
 fn bad(error: &dyn std::error::Error) -> Refusal {

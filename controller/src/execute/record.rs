@@ -232,8 +232,11 @@ impl Records {
     /// # Errors
     /// If the store cannot be written.
     pub async fn finish(&self, record: &RunRecord) -> Result<(), StoreError> {
-        let transaction =
-            Transaction::new().put(run_key(&record.id), json(record)).delete(lock_key(&record.plan.cluster));
+        let transaction = Transaction::new().put(run_key(&record.id), json(record));
+        let transaction = match &record.plan.cluster {
+            Some(cluster) => transaction.delete(lock_key(cluster)),
+            None => transaction,
+        };
         let _: Committed = self.store.commit(transaction).await?;
         Ok(())
     }

@@ -78,7 +78,7 @@ impl Progress {
             return Vec::new();
         }
         let under_way = self.steps.values().filter(|record| record.state == StepState::Running).count();
-        let free = (self.plan.parallel as usize).saturating_sub(under_way);
+        let free = (self.plan.policy.parallel as usize).saturating_sub(under_way);
         let is_ready = |planned: &&PlannedStep| {
             self.state(&planned.id) == StepState::Waiting
                 && planned.after.iter().all(|before| self.state(before) == StepState::Done)
@@ -129,7 +129,7 @@ impl Progress {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use windlass_plan::Step;
+    use windlass_plan::{Policy, Step};
     use windlass_types::machine::ProviderKind;
     use windlass_types::name::{ClusterName, NodeName};
 
@@ -146,8 +146,8 @@ mod tests {
             }
         }
         let cluster = ClusterName::new("c").expect("a name");
-        let (blocked, notes) = (Vec::new(), Vec::new());
-        Plan { schema: 1, cluster, provider: ProviderKind::Qemu, parallel, steps, blocked, notes }
+        let policy = Policy { parallel, ..Policy::default() };
+        Plan { provider: Some(ProviderKind::Qemu), steps, ..Plan::empty(Some(cluster), policy) }
     }
 
     fn end(progress: &mut Progress, id: &StepId, state: StepState) {

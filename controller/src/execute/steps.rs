@@ -79,6 +79,9 @@ impl Runs {
             let record = run.record();
             (record.plan.cluster.clone(), record.plan.provider)
         };
+        let (Some(cluster), Some(kind)) = (cluster, kind) else {
+            return Err(StepFailure::said("the plan names no cluster", "make a new one with `windlass plan`"));
+        };
         let provider =
             self.with.observer.provider(kind).map_err(|error| StepFailure::ours("find the provider", &error))?;
         let key = MachineKey::new(cluster, planned.step.node().clone());
@@ -105,6 +108,10 @@ impl Runs {
             }
             Step::DeleteMachine { name, .. } => self.delete(&hand, name).await,
             Step::ForgetNode { name } => self.forget(&hand, name).await,
+            Step::OnNode { step, .. } => {
+                let message = format!("this controller does not order it: {step}");
+                Err(StepFailure::said(message, "update the controller, then apply again"))
+            }
         }
     }
 

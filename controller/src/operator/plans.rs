@@ -66,7 +66,7 @@ impl PlanService for PlanApi {
         let change = ChangeWish {
             caller: &caller,
             verb: "plan apply",
-            object: format!("cluster/{}", plan.cluster),
+            object: plan.cluster.as_ref().map_or_else(|| "nodes".to_owned(), |cluster| format!("cluster/{cluster}")),
             arguments: json!({ "plan": sha256.to_string(), "steps": steps, "confirmation": message.confirmation }),
         };
         let shown = Shown { plan, sha256, confirmation: message.confirmation };

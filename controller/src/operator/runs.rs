@@ -119,7 +119,7 @@ fn head(record: &RunRecord) -> v1::Run {
     let blocked = record.plan.blocked.iter().map(|blocked| format!("{}: {}", blocked.node, blocked.reason));
     v1::Run {
         id: record.id.to_string(),
-        cluster: record.plan.cluster.to_string(),
+        cluster: record.plan.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
         state: v1::RunState::from(record.state).into(),
         created_by: record.created_by.clone(),
         created_unix_millis: record.created_at.0,

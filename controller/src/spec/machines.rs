@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the planner and the providers take from a spec.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use windlass_plan::spec::disk_serial;
@@ -34,8 +35,8 @@ impl Cluster {
 
     /// The rules of the spec.
     #[must_use]
-    pub const fn policy(&self) -> Policy {
-        Policy { parallel: self.body.policy.parallel }
+    pub fn policy(&self) -> Policy {
+        Policy { parallel: self.body.policy.parallel, ..Policy::default() }
     }
 
     /// What the planner plans for. `home` is what `~` means on the controller's machine.
@@ -44,7 +45,7 @@ impl Cluster {
     /// If a path begins with `~` and there is no home.
     pub fn machines(&self, home: Option<&str>) -> Result<ClusterSpec, NoHome> {
         let machines = self.body.nodes.iter().map(|node| self.machine(node, home)).collect::<Result<_, _>>()?;
-        Ok(ClusterSpec { name: self.name.clone(), provider: self.provider(), machines })
+        Ok(ClusterSpec { name: self.name.clone(), provider: self.provider(), machines, wishes: BTreeMap::new() })
     }
 
     fn machine(&self, node: &Node, home: Option<&str>) -> Result<MachineSpec, NoHome> {

@@ -45,7 +45,23 @@ pub struct PackageChange {
     pub repository: Option<RepositoryId>,
 }
 
+/// Packages on which everything runs, so that a new version is in use everywhere only after a reboot.
+const CORE: [&str; 7] = ["glibc", "systemd", "dbus", "openssl-libs", "gnutls", "linux-firmware", "microcode_ctl"];
+
+/// Whether everything runs on a package, or it is a part of such a one, as `systemd-libs` is.
+#[must_use]
+pub fn is_core(name: &PackageName) -> bool {
+    let rests = CORE.iter().filter_map(|core| name.as_str().strip_prefix(core));
+    rests.into_iter().any(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 impl PackageChange {
+    /// Whether its effect is complete only after a reboot: it replaces something on which everything runs.
+    #[must_use]
+    pub fn needs_reboot(&self) -> bool {
+        self.from.is_some() && self.from != self.to && is_core(&self.name)
+    }
+
     /// The package as it will be, unless it is removed.
     #[must_use]
     pub fn target(&self) -> Option<Package> {
@@ -105,6 +121,23 @@ pub struct PackagesWish {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_c_library_needs_a_reboot_and_a_new_shell_does_not() {
+        let change = |name: &str, from: Option<&str>, to: &str| PackageChange {
+            name: PackageName::new(name).expect("a name"),
+            arch: Architecture::new("x86_64").expect("an architecture"),
+            from: from.and_then(|from| PackageVersion::new(from).ok()),
+            to: PackageVersion::new(to).ok(),
+            repository: None,
+        };
+        assert!(change("glibc", Some("1-1"), "2-1").needs_reboot());
+        assert!(change("systemd-libs", Some("1-1"), "2-1").needs_reboot());
+        assert!(!change("bash", Some("1-1"), "2-1").needs_reboot());
+        assert!(!change("systemdx", Some("1-1"), "2-1").needs_reboot());
+        assert!(!change("glibc", Some("1-1"), "1-1").needs_reboot());
+        assert!(!change("glibc", None, "1-1").needs_reboot());
+    }
 
     #[test]
     fn says_what_becomes_of_a_package() {

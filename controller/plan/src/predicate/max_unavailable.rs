@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Never more nodes down than the policy allows: those that are down, whatever the cause, and those that may go down.
+
+use std::collections::BTreeSet;
+
+use windlass_types::name::NodeName;
+
+use super::{Objection, Scene};
+
+/// Names that are shown; more help nobody.
+const SHOWN: usize = 5;
+
+pub(super) fn objection(scene: &Scene<'_>, node: &NodeName) -> Option<Objection> {
+    let others: Vec<_> = unavailable(scene).into_iter().filter(|other| *other != node).collect();
+    if (others.len() as u64) < u64::from(scene.policy.max_unavailable) || scene.has_in_hand(node) {
+        return None;
+    }
+    let mut names: Vec<_> = others.iter().take(SHOWN).map(|name| name.as_str().to_owned()).collect();
+    if others.len() > SHOWN {
+        names.push(format!("{} more", others.len() - SHOWN));
+    }
+    let most = scene.policy.max_unavailable;
+    Some(Objection {
+        predicate: "max-unavailable",
+        reason: format!("{} down or in hand, and {most} may be: {}", others.len(), names.join(", ")),
+        advice: "it goes on when they are healthy again; windlass status says what is wrong with them".to_owned(),
+    })
+}
+
+/// Nodes that are down or may go down. Of a cluster its members are looked at, and whatever anybody has in hand; without
+/// a cluster all nodes.
+fn unavailable<'a>(scene: &Scene<'a>) -> BTreeSet<&'a NodeName> {
+    let members: BTreeSet<_> = scene.snapshot.members.iter().collect();
+    let counts = |name: &NodeName| members.is_empty() || members.contains(name);
+    let nodes = scene.snapshot.nodes.iter().filter(|status| counts(&status.name));
+    let down = nodes.filter(|status| !(status.is_revoked || status.is_connected && status.is_healthy));
+    let held = scene.snapshot.leases.iter().map(|status| &status.lease);
+    let held = held.filter(|lease| counts(&lease.node) || lease.run == *scene.run);
+    down.map(|status| &status.name).chain(held.map(|lease| &lease.node)).collect()
+}

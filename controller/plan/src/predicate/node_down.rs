@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A node that is not well is not taken down on top of that: nobody could tell afterwards what made it so. The run that has
+//! it in hand may go on with it, for that may be what mends it.
+
+use windlass_types::name::NodeName;
+
+use super::{Objection, Scene};
+
+pub(super) fn objection(scene: &Scene<'_>, node: &NodeName) -> Option<Objection> {
+    let object = |reason: String| {
+        let advice = format!("mend it, or see what is wrong: windlass get nodes {node}");
+        Some(Objection { predicate: "node-down", reason, advice })
+    };
+    match scene.snapshot.node(node) {
+        None => object(format!("{node} has not joined")),
+        Some(status) if status.is_revoked => object(format!("the certificates of {node} are revoked")),
+        Some(_) if scene.has_in_hand(node) => None,
+        Some(status) if !status.is_connected => object(format!("{node} is not connected")),
+        Some(status) if !status.is_healthy => object(format!("{node} is not healthy: {}", status.reason)),
+        Some(_) => None,
+    }
+}

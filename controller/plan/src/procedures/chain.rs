@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What to do on one node, in the order in which it is done:
+//!
+//! 1. settings, each by itself;
+//! 2. then, under one lease if anything is disrupted: the hook before, what an interrupted transaction left, packages, the
+//!    kernel, one boot, the kernel's confirmation, old kernels, services that still run what was replaced, the hook after.
+
+use windlass_types::name::NodeName;
+use windlass_types::name::on_node::KernelRelease;
+use windlass_types::node_step::NodeStep;
+use windlass_types::package::{Transaction, UpdateScope};
+use windlass_types::setting::Setting;
+use windlass_types::survey::{Found, KernelDue, Survey};
+
+use crate::plan::{Blocked, Note};
+use crate::step::{PlannedStep, Step};
+use crate::wish::{Hook, NodeWish, RebootWish};
+
+/// What is decided for one node.
+pub(crate) struct Chain<'a> {
+    pub(crate) node: &'a NodeName,
+    pub(crate) steps: Vec<PlannedStep>,
+    pub(crate) blocked: Vec<Blocked>,
+    pub(crate) notes: Vec<Note>,
+    wish: &'a NodeWish,
+    survey: &'a Survey,
+}
+
+impl<'a> Chain<'a> {
+    pub(crate) fn of(node: &'a NodeName, wish: &'a NodeWish, survey: &'a Survey) -> Self {
+        let mut chain = Self { node, steps: Vec::new(), blocked: Vec::new(), notes: Vec::new(), wish, survey };
+        let brings_repositories = chain.settings();
+        let (packages, kernel) = chain.due(brings_repositories);
+        let first = chain.steps.len();
+        let boot = chain.boot(packages, kernel);
+        let boots = boot.is_some();
+        chain.repair(boots);
+        chain.packages(packages);
+        chain.kernel(kernel, boot);
+        chain.services(boots);
+        chain.under_a_lease(first);
+        chain
+    }
+
+    fn plan(&self, step: NodeStep, reason: impl Into<String>) -> PlannedStep {
+        PlannedStep::new(Step::OnNode { node: self.node.clone(), step: Box::new(step) }, reason)
+    }
+
+    fn push(&mut self, step: NodeStep, reason: impl Into<String>) {
+        self.steps.push(self.plan(step, reason));
+    }
+
+    fn block(&mut self, part: impl Into<String>, reason: impl Into<String>, advice: impl Into<String>) {
+        let (reason, advice) = (reason.into(), advice.into());
+        self.blocked.push(Blocked { node: self.node.clone(), part: part.into(), reason, advice });
+    }
+
+    fn note(&mut self, text: String) {
+        self.notes.push(Note { node: self.node.clone(), text });
+    }
+
+    /// Settings that are not as wished; whether a repository is among them.
+    fn settings(&mut self) -> bool {
+        let mut brings_repositories = false;
+        for (setting, found) in self.wish.settings.iter().zip(&self.survey.settings) {
+            match found {
+                Found::AsWished => {}
+                Found::Due { due } => {
+                    brings_repositories |= matches!(setting, Setting::Repository(_));
+                    let step = NodeStep::ApplySetting { setting: Box::new(setting.clone()), seen: due.seen };
+                    let step = self.plan(step, "it is not as wished for").showing(&due.changes);
+                    self.steps.push(step);
+                }
+                Found::Blocked { reason, advice } => self.block(setting.to_string(), reason, advice),
+            }
+        }
+        brings_repositories
+    }
+
+    /// Packages and kernel that are due. What the node said of them was said of the repositories it has now.
+    fn due(&mut self, brings_repositories: bool) -> (Option<&'a Transaction>, Option<&'a KernelDue>) {
+        let survey = self.survey;
+        if brings_repositories {
+            for (part, is_wished) in [("packages", survey.packages.is_some()), ("kernel", survey.kernel.is_some())] {
+                if is_wished {
+                    self.block(part, "it gets other repositories first", "apply this, then plan again");
+                }
+            }
+            return (None, None);
+        }
+        (self.found("packages", survey.packages.as_ref()), self.found("kernel", survey.kernel.as_ref()))
+    }
+
+    fn found<T>(&mut self, part: &str, found: Option<&'a Found<T>>) -> Option<&'a T> {
+        match found {
+            None | Some(Found::AsWished) => None,
+            Some(Found::Due { due }) => Some(due),
+            Some(Found::Blocked { reason, advice }) => {
+                self.block(part, reason, advice);
+                None
+            }
+        }
+    }
+
+    /// Whether it boots, into which kernel if not the default one, and why.
+    fn boot(&mut self, packages: Option<&Transaction>, kernel: Option<&KernelDue>) -> Option<Boot> {
+        let kernels = &self.survey.kernels;
+        if let Some(due) = kernel.filter(|due| due.release != kernels.running) {
+            let reason = format!("{} runs, and {} is to run", kernels.running, due.release);
+            return Some(Boot { once: Some(due.release.clone()), reason });
+        }
+        // Runs, and is not the default yet: a plain boot would leave it again.
+        let once = kernel.map(|due| due.release.clone());
+        let mut needed = self.survey.reboot_reasons.clone();
+        needed.extend(packages.and_then(core_packages));
+        let reason = match self.wish.reboot {
+            RebootWish::Always => "a reboot was asked for".to_owned(),
+            RebootWish::AfterChanges if packages.is_some() => "its packages change".to_owned(),
+            RebootWish::IfNeeded if !needed.is_empty() => needed.join("; "),
+            RebootWish::IfNeeded => return None,
+            RebootWish::Never | RebootWish::AfterChanges => {
+                if !needed.is_empty() {
+                    self.note(format!("should be rebooted: {}", needed.join("; ")));
+                }
+                return None;
+            }
+        };
+        Some(Boot { once, reason })
+    }
+
+    /// Nothing is installed and nothing boots on top of what an interrupted transaction left.
+    fn repair(&mut self, boots: bool) {
+        let Some(left) = &self.survey.interrupted else { return };
+        if boots || self.wish.packages.is_some() || self.wish.kernel.is_some() {
+            self.push(NodeStep::RepairPackages, left.clone());
+        } else {
+            self.note(format!("has an interrupted transaction of its package manager: {left}"));
+        }
+    }
+
+    fn packages(&mut self, packages: Option<&Transaction>) {
+        let (Some(transaction), Some(wish)) = (packages, &self.wish.packages) else { return };
+        let reason = match &wish.update {
+            UpdateScope::All => "its repositories have newer packages".to_owned(),
+            UpdateScope::Security => "its repositories have security updates".to_owned(),
+            UpdateScope::Named(_) => "these packages are to be current".to_owned(),
+            UpdateScope::Undo(number) => format!("transaction {number} of its package manager is to be undone"),
+        };
+        self.push(NodeStep::ChangePackages(transaction.clone()), reason);
+    }
+
+    fn kernel(&mut self, due: Option<&KernelDue>, boot: Option<Boot>) {
+        if let Some(KernelDue { release, install: Some(package), changes, .. }) = due {
+            let (package, release, changes) = (package.clone(), release.clone(), changes.clone());
+            let reason =
+                format!("{} has it", self.wish.kernel.as_ref().map_or("the spec", |wish| wish.channel.package()));
+            self.push(NodeStep::InstallKernel { package, release, changes }, reason);
+        }
+        if let Some(Boot { once, reason }) = boot {
+            self.push(NodeStep::Boot { boot_id: self.survey.boot_id.clone(), once }, reason);
+        }
+        let Some(due) = due else { return };
+        if self.survey.kernels.default.as_ref() != Some(&due.release) {
+            let release = due.release.clone();
+            self.push(
+                NodeStep::ConfirmKernel { release },
+                "the node is healthy with it, and the next boot may keep it",
+            );
+        }
+        if !due.prune.is_empty() {
+            let keep = self.wish.kernel.as_ref().map_or(1, |wish| wish.keep);
+            let reason = format!("besides the one that runs and the default, {keep} stay");
+            self.push(NodeStep::PruneKernels { remove: due.prune.clone() }, reason);
+        }
+    }
+
+    fn services(&mut self, boots: bool) {
+        let units = &self.survey.outdated_services;
+        if !boots && !units.is_empty() && self.wish.packages.is_some() {
+            let step = NodeStep::RestartServices { units: units.clone() };
+            self.push(step, "they still run what an update replaced");
+        }
+    }
+
+    /// Puts the steps from `first` on between the hooks and under a lease, if one of them disrupts anything.
+    fn under_a_lease(&mut self, first: usize) {
+        let needs = |planned: &PlannedStep| matches!(&planned.step, Step::OnNode { step, .. } if step.needs_lease());
+        if !self.steps[first..].iter().any(needs) {
+            return;
+        }
+        let hook = |hook: &Hook| NodeStep::Hook { argv: hook.argv.clone(), timeout_millis: hook.timeout_millis };
+        if let Some(before) = &self.wish.hooks.before {
+            let step = self.plan(hook(before), "before anything goes down").keyed("before");
+            self.steps.insert(first, step);
+        }
+        if let Some(after) = &self.wish.hooks.after {
+            let step = self.plan(hook(after), "everything is back").keyed("after");
+            self.steps.push(step);
+        }
+        self.steps[first..].iter_mut().for_each(|step| step.lease = true);
+    }
+}
+
+struct Boot {
+    once: Option<KernelRelease>,
+    reason: String,
+}
+
+/// What a transaction replaces that everything runs on: only a reboot ends the last use of it.
+fn core_packages(transaction: &Transaction) -> Option<String> {
+    let core: Vec<_> = transaction.changes.iter().filter(|change| change.needs_reboot()).collect();
+    let names: Vec<_> = core.iter().map(|change| change.name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("{} changes, on which everything runs", names.join(", ")))
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which node goes first: the one whose loss would cost least.
+
+use windlass_types::machine::MachineRole;
+use windlass_types::name::NodeName;
+
+use crate::snapshot::{NodeStatus, Snapshot};
+use crate::spec::ROLE_PREFIX;
+
+/// Roles that make a node go later, the one that goes last first.
+const LATER: [(MachineRole, &str); 3] = [
+    (MachineRole::ControlPlane, "control plane: after all others, so that what is learned there costs least"),
+    (MachineRole::Etcd, "etcd: after nodes that no quorum needs"),
+    (MachineRole::Gluster, "gluster: after nodes that hold no data"),
+];
+
+/// Nodes in the order of their turns, each with why it stands where it stands.
+#[must_use]
+pub fn order_of_nodes(snapshot: &Snapshot, nodes: &[NodeName]) -> Vec<(NodeName, String)> {
+    let known: std::collections::BTreeMap<_, _> = snapshot.nodes.iter().map(|node| (&node.name, node)).collect();
+    let mut ranked: Vec<_> = nodes.iter().map(|name| (rank(known.get(name).copied()), name)).collect();
+    ranked.sort();
+    ranked.dedup();
+    ranked.into_iter().map(|((_, why), name)| (name.clone(), why.to_owned())).collect()
+}
+
+/// One that is not well comes last: nothing may go down beside it, and by then it may be well again.
+fn rank(node: Option<&NodeStatus>) -> (usize, &'static str) {
+    let Some(node) = node else { return (LATER.len() + 1, "has not joined: last") };
+    if !node.is_healthy {
+        return (LATER.len() + 1, "not healthy: last, for nothing else may go down meanwhile");
+    }
+    let has = |role: &MachineRole| {
+        node.labels.keys().any(|key| key.as_str().strip_prefix(ROLE_PREFIX) == Some(role.as_str()))
+    };
+    match LATER.iter().position(|(role, _)| has(role)) {
+        Some(index) => (LATER.len() - index, LATER[index].1),
+        None => (0, "by name"),
+    }
+}
