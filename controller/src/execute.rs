@@ -11,6 +11,7 @@
 //! - [`machine`]: following a machine until its node is healthy.
 //! - [`console`]: what a machine says on its console.
 //! - [`times`]: how long that takes.
+//! - `trouble`: what is said of a machine that does not become a node.
 //! - [`apply`]: from a plan that was shown to a run.
 
 pub mod apply;
@@ -20,6 +21,7 @@ pub mod record;
 pub mod run;
 pub mod steps;
 pub mod times;
+mod trouble;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -201,6 +201,17 @@ async fn f30_a_second_run_changes_nothing() {
 }
 
 #[tokio::test]
+async fn f30_a_package_that_a_power_cut_left_half_on_the_disk_is_installed_again() {
+    let debian = machine().await;
+    debian.write("installed", "");
+    debian.program("rpm", "[ \"$1\" = -q ] || [ -e /whole ]");
+    debian.program("dnf", ": >/whole");
+    assert_eq!(first_boot(&debian).await, 0);
+    assert_eq!(marks(&debian), ALL_REACHED);
+    assert!(debian.read("calls").contains("--enablerepo=more reinstall windlass-agent\n"), "{}", debian.read("calls"));
+}
+
+#[tokio::test]
 async fn f30_a_download_that_fails_is_tried_again_and_told() {
     let debian = machine().await;
     let fails =

@@ -141,6 +141,25 @@ async fn one_bad_node_holds_up_no_other_and_is_shown_with_its_console_and_a_next
 }
 
 #[tokio::test]
+async fn a_machine_whose_first_boot_gave_up_tries_again_with_the_next_apply() {
+    let bastion = Bastion::start().await;
+    bastion.provider.behave("node1", Guest::WrongSignature);
+    let spec = bastion.spec(&THREE[..1]);
+    let failed = bastion.words(&format!("apply -f {spec} --yes")).await;
+    assert!(failed.code == 1 && failed.stderr.contains("then windlass apply lets it try again"), "{failed:?}");
+    // Nothing was mended: the same failure again, from a second try and not from what stands on the console already.
+    let failed = bastion.words(&format!("apply -f {spec} --yes")).await;
+    assert!(
+        failed.code == 1 && failed.stderr.contains("node1 had given up (wrong-signature) and is reset"),
+        "{failed:?}"
+    );
+    bastion.provider.behave("node1", Guest::Well);
+    bastion.words(&format!("apply -f {spec} --yes")).await.done();
+    assert_eq!(healthy(&bastion).await, ["node1"]);
+    assert_eq!(bastion.provider.made()["node1"], 1, "it is the same machine");
+}
+
+#[tokio::test]
 async fn a_machine_that_is_killed_from_outside_is_seen_and_started_by_the_next_apply() {
     let bastion = Bastion::start().await;
     bastion.provider.behave("node1", Guest::Killed);

@@ -41,7 +41,7 @@ pub enum Step {
         /// The hash it is marked with.
         spec_hash: Sha256Digest,
     },
-    /// Wait for a machine that is made and has not joined yet.
+    /// Wait for a machine that is made and has not joined yet; reset it if its first boot has ended in vain.
     AwaitMachine {
         /// The node.
         name: NodeName,

@@ -40,8 +40,13 @@ why_not_installed() {
   fi
 }
 
+# What the database has may be half on the disk, if the power failed while it was installed.
 install_agent() {
-  rpm -q "$package" >log 2>&1 && return 0
+  action=install
+  if rpm -q "$package" >log 2>&1; then
+    rpm -V --nodeps "$package" >>log 2>&1 && return 0
+    action=reinstall
+  fi
   if command -v dnf >/dev/null 2>&1; then
     set -- dnf -y --refresh '--disablerepo=*'
   elif command -v yum >/dev/null 2>&1; then
@@ -55,7 +60,7 @@ install_agent() {
   while read -r repository; do
     set -- "$@" "--enablerepo=$repository"
   done <repositories
-  "$@" install "$package" >log 2>&1 </dev/null && rpm -q "$package" >>log 2>&1 && return 0
+  "$@" "$action" "$package" >log 2>&1 </dev/null && rpm -q "$package" >>log 2>&1 && sync && return 0
   code=$(why_not_installed)
   return 1
 }

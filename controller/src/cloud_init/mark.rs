@@ -59,6 +59,12 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// Whether the same may go well at the next boot: what was refused has cost the machine its token.
+    #[must_use]
+    pub fn is_worth_another_try(&self) -> bool {
+        self.code != "join-refused"
+    }
+
     /// What an operator does about it; empty for a code of another version.
     #[must_use]
     pub fn advice(&self) -> &'static str {

@@ -18,8 +18,10 @@ use super::Runs;
 use super::console::{Console, Said};
 use super::steps::{Hand, StepFailure};
 use super::times::Times;
+use super::trouble::{Past, Trouble, given_up, stuck_at};
+use crate::cloud_init::mark;
 use crate::events::Follower;
-use crate::provider::ConsoleFrom;
+use crate::provider::{ConsoleFrom, PowerAction};
 use crate::tokens::DEFAULT_LIFE;
 
 /// How often a console is read.
@@ -31,6 +33,12 @@ const POWER_EVERY: Duration = Duration::from_secs(10);
 /// A machine that says nothing at all for this long after it was made does not boot. Firmware speaks at once, also under
 /// emulation on a busy host.
 const SPEAKS_WITHIN: Duration = Duration::from_secs(120);
+
+/// A machine that comes no further for this long is told of: ten times what each stage takes without KVM.
+const NEWS_WITHIN: Duration = Duration::from_secs(300);
+
+/// Consoles are kept up to 8 MiB, a piece has 64 KiB; a machine that writes without end shall not hold us up.
+const MOST_PIECES: usize = 256;
 
 /// A node that joined is well within this, or needs a look.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
@@ -49,6 +57,11 @@ struct Way {
     accel: Option<Accel>,
     /// Its stages were all seen from the beginning.
     is_new: bool,
+    /// Until its console was read to the end once.
+    past: Past,
+    /// When it last told something.
+    heard_at: Instant,
+    is_told_stuck: bool,
 }
 
 impl Runs {
@@ -62,10 +75,11 @@ impl Runs {
         hand: &Hand<'_>,
         labels: Option<&BTreeMap<LabelKey, LabelValue>>,
         is_new: bool,
+        past: Past,
     ) -> Result<(), StepFailure> {
         // From before the first look, so that nothing falls between the two.
         let mut news = self.with.events.follow(self.with.events.durable());
-        let mut way = self.set_out(hand, is_new).await?;
+        let mut way = self.set_out(hand, is_new, past).await?;
         let mut reading = interval(CONSOLE_EVERY);
         let mut asking = interval(POWER_EVERY);
         reading.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,11 +94,11 @@ impl Runs {
                 _ = asking.tick() => self.ask(hand, &mut way).await?,
                 () = about(&mut news, hand) => {}
             }
-            Self::in_time(hand, &way)?;
+            self.in_time(hand, &mut way)?;
         }
     }
 
-    async fn set_out(&self, hand: &Hand<'_>, is_new: bool) -> Result<Way, StepFailure> {
+    async fn set_out(&self, hand: &Hand<'_>, is_new: bool, past: Past) -> Result<Way, StepFailure> {
         let kind = hand.provider.kind();
         let failed = |error: &dyn std::error::Error| StepFailure::ours("read how long this takes", error);
         let accel = self.machine(hand).await?.and_then(|machine| machine.accel);
@@ -102,6 +116,9 @@ impl Runs {
             expected,
             accel,
             is_new,
+            past,
+            heard_at: Instant::now(),
+            is_told_stuck: false,
         };
         if kind == ProviderKind::Existing {
             way.expected = Times::default();
@@ -167,41 +184,64 @@ impl Runs {
         Ok(())
     }
 
+    /// Reads the console to its end; what was told last counts.
     async fn read_console(&self, hand: &Hand<'_>, way: &mut Way) -> Result<(), StepFailure> {
         if !way.has_console {
             return Ok(());
         }
-        let piece = match hand.provider.console(&hand.key, way.position).await {
-            Ok(piece) => piece,
-            Err(error) => {
-                tracing::debug!(node = %hand.key.name, %error, "the console cannot be read");
-                return Ok(());
-            }
-        };
-        way.position = ConsoleFrom::Position(piece.next);
-        way.has_spoken |= !piece.data.is_empty();
-        for said in way.console.read(&piece.data) {
-            match said {
-                Said::Reached(stage) => self.advance(hand, way, stage),
-                Said::Retrying(trouble) => {
-                    let message = format!("{}: attempt {}: {}", trouble.code, trouble.attempt, trouble.detail);
-                    self.troubled(hand, &message, trouble.advice());
+        let mut trouble = None;
+        for _ in 0..MOST_PIECES {
+            let piece = match hand.provider.console(&hand.key, way.position).await {
+                Ok(piece) if piece.data.is_empty() => break,
+                Ok(piece) => piece,
+                Err(error) => {
+                    tracing::debug!(node = %hand.key.name, %error, "the console cannot be read");
+                    return Ok(());
                 }
-                Said::Failed(trouble) => {
-                    let message = format!("{}: {}", trouble.code, trouble.detail);
-                    return Err(failed(&message, trouble.advice(), way));
-                }
+            };
+            way.position = ConsoleFrom::Position(piece.next);
+            way.has_spoken = true;
+            for said in way.console.read(&piece.data) {
+                way.heard_at = Instant::now();
+                trouble = match said {
+                    Said::Retrying(why) => Some(Trouble::Retrying(why)),
+                    Said::Failed(why) => Some(Trouble::GivenUp(why)),
+                    Said::Reached(stage) => {
+                        self.advance(hand, way, stage);
+                        None
+                    }
+                };
             }
         }
-        Ok(())
+        match (trouble, std::mem::replace(&mut way.past, Past::Counts)) {
+            (None, _) | (Some(_), Past::IsOver) => Ok(()),
+            (Some(Trouble::Retrying(why)), _) => {
+                let message = format!("{}: attempt {}: {}", why.code, why.attempt, why.detail);
+                self.troubled(hand, "has trouble and tries again", &message, why.advice());
+                Ok(())
+            }
+            (Some(Trouble::GivenUp(why)), Past::TryAgain) if why.is_worth_another_try() => {
+                self.try_again(hand, &why).await
+            }
+            (Some(Trouble::GivenUp(why)), _) => Err(given_up(&hand.key.name, &why, way.console.tail())),
+        }
     }
 
-    fn troubled(&self, hand: &Hand<'_>, message: &str, advice: &str) {
+    /// Resets a machine whose first boot has ended in vain. It has not joined, so nothing can be lost with it.
+    async fn try_again(&self, hand: &Hand<'_>, why: &mark::Trouble) -> Result<(), StepFailure> {
+        let name = &hand.key.name;
+        let message = format!("{name} had given up ({}) and is reset, so that it tries again", why.code);
+        self.tell(hand.run, EventKind::MachinePower, hand.id, message);
+        let reset = hand.provider.power(&hand.key, PowerAction::Reset).await;
+        reset.map_err(|error| StepFailure::provider(&error))
+    }
+
+    fn troubled(&self, hand: &Hand<'_>, how: &str, message: &str, advice: &str) {
         hand.run.progress().change(hand.id, |record| {
             message.clone_into(&mut record.message);
             advice.clone_into(&mut record.advice);
         });
-        let text = format!("{} has trouble and tries again: {message}", hand.key.name);
+        let text = format!("{} {how}: {message}; {advice}", hand.key.name);
         self.tell(hand.run, EventKind::MachineTrouble, hand.id, text);
         hand.run.signal();
     }
@@ -229,9 +269,14 @@ impl Runs {
         }
     }
 
-    fn in_time(hand: &Hand<'_>, way: &Way) -> Result<(), StepFailure> {
+    fn in_time(&self, hand: &Hand<'_>, way: &mut Way) -> Result<(), StepFailure> {
         let name = &hand.key.name;
-        let look = format!("windlass console {name} --tail 50 shows its console");
+        let is_stuck = way.has_console && way.enrolled_at.is_none() && way.heard_at.elapsed() > NEWS_WITHIN;
+        if is_stuck && !std::mem::replace(&mut way.is_told_stuck, is_stuck) {
+            let (message, advice) = stuck_at(name, way.stage);
+            let how = format!("makes no progress for {} minutes", NEWS_WITHIN.as_secs() / 60);
+            self.troubled(hand, &how, &message, &advice);
+        }
         let gone_by = way.began.elapsed();
         if way.has_console && !way.has_spoken && way.enrolled_at.is_none() && gone_by > SPEAKS_WITHIN {
             let message = format!("it said nothing on its console within {} s", SPEAKS_WITHIN.as_secs());
@@ -239,8 +284,12 @@ impl Runs {
         }
         match way.enrolled_at {
             None if gone_by > DEFAULT_LIFE => {
-                let message = format!("it did not join within {} minutes", DEFAULT_LIFE.as_secs() / 60);
-                Err(failed(&message, &look, way))
+                let (why, advice) = match way.has_console {
+                    true => stuck_at(name, way.stage),
+                    false => ("nobody joined with its token".to_owned(), format!("windlass token create {name}")),
+                };
+                let message = format!("it did not join within {} minutes: {why}", DEFAULT_LIFE.as_secs() / 60);
+                Err(failed(&message, &advice, way))
             }
             Some(at) if at.elapsed() > HEALTHY_WITHIN => {
                 let message = "it joined and did not become healthy within 10 minutes";

@@ -12,6 +12,7 @@ use windlass_types::machine::{MachineSpec, MachineStage};
 use windlass_types::name::NodeName;
 
 use super::run::StepRecord;
+use super::trouble::Past;
 use super::{ActiveRun, Runs};
 use crate::cloud_init::{AGENT_PACKAGE, FirstBoot, JoinOrder, UserData};
 use crate::provider::{MachineKey, NewMachine, PowerAction, Provider, ProviderError};
@@ -88,15 +89,15 @@ impl Runs {
         let hand = Hand { run, id: &planned.id, provider: Arc::clone(provider), key };
         match &planned.step {
             Step::CreateMachine { machine, spec_hash } => self.create(&hand, machine, *spec_hash).await,
-            Step::AwaitMachine { .. } => self.until_healthy(&hand, None, false).await,
+            Step::AwaitMachine { .. } => self.until_healthy(&hand, None, false, Past::TryAgain).await,
             Step::AdoptMachine { .. } => {
                 self.take_on(&hand).await?;
-                self.until_healthy(&hand, None, false).await
+                self.until_healthy(&hand, None, false, Past::Counts).await
             }
             Step::StartMachine { .. } => {
                 let power = hand.provider.power(&hand.key, PowerAction::On).await;
                 power.map_err(|error| StepFailure::provider(&error))?;
-                self.until_healthy(&hand, None, false).await
+                self.until_healthy(&hand, None, false, Past::IsOver).await
             }
             Step::AttachDisk { disk, .. } => {
                 let attached = hand.provider.attach_disk(&hand.key, disk).await;
@@ -130,7 +131,7 @@ impl Runs {
             hand.provider.create(new).await.map_err(|error| StepFailure::provider(&error))?;
         }
         self.reached(hand, MachineStage::Created);
-        self.until_healthy(hand, Some(&wished_labels(machine)), !existing).await
+        self.until_healthy(hand, Some(&wished_labels(machine)), !existing, Past::Counts).await
     }
 
     /// Whether the machine was made by an earlier attempt.
