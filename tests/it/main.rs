@@ -17,6 +17,7 @@
 //! - [`kill9`]: power cuts at many instants of joining, renewing and running jobs.
 //! - [`kill9_renewal`]: the agent killed at each point of a renewal.
 //! - [`machines`]: a cluster's machines planned, made, followed and destroyed, through crashes.
+//! - [`machines_refused`]: what this machine lacks for machines on it.
 //! - [`manual`]: links between the pages of the manual.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`restore`]: a backup, and a controller that comes back from it.
@@ -41,6 +42,7 @@ mod jobs_survive;
 mod kill9;
 mod kill9_renewal;
 mod machines;
+mod machines_refused;
 mod manual;
 mod renewal;
 mod restore;

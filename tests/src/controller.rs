@@ -89,7 +89,11 @@ impl Controller {
         self.start_by(on_tmpfs(self.serve_command(), &self.state_dir(), options)).await;
     }
 
-    async fn start_by(&mut self, mut serve: Command) {
+    /// Starts it by another command than [`Controller::serve_command`] gives, which becomes that in the end.
+    ///
+    /// # Panics
+    /// If it runs, or does not come to serve.
+    pub async fn start_by(&mut self, mut serve: Command) {
         assert!(self.process.is_none(), "it runs");
         let skip = self.log().len();
         let mut process = Running::start(&mut serve, &self.log_path());
