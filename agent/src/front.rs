@@ -34,6 +34,7 @@ use crate::host::Observe;
 use crate::host::clock::Clock;
 use crate::identity::{Identity, IdentityStore};
 use crate::jobs::runner::Runner;
+use crate::jobs::signature::OrderKey;
 use crate::jobs::{JobParts, Jobs, transfers_directory};
 use crate::join::renew;
 use crate::journal::JournalError;
@@ -96,6 +97,7 @@ impl Agent {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AgentError> {
         let state_dir: PathBuf = self.config.state_dir.clone();
         let node = self.identity.node.clone();
+        let order_key = OrderKey::new(self.identity.order_key.clone());
         let credentials = Arc::new(Credentials::new(self.identity, Arc::clone(&self.clock)));
         let link =
             Link::new(Arc::clone(&self.dial), Arc::clone(&credentials), transfers_directory(&state_dir), self.seed);
@@ -105,6 +107,7 @@ impl Agent {
             node,
             state_dir: state_dir.clone(),
             exec: self.config.exec,
+            order_key,
             runner: self.runner,
             link: Arc::clone(&link),
             clock: Arc::clone(&self.clock),

@@ -2,6 +2,7 @@
 //! Orders: accepted or refused, carried out once, reported until the controller knows.
 //!
 //! - [`accept`]: which orders are obeyed.
+//! - [`signature`]: which are the controller's at all.
 //! - [`runner`]: who runs programs; [`process_group`] is the one without systemd.
 //! - `work`: what happens to one accepted order.
 //!
@@ -13,6 +14,7 @@
 pub mod accept;
 pub mod process_group;
 pub mod runner;
+pub mod signature;
 mod work;
 
 #[cfg(any(test, feature = "testing"))]
@@ -26,6 +28,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use windlass_proto::v1;
+use windlass_proto::v1::order_payload::Payload;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::escape::Escaped;
 use windlass_types::name::{JobId, NodeName};
@@ -33,6 +36,7 @@ use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
 use accept::{Known, Rules, Verdict};
 use runner::Runner;
+use signature::{OrderKey, Unsigned};
 
 use crate::host::clock::Clock;
 use crate::journal::{JobStage, Journal, JournalError, Order, Record};
@@ -53,6 +57,8 @@ pub struct JobParts {
     pub state_dir: PathBuf,
     /// Whether programs may be run.
     pub exec: bool,
+    /// The key orders must be signed with.
+    pub order_key: OrderKey,
     /// Who runs them.
     pub runner: Arc<dyn Runner>,
     /// The second connection.
@@ -192,8 +198,23 @@ impl Jobs {
         self.ended.notified()
     }
 
+    /// Does what the controller signed; says that it does not do what nobody vouches for.
+    pub fn obey(self: &Arc<Self>, signed: &v1::SignedOrder) {
+        match self.parts.order_key.open(signed) {
+            Ok(Payload::Order(order)) => self.begin_or_refuse(order),
+            Ok(Payload::Stop(stop)) => self.stop(&stop),
+            Err(unsigned) => {
+                tracing::error!(error = %unsigned, "an order is refused");
+                let Unsigned::Forged { job } = &unsigned else { return };
+                if let Ok(job) = JobId::new(job.clone()) {
+                    self.refuse(job, Ending::Refused { message: unsigned.to_string() });
+                }
+            }
+        }
+    }
+
     /// Obeys an order, or refuses it, or does nothing because it was obeyed before.
-    pub fn obey(self: &Arc<Self>, wire: v1::Order) {
+    fn begin_or_refuse(self: &Arc<Self>, wire: v1::Order) {
         let Ok(job) = JobId::new(wire.job.clone()) else {
             tracing::warn!(job = %Escaped(&wire.job), "an order has a bad job id; ignoring it");
             return;
@@ -268,7 +289,11 @@ impl Jobs {
     }
 
     /// Stops a job: SIGTERM to all its processes, SIGKILL after the grace.
-    pub fn stop(&self, order: &v1::StopOrder) {
+    fn stop(&self, order: &v1::StopOrder) {
+        if order.node != self.parts.node.as_str() {
+            tracing::warn!(node = %Escaped(&order.node), "somebody stops a job of another node here; ignoring it");
+            return;
+        }
         let table = self.table();
         match table.stops.get(order.job.as_str()) {
             // A full channel means that it is being stopped already.

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use windlass_proto::signed::seal;
 use windlass_proto::v1;
+use windlass_proto::v1::order_payload::Payload;
 use windlass_types::pin::SpkiPin;
 use x509_parser::time::ASN1Time;
 
@@ -21,8 +24,30 @@ const DAY_SECONDS: i64 = 86_400;
 
 /// A CA and the means to sign with it.
 pub(crate) struct TestCa {
+    /// Signs orders of the controller with this CA.
+    pub(crate) orders: TestOrders,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
+}
+
+/// Signs orders.
+pub(crate) struct TestOrders(Ed25519KeyPair);
+
+impl TestOrders {
+    /// With a new key.
+    pub(crate) fn new() -> Self {
+        Self(Ed25519KeyPair::generate().expect("a key"))
+    }
+
+    /// Its public key.
+    pub(crate) fn public(&self) -> Vec<u8> {
+        self.0.public_key().as_ref().to_vec()
+    }
+
+    /// Signs.
+    pub(crate) fn sign(&self, payload: Payload) -> v1::SignedOrder {
+        seal(payload, |bytes| self.0.sign(bytes).as_ref().to_vec())
+    }
 }
 
 /// Seconds since the Unix epoch.
@@ -47,7 +72,7 @@ impl TestCa {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.distinguished_name.push(rcgen::DnType::CommonName, hex(key.public_key_raw()));
         let certificate = params.self_signed(&key).expect("signed").der().clone();
-        Self { certificate, issuer: Issuer::new(params, key) }
+        Self { orders: TestOrders::new(), certificate, issuer: Issuer::new(params, key) }
     }
 
     /// The CA's certificate.
@@ -84,6 +109,7 @@ impl TestCa {
             certificate_der: Bytes::copy_from_slice(&certificate),
             ca_der: vec![Bytes::copy_from_slice(&self.certificate)],
             not_after_unix_millis: days_from_now(7) * 1000,
+            order_key: self.orders.public().into(),
         }
     }
 

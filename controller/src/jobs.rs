@@ -33,6 +33,7 @@ use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::fleet::Fleet;
 use crate::orders::Epoch;
+use crate::pki::OrderKey;
 use crate::store::StoreError;
 use output::Outputs;
 use record::Records;
@@ -48,6 +49,7 @@ pub struct Jobs {
     events: Arc<EventLog>,
     clock: Arc<dyn Clock>,
     epoch: Arc<Epoch>,
+    order_key: Arc<OrderKey>,
     output_limit_bytes: u64,
     started_at: UnixMillis,
     opened: Instant,
@@ -92,6 +94,8 @@ pub struct Foundations {
     pub clock: Arc<dyn Clock>,
     /// Epoch and order sequence.
     pub epoch: Arc<Epoch>,
+    /// Signs orders.
+    pub order_key: Arc<OrderKey>,
     /// Most bytes kept of each output of a node.
     pub output_limit_bytes: u64,
 }
@@ -121,12 +125,23 @@ impl Jobs {
     /// # Errors
     /// If the store cannot be read.
     pub async fn open(foundations: Foundations) -> Result<Arc<Self>, StoreError> {
-        let Foundations { records, outputs, fleet, events, clock, epoch, output_limit_bytes } = foundations;
+        let Foundations { records, outputs, fleet, events, clock, epoch, order_key, output_limit_bytes } = foundations;
         let active = Mutex::default();
         let started_at = clock.now();
         let opened = Instant::now();
-        let jobs =
-            Self { records, outputs, fleet, events, clock, epoch, output_limit_bytes, started_at, opened, active };
+        let jobs = Self {
+            records,
+            outputs,
+            fleet,
+            events,
+            clock,
+            epoch,
+            order_key,
+            output_limit_bytes,
+            started_at,
+            opened,
+            active,
+        };
         let restored = jobs.epoch.is_read_only();
         for record in jobs.records.unfinished().await? {
             let id = record.id.clone();

@@ -23,7 +23,7 @@ use crate::change::{Changes, Wish};
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::fleet::Fleet;
-use crate::pki::{Issued, PublicKey, serial_of};
+use crate::pki::{Issued, OrderKey, PublicKey, serial_of};
 use crate::store::{Committed, Store, StoreError, Transaction};
 use crate::tokens::{Token, TokenRecord, TokenUse, Tokens, Verdict, use_up};
 use crate::trust::{CertificateRecord, Holder, Trust};
@@ -44,6 +44,8 @@ pub struct Enrolment {
     pub clock: Arc<dyn Clock>,
     /// Who is trusted.
     pub trust: Arc<Trust>,
+    /// The key whose orders nodes obey.
+    pub order_key: Arc<OrderKey>,
     /// The tokens.
     pub tokens: Arc<Tokens>,
     /// The nodes.
@@ -248,6 +250,7 @@ impl Enrolment {
             certificate_der: certificate_der.into(),
             ca_der: self.trust.authority().trusted().into_iter().map(Into::into).collect(),
             not_after_unix_millis,
+            order_key: bytes::Bytes::copy_from_slice(self.order_key.public()),
         }
     }
 

@@ -8,10 +8,12 @@
 mod authority;
 mod certificate;
 mod files;
+mod order_key;
 mod request;
 
 pub use authority::{Authority, AuthorityError, RotationStage};
 pub use certificate::{Issued, Purpose, SERVER_NAME, Serial, serial_of};
+pub use order_key::OrderKey;
 pub(crate) use request::verify_by_certificate;
 pub use request::{BadRequest, PublicKey};
 

@@ -59,7 +59,7 @@ use crate::operator::plans::PlanApi;
 use crate::operator::runs::RunApi;
 use crate::operator::tokens::TokenApi;
 use crate::orders::Epoch;
-use crate::pki::Authority;
+use crate::pki::{Authority, OrderKey};
 use crate::room::{Ballast, Room};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -167,6 +167,7 @@ impl Controller {
             parts;
         let started_at = clock.now();
         let authority = Authority::open(&settings.state_dir, started_at)?;
+        let order_key = OrderKey::open(&settings.state_dir)?;
         let events = EventLog::open(Arc::clone(&store), Arc::clone(&clock)).await?;
         let epoch = Epoch::open(Arc::clone(&store)).await?;
         let trust = Trust::open(Arc::clone(&store), Arc::clone(&clock), authority).await?;
@@ -185,6 +186,7 @@ impl Controller {
             events: Arc::clone(&events),
             clock: Arc::clone(&clock),
             epoch: Arc::clone(&epoch),
+            order_key: Arc::clone(&order_key),
             output_limit_bytes: settings.output_limit_bytes,
         })
         .await?;
@@ -213,6 +215,7 @@ impl Controller {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             trust: Arc::clone(&trust),
+            order_key,
             tokens: Arc::clone(&tokens),
             fleet: Arc::clone(&fleet),
             events: Arc::clone(&events),

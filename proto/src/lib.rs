@@ -5,6 +5,7 @@
 //! - [`policy`]: who may call what, generated from the method options of the same files.
 //! - [`convert`]: wire to [`windlass_types`] and back; the only validation of wire input.
 //! - [`refusal`]: how a call is refused: code, stable reason, cause, advice.
+//! - [`signed`]: what is signed of an order.
 //! - [`codec`]: the gRPC codec with small buffers that every generated service uses.
 //! - [`DESCRIPTOR`]: the compiled descriptor set, for reflection and for tests that sweep every method.
 
@@ -12,6 +13,7 @@ pub mod codec;
 pub mod convert;
 pub mod policy;
 pub mod refusal;
+pub mod signed;
 
 /// Package `windlass.v1`.
 #[expect(missing_docs, clippy::allow_attributes, reason = "generated; the documentation is in the .proto files")]

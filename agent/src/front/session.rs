@@ -256,8 +256,7 @@ impl Session<'_> {
 
     fn obey(&mut self, message: Option<Down>, beside: &mut Beside) {
         match message {
-            Some(Down::Order(order)) => self.jobs.obey(order),
-            Some(Down::Stop(stop)) => self.jobs.stop(&stop),
+            Some(Down::Order(order)) => self.jobs.obey(&order),
             Some(Down::Ack(ack)) => self.jobs.acknowledge(&ack.job),
             Some(Down::Observe(order)) if beside.observation.is_some() => beside.asked = Some(order.request),
             Some(Down::Observe(order)) => beside.observation = Some(self.observe(Some(order.request))),

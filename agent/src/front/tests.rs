@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 use windlass_proto::v1;
 use windlass_proto::v1::connect_request::Message as Up;
 use windlass_proto::v1::connect_response::Message as Down;
+use windlass_proto::v1::order_payload::Payload;
 use windlass_proto::v1::session_service_server::{SessionService, SessionServiceServer};
 use windlass_proto::v1::transfer_service_server::TransferServiceServer;
 use windlass_types::name::NodeName;
@@ -32,11 +33,16 @@ type Answers<T> = ReceiverStream<Result<T, Status>>;
 struct Peer {
     down: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
     up: Streaming<v1::ConnectRequest>,
+    ca: Arc<TestCa>,
 }
 
 impl Peer {
     async fn say(&self, message: Down) {
         self.down.send(Ok(v1::ConnectResponse { message: Some(message) })).await.expect("the agent listens");
+    }
+
+    async fn command(&self, payload: Payload) {
+        self.say(Down::Order(self.ca.orders.sign(payload))).await;
     }
 
     async fn hear(&mut self) -> Up {
@@ -78,7 +84,7 @@ impl Peer {
             action,
             ..v1::Order::default()
         };
-        self.say(Down::Order(order)).await;
+        self.command(Payload::Order(order)).await;
     }
 }
 
@@ -105,7 +111,7 @@ impl SessionService for Sessions {
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let (down, answers) = mpsc::channel(16);
         self.0
-            .send(Peer { down, up: request.into_inner() })
+            .send(Peer { down, up: request.into_inner(), ca: Arc::clone(&self.1) })
             .await
             .map_err(|_| Status::unavailable("the test ended"))?;
         Ok(Response::new(ReceiverStream::new(answers)))
@@ -349,7 +355,9 @@ async fn a_deadline_and_a_stop_end_a_job() {
     peer.order("1", 1, &["slow", "60000"], 50).await;
     assert_eq!(peer.outcome().await.result(), v1::JobResult::TimedOut);
     peer.order("2", 2, &["slow", "60000"], 0).await;
-    peer.say(Down::Stop(v1::StopOrder { job: "2".into(), grace_millis: 1000 })).await;
+    let stop = |node: &str| v1::StopOrder { job: "2".into(), grace_millis: 1000, node: node.into() };
+    peer.command(Payload::Stop(stop("node2"))).await;
+    peer.command(Payload::Stop(stop("node1"))).await;
     assert_eq!(peer.outcome().await.result(), v1::JobResult::Stopped);
 }
 
@@ -379,7 +387,7 @@ async fn refuses_a_controller_of_an_older_epoch() {
     assert!(!matches!(peer.up.message().await, Ok(Some(_))), "the agent leaves");
 }
 
-fn put(job: &str, sequence: u64, path: &Path, content: &[u8], mode: u32) -> Down {
+fn put(job: &str, sequence: u64, path: &Path, content: &[u8], mode: u32) -> Payload {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
     let put = v1::PutFileAction {
         path: path.display().to_string(),
@@ -388,7 +396,14 @@ fn put(job: &str, sequence: u64, path: &Path, content: &[u8], mode: u32) -> Down
         mode,
     };
     let action = Some(v1::order::Action::PutFile(put));
-    Down::Order(v1::Order { job: job.into(), node: "node1".into(), epoch: 2, sequence, action, ..v1::Order::default() })
+    Payload::Order(v1::Order {
+        job: job.into(),
+        node: "node1".into(),
+        epoch: 2,
+        sequence,
+        action,
+        ..v1::Order::default()
+    })
 }
 
 #[tokio::test]
@@ -400,19 +415,38 @@ async fn a_file_is_placed_whole_although_the_stream_broke_and_not_placed_twice()
     let target = world.directory.path().join("placed");
     world.start();
     let (mut peer, _) = world.welcome().await;
-    peer.say(put("1", 1, &target, &content, 0o640)).await;
+    peer.command(put("1", 1, &target, &content, 0o640)).await;
     let outcome = peer.outcome().await;
     assert_eq!((outcome.result(), outcome.exit_code, outcome.changed), (v1::JobResult::Exited, 0, true), "{outcome:?}");
     assert_eq!(std::fs::read(&target).expect("there"), content);
     assert_eq!(std::fs::metadata(&target).expect("there").permissions().mode() & 0o7777, 0o640);
-    peer.say(put("2", 2, &target, &content, 0o640)).await;
+    peer.command(put("2", 2, &target, &content, 0o640)).await;
     assert!(!peer.outcome().await.changed);
     // Another content is ordered than the controller gives.
-    peer.say(put("3", 3, &target, &vec![b'y'; 400_000], 0o640)).await;
+    peer.command(put("3", 3, &target, &vec![b'y'; 400_000], 0o640)).await;
     assert_eq!(peer.outcome().await.result(), v1::JobResult::Failed);
     assert_eq!(std::fs::read(&target).expect("still there"), content);
     let left = std::fs::read_dir(world.directory.path().join("transfers")).expect("readable").count();
     assert_eq!(left, 0, "nothing half done is left");
+}
+
+#[tokio::test]
+async fn an_order_that_somebody_else_signed_is_refused_and_nothing_begins() {
+    let mut world = World::new();
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    let argv = vec!["true".to_owned()];
+    let action = Some(v1::order::Action::Exec(v1::ExecAction { argv }));
+    let order =
+        v1::Order { job: "1".into(), node: "node1".into(), epoch: 2, sequence: 1, action, ..v1::Order::default() };
+    let forged = crate::test_pki::TestOrders::new().sign(Payload::Order(order.clone()));
+    peer.say(Down::Order(forged)).await;
+    let outcome = peer.outcome().await;
+    assert_eq!(outcome.result(), v1::JobResult::Refused, "{outcome:?}");
+    assert!(outcome.message.contains("not signed"), "{}", outcome.message);
+    // The forgery has used up neither the number nor the job's id.
+    peer.command(Payload::Order(order)).await;
+    assert_eq!(peer.outcome().await.result(), v1::JobResult::Exited);
 }
 
 #[tokio::test]
@@ -426,7 +460,7 @@ async fn a_file_is_sent_from_where_the_controller_says() {
     let (mut peer, _) = world.welcome().await;
     let get = |job: &str, sequence, path: String| {
         let action = Some(v1::order::Action::GetFile(v1::GetFileAction { path }));
-        Down::Order(v1::Order {
+        Payload::Order(v1::Order {
             job: job.into(),
             node: "node1".into(),
             epoch: 2,
@@ -435,11 +469,11 @@ async fn a_file_is_sent_from_where_the_controller_says() {
             ..v1::Order::default()
         })
     };
-    peer.say(get("1", 1, source.display().to_string())).await;
+    peer.command(get("1", 1, source.display().to_string())).await;
     let outcome = peer.outcome().await;
     assert_eq!((outcome.result(), outcome.sha256.len()), (v1::JobResult::Exited, 32), "{outcome:?}");
     assert_eq!(*world.stored.1.lock().expect("content"), content);
-    peer.say(get("2", 2, "/dev/null".to_owned())).await;
+    peer.command(get("2", 2, "/dev/null".to_owned())).await;
     let outcome = peer.outcome().await;
     assert!(outcome.message.contains("not a regular file"), "{}", outcome.message);
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use windlass_proto::v1;
 use windlass_proto::v1::OutputStream;
 use windlass_proto::v1::connect_response::Message as Down;
+use windlass_proto::v1::order_payload::Payload;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::name::{JobId, NodeName};
@@ -111,14 +112,15 @@ impl Jobs {
         // Numbered while the node's outbox is locked: orders of two jobs must leave in the order of their numbers.
         self.fleet.send_with(node, || {
             order.sequence = self.epoch.next_sequence();
-            Down::Order(order)
+            Down::Order(self.order_key.sign(Payload::Order(order)))
         })
     }
 
     pub(super) fn send_stop(&self, id: &JobId, node: &NodeName) {
         let grace_millis = u32::try_from(STOP_GRACE.as_millis()).unwrap_or(u32::MAX);
         // A node that is not connected is told at the beginning of its next session.
-        let _next_session = self.fleet.send(node, Down::Stop(v1::StopOrder { job: id.to_string(), grace_millis }));
+        let stop = v1::StopOrder { job: id.to_string(), grace_millis, node: node.to_string() };
+        let _next_session = self.fleet.send(node, Down::Order(self.order_key.sign(Payload::Stop(stop))));
     }
 
     pub(super) async fn end_and_advance(self: &Arc<Self>, job: &Arc<ActiveJob>, node: &NodeName, outcome: Outcome) {

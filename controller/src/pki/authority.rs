@@ -247,7 +247,7 @@ fn der(pem: &str) -> Option<Vec<u8>> {
     x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok().map(|(_, block)| block.contents)
 }
 
-fn file(operation: &'static str, path: &Path, source: std::io::Error) -> AuthorityError {
+pub(super) fn file(operation: &'static str, path: &Path, source: std::io::Error) -> AuthorityError {
     AuthorityError::File { operation, path: path.to_owned(), source }
 }
 
