@@ -56,7 +56,7 @@ endef
 # systemd is here for systemd-analyze, which checks the units; systemd-nspawn boots the Debian that
 # mmdebstrap makes, in which both programs are tested as they are installed.
 NEEDED := cc:build-essential readelf:binutils musl-gcc:musl-tools systemd-analyze:systemd \
-  systemd-nspawn:systemd-container mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils
+  systemd-nspawn:systemd-container mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils shellcheck:shellcheck
 deps-packages:
 	@$(call INSTALL_NEEDED,$(NEEDED))
 
@@ -117,14 +117,19 @@ clean: ## Remove what was built
 
 # --- checking ---
 
-.PHONY: test fmt-check lint doc static-check doctest nextest
+.PHONY: test fmt-check lint shellcheck doc static-check doctest nextest
 test: deps fmt-check lint doc static-check doctest reference-check nextest ## Everything that must hold before a change is taken
 
 fmt-check: ## Check the formatting
 	cargo fmt --all --check
 
-lint: ## Check with clippy; a warning is an error
+lint: shellcheck ## Check with clippy and shellcheck; a warning is an error
 	cargo clippy $(CARGO_LOCKED) --workspace --all-targets -- -D warnings
+
+# The script of the first boot has no first line that names a shell: cloud-init's unit does.
+shellcheck:
+	find .ci packaging tests/lab -type f -exec awk 'FNR == 1 && /^#!.*sh$$/ { print FILENAME } { nextfile }' {} + | xargs shellcheck
+	shellcheck --shell=sh --severity=warning controller/src/cloud_init/first-boot.sh
 
 doc: ## Build the documentation of the code, private items too; a broken link is an error
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc $(CARGO_LOCKED) --workspace --no-deps --document-private-items
@@ -187,6 +192,10 @@ test-lab: lab-deps static-check
 	packaging/rpm/build $(TEST_LAB)/rpm $(TEST_AGENT) ''
 	RPM_RELEASE=$$(($(RPM_RELEASE) + 1)) packaging/rpm/build $(TEST_LAB)/rpm-next $(TEST_AGENT) ''
 	tests/lab/build $(TEST_LAB)/rpm $(TEST_LAB)/rpm-next $(TEST_LAB)
+
+.PHONY: lab-clean
+lab-clean: ## Remove parts of the lab that nothing needs any more (ALL=1: all that nothing uses now)
+	@tests/lab/clean $(if $(ALL),all)
 
 .PHONY: up down
 up: deps lab ## Make three virtual machines here (examples/local.yaml): with all that is needed, from nothing to healthy
