@@ -32,6 +32,7 @@ mod progress;
 mod reference;
 mod restore;
 mod run_bars;
+mod run_summary;
 mod run_watch;
 mod schema;
 mod select;

@@ -14,9 +14,10 @@ pub mod existing;
 pub mod qemu;
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use windlass_types::digest::Sha256Digest;
-use windlass_types::machine::{DiskSpec, MachineReport, MachineSpec, ProviderKind};
+use windlass_types::machine::{Accel, DiskSpec, MachineReport, MachineSpec, ProviderKind};
 use windlass_types::name::{ClusterName, NodeName};
 use windlass_types::outcome::ErrorClass;
 
@@ -155,6 +156,17 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// # Errors
     /// The first reason why not.
     async fn check(&self, wanted: &[MachineSpec]) -> Result<(), ProviderError>;
+
+    /// How the processor of this machine would be made; `None` where that is not known.
+    async fn accel(&self, machine: &MachineSpec) -> Option<Accel> {
+        let _makes_none = machine;
+        None
+    }
+
+    /// Processors that all its machines share; `None` where each has its own.
+    fn processors(&self) -> Option<NonZeroUsize> {
+        None
+    }
 
     /// Everything with the tag of this cluster.
     ///

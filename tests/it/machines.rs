@@ -40,6 +40,7 @@ async fn three_machines_become_healthy_nodes_and_planning_again_is_empty() {
         assert!(applied.stderr.contains(&format!("node2: {stage} after ")), "{stage}: {applied:?}");
     }
     assert!(applied.stdout.contains("node1") && applied.stderr.contains("next: "), "{applied:?}");
+    assert!(applied.stderr.contains("NODE   CREATED  BOOTING  CLOUD-INIT  INSTALLED"), "no summary: {applied:?}");
     assert!(!applied.stdout.contains('\u{1b}') && !applied.stderr.contains('\u{1b}'), "{applied:?}");
     assert_eq!(healthy(&bastion).await, ["node1", "node2", "node3"]);
     assert!(bastion.provider.is_sealed("node1"), "the used token stays in the user-data");
@@ -223,6 +224,25 @@ async fn a_second_run_is_refused_and_the_first_can_be_attached_and_stopped() {
     // What was made stays, and is only waited for.
     let again = bastion.words(&format!("plan -f {spec}")).await;
     assert!(again.stdout.contains("await node1"), "{again:?}");
+}
+
+#[tokio::test]
+async fn stages_and_their_times_survive_the_controller() {
+    let mut bastion = Bastion::start().await;
+    bastion.provider.behave("node1", Guest::Stuck);
+    bastion.words(&format!("apply -f {} --yes --detach", bastion.spec(&THREE[..1]))).await;
+    let told = async || bastion.words("events --since 0").await.stdout.matches("node1: cloud-init after").count();
+    wait_until("the machine to boot", LONG, async || told().await == 1).await;
+    bastion.kill9().await;
+    bastion.restart().await;
+    bastion.words("stop r1").await.done();
+    let attached = bastion.words("attach r1 -o json").await;
+    assert_eq!(attached.stdout.matches("node1: cloud-init after").count(), 1, "told twice: {attached:?}");
+    let run: serde_json::Value =
+        serde_json::from_str(attached.stdout.lines().last().expect("the run")).expect("a line of JSON");
+    let stages = run["steps"][0]["stages"].as_array().expect("stages");
+    let names: Vec<_> = stages.iter().filter_map(|stage| stage["stage"].as_str()).collect();
+    assert_eq!(names, ["created", "booting", "cloud-init"], "{run}");
 }
 
 #[tokio::test]

@@ -103,6 +103,7 @@ struct PlanResult<'a> {
     changes: usize,
     destroys: Vec<String>,
     expected_seconds: u64,
+    expected_is_guess: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
     obstacle: &'a str,
     plan: &'a Plan,
@@ -126,6 +127,7 @@ pub(crate) async fn run(context: &Context, arguments: PlanArgs) -> Result<Exit, 
                 changes: proposed.plan.steps.len(),
                 destroys: proposed.plan.destroyed().into_iter().map(ToString::to_string).collect(),
                 expected_seconds: proposed.answer.expected_millis / 1000,
+                expected_is_guess: proposed.answer.expected_is_guess,
                 obstacle: &proposed.answer.obstacle,
                 plan: &proposed.plan,
             };
@@ -155,7 +157,8 @@ pub(crate) fn shown(proposed: &Proposed) -> String {
     let mut text = proposed.plan.to_string();
     let seconds = proposed.answer.expected_millis / 1000;
     if seconds > 0 {
-        text.push_str(&format!("Expected to take about {}.\n", duration(seconds)));
+        let guess = if proposed.answer.expected_is_guess { ", a guess before the first machine" } else { "" };
+        text.push_str(&format!("Expected to take about {}{guess}.\n", duration(seconds)));
     }
     let answer = &proposed.answer;
     if !answer.obstacle.is_empty() {

@@ -18,7 +18,7 @@ use super::run_bars::Bars;
 use super::show::event::EventView;
 use super::show::run::RunView;
 use super::show::{self, Listed as _};
-use super::{get, plan};
+use super::{get, plan, run_summary};
 
 /// A controller that restarts is back within seconds; after this long somebody should know.
 const LONGEST_LOSS: Duration = Duration::from_secs(60);
@@ -165,6 +165,9 @@ async fn conclude(context: &Context, run: v1::Run, format: RunFormat) -> Result<
         return Ok(exit);
     }
     context.terminal.say(report(&run));
+    if let Some(table) = run_summary::table(&run) {
+        context.terminal.say(table);
+    }
     let makes = |step: &v1::RunStep| !matches!(step.verb.as_str(), "delete" | "forget");
     if run.steps.iter().any(makes) {
         // A list that cannot be had now does not change how the run ended.

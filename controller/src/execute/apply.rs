@@ -19,6 +19,7 @@ use windlass_types::name::{ClusterName, NodeName, RunId};
 use windlass_types::run::RunState;
 
 use super::record::{Inputs, RunRecord, StoredRepository};
+use super::times::{Crowd, Times};
 use super::{Runs, refusal};
 use crate::cloud_init::{AGENT_PACKAGE, FirstBoot, JoinOrder, UserData};
 use crate::observe::{ClusterRecord, ObserveError};
@@ -55,6 +56,8 @@ pub struct Proposal {
     pub obstacle: Option<Refusal>,
     /// How long it takes, milliseconds.
     pub expected_millis: u64,
+    /// Nothing was learned yet of such machines.
+    pub expected_is_guess: bool,
     /// A run under way on the cluster.
     pub run: Option<RunId>,
     inputs: Inputs,
@@ -86,15 +89,8 @@ impl Runs {
             Some(cluster) => self.with.records.under_way(cluster).await.map_err(|error| crate::join::store(&error))?,
             None => None,
         };
-        let waits = |step: &Step| matches!(step, Step::CreateMachine { .. } | Step::AwaitMachine { .. });
-        let made_by = plan.provider.filter(|kind| *kind != ProviderKind::Existing);
-        let expected_millis = match made_by.filter(|_| plan.steps.iter().any(|planned| waits(&planned.step))) {
-            Some(kind) => {
-                self.with.times.expected(kind, None).await.map_err(|error| crate::join::store(&error))?.whole()
-            }
-            None => 0,
-        };
-        Ok(Proposal { plan, obstacle, expected_millis, run, inputs })
+        let (expected_millis, expected_is_guess) = self.expected(&plan).await?;
+        Ok(Proposal { plan, obstacle, expected_millis, expected_is_guess, run, inputs })
     }
 
     /// Begins to carry out a plan that was shown; `None` if there is nothing to do.
@@ -138,6 +134,24 @@ impl Runs {
         let id = record.id.clone();
         self.begin(record);
         Ok(Some(id))
+    }
+
+    /// How long a plan takes, milliseconds, and whether that is a guess.
+    async fn expected(&self, plan: &Plan) -> Result<(u64, bool), Refusal> {
+        let Some(kind) = plan.provider.filter(|kind| *kind != ProviderKind::Existing) else { return Ok((0, false)) };
+        let provider = self.with.observer.provider(kind).map_err(|error| unobserved(&error))?;
+        let new = plan.steps.iter().find_map(|planned| match &planned.step {
+            Step::CreateMachine { machine, .. } => Some(machine),
+            _ => None,
+        });
+        let accel = match new {
+            Some(machine) => provider.accel(machine).await,
+            None => None,
+        };
+        let known = self.with.times.known(kind, accel).await.map_err(|error| crate::join::store(&error))?;
+        let is_guess = known.is_none();
+        let alone = known.unwrap_or_else(|| Times::guess(accel));
+        Ok((Crowd::of(plan, provider.processors()).whole(&alone), is_guess))
     }
 
     async fn plan_spec(&self, cluster: &Cluster, files: &BTreeMap<String, String>) -> Result<(Plan, Inputs), Refusal> {

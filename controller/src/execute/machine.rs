@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::machine::{Accel, MachineStage, PowerState, ProviderKind};
 use windlass_types::name::{LabelKey, LabelValue};
@@ -17,7 +18,7 @@ use windlass_types::run::StepState;
 use super::Runs;
 use super::console::{Console, Said};
 use super::steps::{Hand, StepFailure};
-use super::times::Times;
+use super::times::{Crowd, Times};
 use super::trouble::{Past, Trouble, given_up, stuck_at};
 use crate::cloud_init::mark;
 use crate::events::Follower;
@@ -46,14 +47,13 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
 /// How a machine comes along.
 struct Way {
     began: Instant,
-    stage: Option<MachineStage>,
     console: Console,
     position: ConsoleFrom,
     has_console: bool,
     has_spoken: bool,
     enrolled_at: Option<Instant>,
-    seen: Times,
     expected: Times,
+    crowd: Crowd,
     accel: Option<Accel>,
     /// Its stages were all seen from the beginning.
     is_new: bool,
@@ -86,7 +86,7 @@ impl Runs {
         asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if self.look(hand, &mut way, labels).await? {
-                return self.arrived(&way).await;
+                return self.arrived(hand, &way).await;
             }
             tokio::select! {
                 () = hand.run.stop.cancelled() => return Err(StepFailure::Stopped),
@@ -102,30 +102,30 @@ impl Runs {
         let kind = hand.provider.kind();
         let failed = |error: &dyn std::error::Error| StepFailure::ours("read how long this takes", error);
         let accel = self.machine(hand).await?.and_then(|machine| machine.accel);
-        let expected = self.with.times.expected(kind, accel).await.map_err(|error| failed(&error))?;
-        let stage = hand.run.progress().step(hand.id).stage;
-        let mut way = Way {
+        let known = self.with.times.known(kind, accel).await.map_err(|error| failed(&error))?;
+        let crowd = Crowd::of(&hand.run.record().plan, hand.provider.processors());
+        let expected = match kind {
+            ProviderKind::Existing => Times::default(),
+            ProviderKind::Qemu => known.unwrap_or_else(|| Times::guess(accel)).in_crowd(crowd),
+        };
+        let way = Way {
             began: Instant::now(),
-            stage,
             console: Console::new(hand.key.name.clone()),
             position: ConsoleFrom::Position(0),
             has_console: kind != ProviderKind::Existing,
             has_spoken: false,
             enrolled_at: None,
-            seen: Times::default(),
             expected,
+            crowd,
             accel,
             is_new,
             past,
             heard_at: Instant::now(),
             is_told_stuck: false,
         };
-        if kind == ProviderKind::Existing {
-            way.expected = Times::default();
-        }
         hand.run.progress().change(hand.id, |record| {
             record.expected_millis = way.expected.whole();
-            let next = record.stage.map_or(Some(MachineStage::Created), MachineStage::next);
+            let next = record.stage().map_or(Some(MachineStage::Created), MachineStage::next);
             record.expected_stage_millis = next.map_or(0, |next| way.expected.until(next));
         });
         hand.run.signal();
@@ -152,7 +152,7 @@ impl Runs {
             if let Err(refuted) = self.read_console(hand, way).await {
                 tracing::debug!(node = %hand.key.name, ?refuted, "a node that has joined says that it failed");
             }
-            self.advance(hand, way, MachineStage::Enrolled);
+            self.advance(hand, way, MachineStage::Enrolled).await;
             self.seal(hand).await;
             if let Some(labels) = labels.filter(|labels| !labels.is_empty()) {
                 let labelled = self.with.fleet.label(&hand.key.name, labels.clone(), &[]).await;
@@ -160,7 +160,7 @@ impl Runs {
             }
         }
         if node.is_healthy {
-            self.advance(hand, way, MachineStage::Healthy);
+            self.advance(hand, way, MachineStage::Healthy).await;
         }
         Ok(node.is_healthy)
     }
@@ -170,15 +170,16 @@ impl Runs {
     async fn seal(&self, hand: &Hand<'_>) {
         if let Err(error) = hand.provider.seal(&hand.key).await {
             let name = &hand.key.name;
-            let why = windlass_types::error_chain::ErrorChain(&error);
+            let why = ErrorChain(&error);
             let message = format!("the used join token could not be removed from the user-data of {name}: {why}");
             self.tell(hand.run, EventKind::MachineTrouble, hand.id, message);
         }
     }
 
-    async fn arrived(&self, way: &Way) -> Result<(), StepFailure> {
+    async fn arrived(&self, hand: &Hand<'_>, way: &Way) -> Result<(), StepFailure> {
         if way.is_new {
-            let learned = self.with.times.learn(ProviderKind::Qemu, way.accel, &way.seen).await;
+            let seen = Times::of(&hand.run.progress().step(hand.id)).alone(way.crowd);
+            let learned = self.with.times.learn(ProviderKind::Qemu, way.accel, &seen).await;
             learned.map_err(|error| StepFailure::ours("keep how long this took", &error))?;
         }
         Ok(())
@@ -207,7 +208,7 @@ impl Runs {
                     Said::Retrying(why) => Some(Trouble::Retrying(why)),
                     Said::Failed(why) => Some(Trouble::GivenUp(why)),
                     Said::Reached(stage) => {
-                        self.advance(hand, way, stage);
+                        self.advance(hand, way, stage).await;
                         None
                     }
                 };
@@ -273,7 +274,7 @@ impl Runs {
         let name = &hand.key.name;
         let is_stuck = way.has_console && way.enrolled_at.is_none() && way.heard_at.elapsed() > NEWS_WITHIN;
         if is_stuck && !std::mem::replace(&mut way.is_told_stuck, is_stuck) {
-            let (message, advice) = stuck_at(name, way.stage);
+            let (message, advice) = stuck_at(name, hand.run.progress().step(hand.id).stage());
             let how = format!("makes no progress for {} minutes", NEWS_WITHIN.as_secs() / 60);
             self.troubled(hand, &how, &message, &advice);
         }
@@ -285,7 +286,7 @@ impl Runs {
         match way.enrolled_at {
             None if gone_by > DEFAULT_LIFE => {
                 let (why, advice) = match way.has_console {
-                    true => stuck_at(name, way.stage),
+                    true => stuck_at(name, hand.run.progress().step(hand.id).stage()),
                     false => ("nobody joined with its token".to_owned(), format!("windlass token create {name}")),
                 };
                 let message = format!("it did not join within {} minutes: {why}", DEFAULT_LIFE.as_secs() / 60);
@@ -299,36 +300,40 @@ impl Runs {
         }
     }
 
-    /// A stage was reached.
-    fn advance(&self, hand: &Hand<'_>, way: &mut Way, stage: MachineStage) {
-        if way.stage.is_some_and(|reached| reached >= stage) {
-            return;
-        }
-        way.stage = Some(stage);
-        way.seen.reached(stage, way.began.elapsed());
+    /// A stage was reached, and the next is waited for.
+    async fn advance(&self, hand: &Hand<'_>, way: &Way, stage: MachineStage) {
         let next = stage.next().map_or(0, |next| way.expected.until(next));
-        hand.run.progress().change(hand.id, |record| record.expected_stage_millis = next);
-        self.reached(hand, stage);
+        hand.run.progress().change(hand.id, |record| {
+            if record.stage().is_none_or(|reached| reached < stage) {
+                record.expected_stage_millis = next;
+            }
+        });
+        self.reached(hand, stage).await;
     }
 
-    /// Tells that a stage was reached.
-    pub(super) fn reached(&self, hand: &Hand<'_>, stage: MachineStage) {
+    /// Keeps and tells that a stage was reached, unless it or a later one was before.
+    pub(super) async fn reached(&self, hand: &Hand<'_>, stage: MachineStage) {
         let now = self.with.clock.now();
         let mut is_new = false;
         let record = hand.run.progress().change(hand.id, |record| {
-            is_new = record.stage.is_none_or(|reached| reached < stage) && record.state == StepState::Running;
+            is_new = record.stage().is_none_or(|reached| reached < stage) && record.state == StepState::Running;
             if is_new {
-                record.stage = Some(stage);
+                record.reached.insert(stage, now);
                 record.message.clear();
                 record.advice.clear();
             }
         });
-        if is_new {
-            let after = record.started_at.map_or(0, |began| now.since(began).as_secs());
-            let message = format!("{}: {stage} after {after} s", hand.key.name);
-            self.tell(hand.run, EventKind::MachineStage, hand.id, message);
-            hand.run.signal();
+        if !is_new {
+            return;
         }
+        // News, on which no step depends: a store that cannot be written stops the run when this step ends.
+        if let Err(error) = self.with.records.save_step(&hand.run.id(), hand.id, &record).await {
+            tracing::warn!(NODE = %hand.key.name, %stage, error = %ErrorChain(&error), "a stage cannot be kept");
+        }
+        let after = record.started_at.map_or(0, |began| now.since(began).as_secs());
+        let message = format!("{}: {stage} after {after} s", hand.key.name);
+        self.tell(hand.run, EventKind::MachineStage, hand.id, message);
+        hand.run.signal();
     }
 }
 

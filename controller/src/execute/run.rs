@@ -15,8 +15,8 @@ use windlass_types::time::UnixMillis;
 pub struct StepRecord {
     /// Where it stands.
     pub state: StepState,
-    /// How far its machine has come.
-    pub stage: Option<MachineStage>,
+    /// When its machine reached each stage, as far as that was seen.
+    pub reached: BTreeMap<MachineStage, UnixMillis>,
     /// When it began.
     pub started_at: Option<UnixMillis>,
     /// When it ended.
@@ -31,6 +31,14 @@ pub struct StepRecord {
     pub advice: String,
     /// The end of the machine's console, if it failed.
     pub console_tail: String,
+}
+
+impl StepRecord {
+    /// How far its machine has come.
+    #[must_use]
+    pub fn stage(&self) -> Option<MachineStage> {
+        self.reached.last_key_value().map(|(stage, _)| *stage)
+    }
 }
 
 /// A plan under way.

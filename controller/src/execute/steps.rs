@@ -125,12 +125,14 @@ impl Runs {
         self.take_on(hand).await?;
         let existing = self.existing(hand).await?;
         if !existing {
+            // What an earlier attempt made is gone, and its stages with it.
+            hand.run.progress().change(hand.id, |record| record.reached.clear());
             self.require_free(&hand.key.name)?;
             let user_data = self.user_data(hand, machine).await?;
             let new = NewMachine { spec: machine.clone(), spec_hash, user_data };
             hand.provider.create(new).await.map_err(|error| StepFailure::provider(&error))?;
         }
-        self.reached(hand, MachineStage::Created);
+        self.reached(hand, MachineStage::Created).await;
         self.until_healthy(hand, Some(&wished_labels(machine)), !existing, Past::Counts).await
     }
 

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How long a machine takes to reach each stage: learned from every one that came well, else a first guess.
+//!
+//! Machines that come up side by side on one host are slower the more of them share a processor. What is learned is put
+//! down as if each had one of its own, and what is expected takes the crowd into account.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use windlass_plan::{Plan, Step};
 use windlass_types::machine::{Accel, MachineStage, ProviderKind};
+use windlass_types::time::UnixMillis;
 
+use super::run::StepRecord;
 use crate::store::{Committed, Store, StoreError, Transaction};
 
 /// A new time counts as much as this many old ones: a changed image is known after a few machines.
@@ -19,12 +25,12 @@ const WEIGHT: u64 = 2;
 pub struct Times(BTreeMap<MachineStage, u64>);
 
 impl Times {
-    /// Seen on one machine of each kind: two processors, a small image, a repository nearby.
+    /// Seen on one machine of each kind with a processor of its own: a small image, a repository nearby.
     #[must_use]
     pub fn guess(accel: Option<Accel>) -> Self {
         let seconds: [u64; 6] = match accel {
             Some(Accel::Kvm) => [1, 2, 8, 15, 17, 18],
-            Some(Accel::Emulation) | None => [2, 5, 35, 70, 75, 78],
+            Some(Accel::Emulation) | None => [1, 2, 40, 85, 88, 90],
         };
         Self(MachineStage::ALL.into_iter().zip(seconds.map(|seconds| seconds * 1000)).collect())
     }
@@ -41,9 +47,28 @@ impl Times {
         self.until(MachineStage::Healthy)
     }
 
-    /// Notes when a stage was reached.
-    pub fn reached(&mut self, stage: MachineStage, after: Duration) {
-        self.0.insert(stage, u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    /// Those of one machine.
+    #[must_use]
+    pub fn of(step: &StepRecord) -> Self {
+        let Some(began) = step.started_at else { return Self::default() };
+        let after = |at: UnixMillis| u64::try_from(at.since(began).as_millis()).unwrap_or(u64::MAX);
+        Self(step.reached.iter().map(|(stage, at)| (*stage, after(*at))).collect())
+    }
+
+    /// In a crowd, of what one has that is alone.
+    #[must_use]
+    pub fn in_crowd(&self, crowd: Crowd) -> Self {
+        self.scaled(crowd.percent, 100)
+    }
+
+    /// Alone, of what one had in a crowd.
+    #[must_use]
+    pub fn alone(&self, crowd: Crowd) -> Self {
+        self.scaled(100, crowd.percent)
+    }
+
+    fn scaled(&self, by: u64, of: u64) -> Self {
+        Self(self.0.iter().map(|(stage, millis)| (*stage, millis.saturating_mul(by) / of)).collect())
     }
 
     /// Learns from one more machine.
@@ -56,6 +81,38 @@ impl Times {
         }
         Self(all)
     }
+}
+
+/// How the machines of one plan get into each other's way while they come up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowd {
+    /// How much longer each takes than one alone.
+    percent: u64,
+    /// How many times as many come up as may at once.
+    rounds: u64,
+}
+
+impl Crowd {
+    /// The machines that a plan makes or waits for, on so many processors in all; `None` if each has its own.
+    #[must_use]
+    pub fn of(plan: &Plan, processors: Option<NonZeroUsize>) -> Self {
+        let machines = plan.steps.iter().filter(|planned| waits(&planned.step)).count() as u64;
+        let parallel = u64::from(plan.policy.parallel).max(1);
+        let percent = processors
+            .map_or(100, |processors| (machines.min(parallel).saturating_mul(100) / processors.get() as u64).max(100));
+        Self { percent, rounds: machines.div_ceil(parallel) }
+    }
+
+    /// How long it takes until the last one is healthy, milliseconds, if one alone takes this long; 0 if there is none.
+    #[must_use]
+    pub fn whole(self, alone: &Times) -> u64 {
+        alone.in_crowd(self).whole().saturating_mul(self.rounds)
+    }
+}
+
+/// Whether a step waits until a new machine has come up.
+const fn waits(step: &Step) -> bool {
+    matches!(step, Step::CreateMachine { .. } | Step::AwaitMachine { .. })
 }
 
 /// The stored times.
@@ -71,17 +128,17 @@ impl TimesStore {
         Self { store }
     }
 
-    /// What is expected of machines of this kind. A record that cannot be read is as good as none.
+    /// What was learned of machines of this kind, each alone; `None` before the first. A record that cannot be read is as
+    /// good as none.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn expected(&self, provider: ProviderKind, accel: Option<Accel>) -> Result<Times, StoreError> {
+    pub async fn known(&self, provider: ProviderKind, accel: Option<Accel>) -> Result<Option<Times>, StoreError> {
         let entry = self.store.get(&key(provider, accel)).await?;
-        let known = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
-        Ok(known.unwrap_or_else(|| Times::guess(accel)))
+        Ok(entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()))
     }
 
-    /// Learns from a machine that came well.
+    /// Learns from a machine that came well: how long it took, as if it had been alone.
     ///
     /// # Errors
     /// If the store cannot be used.
@@ -108,17 +165,43 @@ fn key(provider: ProviderKind, accel: Option<Accel>) -> String {
 mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
+    use windlass_plan::{PlannedStep, Policy};
+    use windlass_types::name::{MachineId, NodeName};
+
+    fn seen(seconds: i64) -> Times {
+        let reached = BTreeMap::from([(MachineStage::Healthy, UnixMillis(5_000 + seconds * 1000))]);
+        Times::of(&StepRecord { started_at: Some(UnixMillis(5_000)), reached, ..StepRecord::default() })
+    }
+
+    fn plan(machines: usize, parallel: u32) -> Plan {
+        let name = |nth| NodeName::new(format!("node{nth}")).expect("a name");
+        let id = MachineId::new("m").expect("an id");
+        let step = |nth| Step::AwaitMachine { name: name(nth), id: id.clone() };
+        let steps = (0..machines).map(|nth| PlannedStep::new(step(nth), "a test"));
+        let policy = Policy { parallel, ..Policy::default() };
+        Plan { steps: steps.collect(), ..Plan::empty(None, policy) }
+    }
 
     #[tokio::test]
-    async fn the_first_machine_replaces_the_guess_and_further_ones_move_it() {
+    async fn nothing_is_known_before_the_first_machine_and_further_ones_move_it() {
         let times = TimesStore::new(MemoryStore::new());
-        let expected = async || times.expected(ProviderKind::Qemu, Some(Accel::Kvm)).await.expect("readable").whole();
-        assert_eq!(expected().await, Times::guess(Some(Accel::Kvm)).whole());
-        for (seconds, known) in [(30, 30_000), (60, 50_000)] {
-            let mut seen = Times::default();
-            seen.reached(MachineStage::Healthy, Duration::from_secs(seconds));
-            times.learn(ProviderKind::Qemu, Some(Accel::Kvm), &seen).await.expect("written");
-            assert_eq!(expected().await, known);
+        let known = async || times.known(ProviderKind::Qemu, Some(Accel::Kvm)).await.expect("readable");
+        assert_eq!(known().await, None);
+        for (seconds, whole) in [(30, 30_000), (60, 50_000)] {
+            times.learn(ProviderKind::Qemu, Some(Accel::Kvm), &seen(seconds)).await.expect("written");
+            assert_eq!(known().await.map(|known| known.whole()), Some(whole));
         }
+    }
+
+    #[test]
+    fn three_machines_on_two_processors_take_half_as_long_again_and_are_learned_as_one_alone() {
+        let two = NonZeroUsize::new(2);
+        let crowd = Crowd::of(&plan(3, 10), two);
+        assert_eq!(crowd.whole(&seen(90)), 135_000);
+        assert_eq!(seen(135).alone(crowd), seen(90));
+        assert_eq!(Crowd::of(&plan(2, 10), two).whole(&seen(90)), 90_000, "each has a processor");
+        assert_eq!(Crowd::of(&plan(3, 10), None).whole(&seen(90)), 90_000, "each is on a host of its own");
+        assert_eq!(Crowd::of(&plan(7, 3), two).whole(&seen(90)), 3 * 135_000, "three rounds of three");
+        assert_eq!(Crowd::of(&plan(0, 10), two).whole(&seen(90)), 0);
     }
 }

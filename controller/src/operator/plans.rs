@@ -46,6 +46,7 @@ impl PlanService for PlanApi {
             obstacle,
             obstacle_advice,
             expected_millis: proposal.expected_millis,
+            expected_is_guess: proposal.expected_is_guess,
             run: proposal.run.map(String::from).unwrap_or_default(),
         }))
     }

@@ -13,7 +13,9 @@ use windlass_proto::refusal::Refusal;
 use windlass_proto::v1;
 use windlass_proto::v1::run_service_server::RunService;
 use windlass_types::event::Event;
+use windlass_types::machine::MachineStage;
 use windlass_types::name::RunId;
+use windlass_types::time::UnixMillis;
 
 use super::bad;
 use super::events::on_wire as event_on_wire;
@@ -148,7 +150,7 @@ fn step(planned: &PlannedStep, record: &StepRecord) -> v1::RunStep {
         node: planned.step.node().to_string(),
         verb: planned.step.verb().to_owned(),
         state: v1::StepState::from(record.state).into(),
-        stage: record.stage.map_or(v1::MachineStage::Unspecified, Into::into).into(),
+        stage: record.stage().map_or(v1::MachineStage::Unspecified, Into::into).into(),
         started_unix_millis: record.started_at.map_or(0, |at| at.0),
         ended_unix_millis: record.ended_at.map_or(0, |at| at.0),
         expected_millis: record.expected_millis,
@@ -156,5 +158,10 @@ fn step(planned: &PlannedStep, record: &StepRecord) -> v1::RunStep {
         message: record.message.clone(),
         advice: record.advice.clone(),
         console_tail: record.console_tail.clone(),
+        stages: record.reached.iter().map(|(stage, at)| stage_time(*stage, *at)).collect(),
     }
+}
+
+fn stage_time(stage: MachineStage, at: UnixMillis) -> v1::StageTime {
+    v1::StageTime { stage: v1::MachineStage::from(stage).into(), unix_millis: at.0 }
 }

@@ -26,6 +26,7 @@ mod record;
 
 use std::collections::HashMap;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -153,7 +154,7 @@ impl QemuProvider {
     }
 
     /// How processors are to be made, and why not with KVM.
-    async fn accel(&self, tools: &Tools, key: &MachineKey, choice: AccelChoice) -> Result<Accel, QemuError> {
+    async fn accel_for(&self, tools: &Tools, key: &MachineKey, choice: AccelChoice) -> Result<Accel, QemuError> {
         if choice == AccelChoice::Emulation {
             return Ok(Accel::Emulation);
         }
@@ -181,7 +182,7 @@ impl QemuProvider {
             let key = MachineKey::of(spec);
             image::inspect(&tools.qemu_img, Path::new(&spec.image), spec.root_disk_bytes).await?;
             Record::read(&self.directory(&key), &key)?;
-            self.accel(&tools, &key, spec.accel).await?;
+            self.accel_for(&tools, &key, spec.accel).await?;
             for forward in &spec.forwards {
                 host::check_port(&spec.name, forward, &holders)?;
             }
@@ -285,6 +286,14 @@ impl Provider for QemuProvider {
     async fn check(&self, wanted: &[MachineSpec]) -> Result<(), ProviderError> {
         let _room = self.room.lock().await;
         Ok(self.check_all(wanted).await?)
+    }
+
+    async fn accel(&self, machine: &MachineSpec) -> Option<Accel> {
+        self.accel_for(&self.tools().ok()?, &MachineKey::of(machine), machine.accel).await.ok()
+    }
+
+    fn processors(&self) -> Option<NonZeroUsize> {
+        std::thread::available_parallelism().ok()
     }
 
     async fn observe(&self, cluster: &ClusterName) -> Result<Vec<MachineReport>, ProviderError> {

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use windlass_proto::v1;
+use windlass_types::machine::MachineStage;
 use windlass_types::time::UnixMillis;
 
-use super::{Listed, utc};
+use super::{Listed, utc, utc_unless_never};
+use crate::cli::run_summary;
 use crate::cli::table::Cell;
 use crate::cli::terminal::Tone;
 use crate::duration::Age;
@@ -31,14 +35,31 @@ pub(crate) struct RunView {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct StepView {
     id: String,
     node: String,
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<StageView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joining_millis: Option<u64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     message: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     advice: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StageView {
+    stage: &'static str,
+    reached_at: String,
+    after_millis: u64,
 }
 
 impl From<v1::Run> for RunView {
@@ -76,8 +97,31 @@ impl From<v1::RunStep> for StepView {
             v1::StepState::Stopped => "stopped",
             v1::StepState::Unspecified => "unknown",
         };
-        Self { id: step.id, node: step.node, state, message: step.message, advice: step.advice }
+        Self {
+            started_at: utc_unless_never(UnixMillis(step.started_unix_millis)),
+            ended_at: utc_unless_never(UnixMillis(step.ended_unix_millis)),
+            stages: step.stages.iter().filter_map(|time| stage(&step, time)).collect(),
+            joining_millis: run_summary::joining(&step).map(millis),
+            id: step.id,
+            node: step.node,
+            state,
+            message: step.message,
+            advice: step.advice,
+        }
     }
+}
+
+fn stage(step: &v1::RunStep, time: &v1::StageTime) -> Option<StageView> {
+    let known = MachineStage::ALL.into_iter().find(|stage| v1::MachineStage::from(*stage) == time.stage())?;
+    Some(StageView {
+        stage: known.as_str(),
+        reached_at: utc(UnixMillis(time.unix_millis)),
+        after_millis: millis(run_summary::after(step, time.stage())?),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Listed for RunView {

@@ -39,7 +39,7 @@ impl QemuProvider {
         record: &mut Record,
     ) -> Result<(), QemuError> {
         let directory = self.directory(key);
-        let accel = self.accel(tools, key, record.spec.accel).await?;
+        let accel = self.accel_for(tools, key, record.spec.accel).await?;
         record.accel = Some(accel);
         record.write(&directory)?;
         let network = Network::new(&self.place, &record.spec);

@@ -300,9 +300,9 @@ async fn a_machine_that_is_silent_with_kvm_is_emulated_and_so_are_the_next() {
     assert_ne!(place.process("node1"), before);
     assert_eq!(place.observed().await[0].accel, Some(Accel::Emulation));
     let tools = place.provider.tools().expect("tools");
-    let next = place.provider.accel(&tools, &key("node2"), AccelChoice::Auto).await.expect("a choice");
+    let next = place.provider.accel_for(&tools, &key("node2"), AccelChoice::Auto).await.expect("a choice");
     assert_eq!(next, Accel::Emulation);
-    let error = place.provider.accel(&tools, &key("node2"), AccelChoice::Kvm).await.expect_err("it does not work");
+    let error = place.provider.accel_for(&tools, &key("node2"), AccelChoice::Kvm).await.expect_err("it does not work");
     assert!(ErrorChain(&error).to_string().contains("said nothing with KVM"));
 }
 
