@@ -30,7 +30,7 @@ use session::{Session, SessionEnd, SessionError};
 use crate::backoff::{Backoff, Jitter};
 use crate::config::Config;
 use crate::dial::{ConnectError, Dial};
-use crate::host::Observe;
+use crate::host::change::Change;
 use crate::host::clock::Clock;
 use crate::identity::{Identity, IdentityStore};
 use crate::jobs::runner::Runner;
@@ -65,8 +65,8 @@ pub struct Agent {
     pub clock: Arc<dyn Clock>,
     /// Runs programs.
     pub runner: Arc<dyn Runner>,
-    /// The machine, to be observed.
-    pub host: Arc<dyn Observe>,
+    /// The machine.
+    pub host: Arc<dyn Change>,
     /// For jitter; different agents need different ones.
     pub seed: u64,
     /// Told in a sentence how the agent is.
@@ -109,6 +109,7 @@ impl Agent {
             exec: self.config.exec,
             order_key,
             runner: self.runner,
+            host: Arc::clone(&self.host),
             link: Arc::clone(&link),
             clock: Arc::clone(&self.clock),
             ended,

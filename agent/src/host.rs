@@ -2,6 +2,7 @@
 //! The door to the machine the agent runs on. Nothing else in the agent starts a process or reads the clock.
 //!
 //! - [`Observe`]: what may be asked of the machine without changing it; [`RealHost`] asks it.
+//! - [`change`]: what steps may do to its files; [`tools`]: how they run programs.
 //! - [`clock`]: the wall clock.
 //! - [`exec`]: the only place that starts processes.
 //! - [`lsblk`], [`systemd_units`], [`package_manager`], [`grubby`]: one file per tool: how it is called, how its answer
@@ -9,20 +10,27 @@
 //! - [`os_release`], [`procfs`], [`boot_entries`], [`grub_cfg`], [`network`]: files and system calls.
 //! - `fake`: a model of a node for tests, under the feature `testing`.
 
+pub mod accounts;
 pub mod boot_entries;
+pub mod change;
 pub mod clock;
 pub mod exec;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+pub mod grub;
 pub mod grub_cfg;
 pub mod grubby;
+pub mod kernel_files;
 pub mod lsblk;
 pub mod network;
 pub mod os_release;
 pub mod package_manager;
 pub mod procfs;
 mod remembered;
+pub mod sysctl;
+pub mod systemctl;
 pub mod systemd_units;
+pub mod tools;
 pub mod transient_unit;
 
 use std::fmt::Debug;

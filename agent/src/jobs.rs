@@ -4,6 +4,7 @@
 //! - [`accept`]: which orders are obeyed.
 //! - [`signature`]: which are the controller's at all.
 //! - [`runner`]: who runs programs; [`process_group`] is the one without systemd.
+//! - `step`: programs, lease and output of one step of a run.
 //! - `work`: what happens to one accepted order.
 //!
 //! An order is in the journal before anything is started, its outcome before it is reported ([`crate::journal`] says what
@@ -15,6 +16,7 @@ pub mod accept;
 pub mod process_group;
 pub mod runner;
 pub mod signature;
+mod step;
 mod work;
 
 #[cfg(any(test, feature = "testing"))]
@@ -38,6 +40,7 @@ use accept::{Known, Rules, Verdict};
 use runner::Runner;
 use signature::{OrderKey, Unsigned};
 
+use crate::host::change::Change;
 use crate::host::clock::Clock;
 use crate::journal::{JobStage, Journal, JournalError, Order, Record};
 use crate::output::{Spool, Stream};
@@ -61,6 +64,8 @@ pub struct JobParts {
     pub order_key: OrderKey,
     /// Who runs them.
     pub runner: Arc<dyn Runner>,
+    /// The machine that steps change.
+    pub host: Arc<dyn Change>,
     /// The second connection.
     pub link: Arc<Link>,
     /// The wall clock.
@@ -74,6 +79,8 @@ pub struct JobParts {
 pub struct Jobs {
     parts: JobParts,
     files: Files,
+    /// One step at a time.
+    turn: tokio::sync::Mutex<()>,
     table: Mutex<Table>,
     /// A report waits.
     reports: Notify,
@@ -119,7 +126,16 @@ impl Jobs {
             outbox: VecDeque::new(),
         });
         let [reports, ended, acknowledged, settled] = std::array::from_fn(|_| Notify::new());
-        Ok(Arc::new(Self { parts, files, table, reports, ended, acknowledged, settled }))
+        Ok(Arc::new(Self {
+            parts,
+            files,
+            turn: tokio::sync::Mutex::default(),
+            table,
+            reports,
+            ended,
+            acknowledged,
+            settled,
+        }))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -150,7 +166,7 @@ impl Jobs {
     #[must_use]
     pub fn abilities(&self) -> Vec<String> {
         let exec = self.parts.exec.then_some("exec");
-        exec.into_iter().chain(["put-file", "get-file"]).map(str::to_owned).collect()
+        exec.into_iter().chain(["put-file", "get-file", "step"]).map(str::to_owned).collect()
     }
 
     /// The highest (epoch, sequence) obeyed.

@@ -23,7 +23,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 pub use record::{Mark, Order, Record};
-pub use state::{JobStage, JournalState};
+pub use state::{JobStage, JournalState, StepProgress};
 
 use crate::durable_file;
 

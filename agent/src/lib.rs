@@ -7,6 +7,7 @@
 //! - [`front`]: the session with the controller.
 //! - [`dial`]: byte stream, TLS, HTTP/2.
 //! - [`jobs`]: orders: accepted or refused, carried out once, reported until acknowledged.
+//! - [`steps`]: steps of runs: looked at, done, proved.
 //! - [`output`]: what programs print, kept within bounds.
 //! - [`transfer`]: output and files, on a connection of their own.
 //! - [`journal`]: what must survive the agent.
@@ -27,6 +28,7 @@ pub mod join;
 pub mod journal;
 pub mod observe;
 pub mod output;
+pub mod steps;
 pub mod transfer;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 mod boot;
 mod cpu;
 mod disks;
-mod kernel;
+pub(crate) mod kernel;
 mod load;
 mod memory;
 mod network;

@@ -210,7 +210,7 @@ async fn a_session_opens_with_everything_and_goes_on_with_heartbeats() {
     let mut world = World::new();
     world.start();
     let (mut peer, hello) = world.welcome().await;
-    assert_eq!(hello.abilities, ["exec", "put-file", "get-file"]);
+    assert_eq!(hello.abilities, ["exec", "put-file", "get-file", "step"]);
     let mut seen = (false, false);
     while seen != (true, true) {
         match peer.hear().await {

@@ -2,7 +2,9 @@
 //! Boot loader entries (the files of the Boot Loader Specification in /boot/loader/entries) and GRUB's environment block.
 
 use std::cmp::Ordering;
+use std::path::Path;
 
+use super::Observe;
 use super::grubby::release_of;
 
 /// Where the entries are.
@@ -47,9 +49,23 @@ pub fn default_entry<'a>(entries: &'a [Entry], saved: Option<&str>) -> Option<&'
     let mut ordered: Vec<&Entry> = entries.iter().collect();
     ordered.sort_by(|a, b| compare_versions(&b.id, &a.id));
     let Some(saved) = saved else { return ordered.first().copied() };
-    let wanted = saved.strip_suffix(".conf").unwrap_or(saved);
-    let named = ordered.iter().find(|entry| entry.id == wanted || entry.title == saved);
-    named.or_else(|| ordered.get(saved.parse::<usize>().ok()?)).copied()
+    entry_named(&ordered, saved)
+}
+
+/// An entry by id, title or number in GRUB's order.
+fn entry_named<'a>(ordered: &[&'a Entry], name: &str) -> Option<&'a Entry> {
+    let wanted = name.strip_suffix(".conf").unwrap_or(name);
+    let named = ordered.iter().find(|entry| entry.id == wanted || entry.title == name);
+    named.or_else(|| ordered.get(name.parse::<usize>().ok()?)).copied()
+}
+
+/// Every entry there is.
+#[must_use]
+pub fn read_all(host: &dyn Observe) -> Vec<Entry> {
+    let directory = Path::new(DIRECTORY);
+    let names = host.list(directory).unwrap_or_default();
+    let entry = |name: &String| Some(parse_entry(name, &host.read(&directory.join(name)).ok()?));
+    names.iter().filter(|name| name.ends_with(".conf")).filter_map(entry).collect()
 }
 
 /// Compares runs of digits as numbers and runs of letters as text, as GRUB orders entries.

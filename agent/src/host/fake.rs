@@ -4,7 +4,9 @@
 //! Tests change the [`Node`] and look at it; the agent sees it through [`Observe`] as the files and the output of tools
 //! that such a node would have. Any call can be told to fail or to hang. Clones share the one node.
 
+mod change;
 mod node;
+mod programs;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,6 +23,7 @@ use super::clock::Clock;
 use super::exec::ExecError;
 use super::{Look, Machine, MemoryReading, Observe, lsblk};
 
+pub use change::Moment;
 pub use node::Node;
 
 /// The calls that can be told to fail or to hang.
@@ -72,17 +75,19 @@ struct State {
     faults: BTreeMap<(Method, u64), Fault>,
     scripts: BTreeMap<String, Scripted>,
     effects: BTreeMap<String, u64>,
+    course: change::Course,
 }
 
 /// The model of a node.
 #[derive(Debug, Clone)]
-pub struct FakeHost(Arc<Mutex<State>>);
+pub struct FakeHost(Arc<Mutex<State>>, Arc<tokio::sync::Notify>);
 
 impl FakeHost {
     /// A healthy node of that host name.
     #[must_use]
     pub fn new(hostname: &str) -> Self {
-        Self(Arc::new(Mutex::new(State { node: Node::new(hostname), ..State::default() })))
+        let state = State { node: Node::new(hostname), ..State::default() };
+        Self(Arc::new(Mutex::new(state)), Arc::default())
     }
 
     /// The node as it is now.
@@ -121,12 +126,18 @@ impl FakeHost {
         self.state().scripts.insert(argv.to_string(), scripted);
     }
 
-    /// Runs a job: counts its effect and answers as scripted.
+    /// Runs a job: counts its effects and answers as scripted. Tools of the operating system do to the node what they do.
     pub fn run(&self, argv: &Argv) -> Scripted {
         let mut state = self.state();
         let key = argv.to_string();
-        let scripted = state.scripts.get(&key).cloned().unwrap_or_default();
-        *state.effects.entry(key).or_default() += 1;
+        let scripted = state.scripts.get(&key).cloned();
+        let (scripted, effects) = match scripted {
+            Some(scripted) => (scripted, vec![key]),
+            None => programs::run(&mut state.node, argv).unwrap_or_else(|| (Scripted::default(), vec![key])),
+        };
+        for effect in effects {
+            *state.effects.entry(effect).or_default() += 1;
+        }
         scripted
     }
 
@@ -207,7 +218,8 @@ impl Observe for FakeHost {
 
     /// The epoch, for everything that exists.
     fn modified(&self, path: &Path) -> io::Result<SystemTime> {
-        let exists = self.node().all_files().keys().any(|file| file.starts_with(path));
+        let node = self.node();
+        let exists = node.all_files().keys().chain(node.attributes.keys()).any(|file| file.starts_with(path));
         if exists { Ok(UNIX_EPOCH) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 

@@ -5,8 +5,12 @@ use super::boot_entries::grubenv_value;
 use super::grubby::release_of;
 
 /// Configurations and the environment block beside each.
-pub const PATHS: [(&str, &str); 2] =
-    [("/boot/grub2/grub.cfg", "/boot/grub2/grubenv"), ("/boot/grub/grub.cfg", "/boot/grub/grubenv")];
+pub const PATHS: [(&str, &str); 3] = [
+    ("/boot/grub2/grub.cfg", "/boot/grub2/grubenv"),
+    ("/boot/grub/grub.cfg", "/boot/grub/grubenv"),
+    // Where the firmware is UEFI, as on CentOS 7, both lead to files on the EFI system partition.
+    ("/etc/grub2-efi.cfg", "/boot/grub2/grubenv"),
+];
 
 /// Deepest submenu that is looked at; generated menus have one.
 const DEEPEST: usize = 8;
@@ -27,6 +31,13 @@ pub fn default_release(cfg: &str, grubenv: &str) -> Option<String> {
     let default = assigned.map(|value| value.trim_matches('"')).rfind(|value| !value.contains("next_entry"))?;
     let chosen =
         if default == "${saved_entry}" { grubenv_value(grubenv, "saved_entry").unwrap_or("0") } else { default };
+    release_of_entry(cfg, chosen)
+}
+
+/// The kernel release of an entry, named as grub-reboot(8) takes it: number, title or id, with those of the submenus it is
+/// in before it and `>` between.
+#[must_use]
+pub fn release_of_entry(cfg: &str, chosen: &str) -> Option<String> {
     let menu = parse_menu(cfg);
     let mut items = &menu;
     let mut release = None;
@@ -36,6 +47,36 @@ pub fn default_release(cfg: &str, grubenv: &str) -> Option<String> {
     }
     // A submenu opens on its first item.
     release.or_else(|| items.first()?.release.clone())
+}
+
+/// The name by which grub-reboot(8) takes the entry of a kernel; not one that starts it for recovery.
+#[must_use]
+pub fn entry_of_release(cfg: &str, release: &str) -> Option<String> {
+    // The first is often the plain entry of the newest kernel, whose id is that of whichever kernel is the newest.
+    let mut found: Vec<(bool, String)> = Vec::new();
+    collect(&parse_menu(cfg), release, "", &mut found);
+    found.sort_by_key(|(is_named, _)| !is_named);
+    found.into_iter().next().map(|(_, entry)| entry)
+}
+
+fn collect(items: &[Item], release: &str, within: &str, found: &mut Vec<(bool, String)>) {
+    for (index, item) in items.iter().enumerate() {
+        let name = name_of(items, index);
+        let path = format!("{within}{name}");
+        let is_recovery = name.contains("recovery") || item.title.contains("recovery mode");
+        if item.release.as_deref() == Some(release) && !is_recovery {
+            found.push((name.contains(release), path.clone()));
+        }
+        collect(&item.items, release, &format!("{path}>"), found);
+    }
+}
+
+/// What leads to this item and to no other: on CentOS 7 each new kernel's entry has the id of the entry it was copied from.
+fn name_of(items: &[Item], index: usize) -> String {
+    let item = &items[index];
+    let leads_here = |name: &&str| find(items, name).is_some_and(|found| std::ptr::eq(found, item));
+    let named = item.id.as_deref().into_iter().chain([item.title.as_str()]).find(leads_here);
+    named.map_or_else(|| index.to_string(), str::to_owned)
 }
 
 fn find<'a>(items: &'a [Item], name: &str) -> Option<&'a Item> {
@@ -108,10 +149,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_entry_is_found_by_its_kernel_and_leads_back_to_it() {
+        for (cfg, release) in [
+            (EL7, "3.10.0-1160.119.1.el7.x86_64"),
+            (EL7, "3.10.0-1160.el7.x86_64"),
+            (DEBIAN, "6.1.0-21-amd64"),
+            (DEBIAN, "6.1.0-18-amd64"),
+        ] {
+            let entry = entry_of_release(cfg, release).unwrap();
+            assert!(!entry.contains("recovery"), "{entry}");
+            assert_eq!(release_of_entry(cfg, &entry).as_deref(), Some(release), "{entry}");
+        }
+        let nested = entry_of_release(DEBIAN, "6.1.0-21-amd64").unwrap();
+        assert!(nested.contains('>') && nested.contains("6.1.0-21-amd64"), "not whichever is the newest: {nested}");
+        assert_eq!(entry_of_release(DEBIAN, "5.10"), None);
+    }
+
     proptest! {
         #[test]
         fn garbage_does_not_panic(text in any::<String>()) {
             let _ = default_release(&text, &text);
+            let _ = entry_of_release(&text, &text);
             let _ = default_release(&format!("set default=\"{text}\"\nmenuentry '{text} {{\nlinux {text}\n}}\n}}"), &text);
         }
     }

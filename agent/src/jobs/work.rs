@@ -94,7 +94,7 @@ pub(super) async fn carry_out(
     let Worked { outcome, pusher, running } = match &order.action {
         Action::Exec(argv) => exec(&jobs, &order, argv, beginning, &mut stops).await,
         Action::PutFile { .. } | Action::GetFile { .. } => Worked::bare(move_file(&jobs, &order, &mut stops).await),
-        Action::Step(_) => Worked::bare(Outcome::bare(failed("this version carries out no steps of runs".to_owned()))),
+        Action::Step(step) => Worked::bare(super::step::step(&jobs, &order, step, &beginning, &mut stops).await),
     };
     let recorded = Record::Ended { job: order.job.clone(), outcome: outcome.clone() };
     let written = jobs.table().journal.append(recorded);
@@ -260,19 +260,19 @@ async fn watch(
     (ending, (before + begun.elapsed()).max(least), pusher)
 }
 
-async fn at(moment: Option<Instant>) {
+pub(super) async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }
 
-fn with_output(ending: Ending, duration: Duration, spool: &Spool) -> Outcome {
+pub(super) fn with_output(ending: Ending, duration: Duration, spool: &Spool) -> Outcome {
     let (stdout_bytes, stderr_bytes) = (spool.total(Stream::Stdout), spool.total(Stream::Stderr));
     Outcome { duration, stdout_bytes, stderr_bytes, ..Outcome::bare(ending) }
 }
 
-const fn failed(message: String) -> Ending {
+pub(super) const fn failed(message: String) -> Ending {
     Ending::Failed { message, class: ErrorClass::Operator }
 }
 

@@ -63,6 +63,25 @@ pub enum Record {
         /// The process.
         mark: Mark,
     },
+    /// Its next program is to be started: a step has several.
+    Program {
+        /// The job.
+        job: JobId,
+        /// Counted from 1.
+        number: u32,
+    },
+    /// From now on its step may change something.
+    Intended {
+        /// The job.
+        job: JobId,
+    },
+    /// The highest lease under which a step was begun.
+    Lease {
+        /// The controller's epoch.
+        epoch: u64,
+        /// Its number.
+        number: u64,
+    },
     /// It ended.
     Ended {
         /// The job.

@@ -25,10 +25,33 @@ pub enum JobStage {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JournalState {
     position: (u64, u64),
+    lease: (u64, u64),
     jobs: BTreeMap<JobId, (Order, JobStage)>,
+    steps: BTreeMap<JobId, StepProgress>,
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepProgress {
+    /// The number of its last program.
+    pub program: u32,
+    /// It may have changed something.
+    pub intended: bool,
 }
 
 impl JournalState {
+    /// The highest (epoch, lease) under which a step was begun.
+    #[must_use]
+    pub const fn lease(&self) -> (u64, u64) {
+        self.lease
+    }
+
+    /// How far a step is.
+    #[must_use]
+    pub fn step(&self, job: &JobId) -> StepProgress {
+        self.steps.get(job).copied().unwrap_or_default()
+    }
+
     /// The highest (epoch, sequence) obeyed.
     #[must_use]
     pub const fn position(&self) -> (u64, u64) {
@@ -61,8 +84,14 @@ impl JournalState {
                 self.jobs.insert(order.job.clone(), (order, JobStage::Accepted));
             }
             Record::Started { job, mark } => self.set(&job, JobStage::Started(mark)),
+            Record::Program { job, number } => self.steps.entry(job).or_default().program = number,
+            Record::Intended { job } => self.steps.entry(job).or_default().intended = true,
+            Record::Lease { epoch, number } => self.lease = self.lease.max((epoch, number)),
             Record::Ended { job, outcome } => self.set(&job, JobStage::Ended(outcome)),
-            Record::Acknowledged { job } => self.set(&job, JobStage::Acknowledged),
+            Record::Acknowledged { job } => {
+                self.steps.remove(&job);
+                self.set(&job, JobStage::Acknowledged);
+            }
         }
     }
 
@@ -76,7 +105,11 @@ impl JournalState {
     /// sequence is not above the position.
     pub(super) fn essence(&self) -> Vec<Record> {
         let mut records = vec![Record::Position { epoch: self.position.0, sequence: self.position.1 }];
+        if self.lease > (0, 0) {
+            records.push(Record::Lease { epoch: self.lease.0, number: self.lease.1 });
+        }
         for (order, stage) in self.jobs.values() {
+            let progress = self.steps.get(&order.job).copied();
             let job = order.job.clone();
             let latest = match stage {
                 JobStage::Acknowledged => continue,
@@ -86,6 +119,10 @@ impl JournalState {
             };
             records.push(Record::Accepted(order.clone()));
             records.extend(latest);
+            if let Some(StepProgress { program, intended }) = progress {
+                records.push(Record::Program { job: order.job.clone(), number: program });
+                records.extend(intended.then(|| Record::Intended { job: order.job.clone() }));
+            }
         }
         records
     }

@@ -10,9 +10,13 @@ use crate::host::{Observe, boot_entries, grub_cfg, grubby};
 
 pub(super) async fn observe(host: &dyn Observe) -> Result<Kernel, Unobservable> {
     let running = host.machine().map_err(Unobservable::Machine)?.kernel;
+    Ok(Kernel { running, default_release: default_release(host).await })
+}
+
+/// The release of the kernel that the boot loader starts by default.
+pub(crate) async fn default_release(host: &dyn Observe) -> Option<String> {
     let asked = default_of_grubby(host).await;
-    let default_release = asked.or_else(|| default_of_entries(host)).or_else(|| default_of_menu(host));
-    Ok(Kernel { running, default_release })
+    asked.or_else(|| default_of_entries(host)).or_else(|| default_of_menu(host))
 }
 
 /// What grubby says, if it is there and says anything useful.
@@ -23,10 +27,7 @@ async fn default_of_grubby(host: &dyn Observe) -> Option<String> {
 
 /// From boot loader entries.
 fn default_of_entries(host: &dyn Observe) -> Option<String> {
-    let directory = Path::new(boot_entries::DIRECTORY);
-    let names = host.list(directory).ok()?;
-    let entry = |name: &String| Some(boot_entries::parse_entry(name, &host.read(&directory.join(name)).ok()?));
-    let entries: Vec<_> = names.iter().filter(|name| name.ends_with(".conf")).filter_map(entry).collect();
+    let entries = boot_entries::read_all(host);
     let blocks = grub_cfg::PATHS.iter().find_map(|(_, grubenv)| host.read(Path::new(grubenv)).ok());
     let grubenv = blocks.unwrap_or_default();
     boot_entries::default_entry(&entries, boot_entries::grubenv_value(&grubenv, "saved_entry"))?.release.clone()

@@ -15,7 +15,7 @@ use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager
 const BEGINNING: UnixMillis = UnixMillis(1_750_000_000_000);
 
 /// A node.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Node {
     /// Operating system, architecture and host name.
     pub os: Os,
@@ -23,6 +23,12 @@ pub struct Node {
     pub running_kernel: String,
     /// Release of the default kernel; `None` is a node without any boot loader.
     pub default_kernel: Option<String>,
+    /// Kernels that are there besides these two.
+    pub kernels: Vec<String>,
+    /// Kernels that panic when they are started.
+    pub broken_kernels: Vec<String>,
+    /// The entry that is started only the next time.
+    pub next_entry: Option<String>,
     /// Counts boots; the boot id is made of it.
     pub boots: u64,
     /// When this boot began.
@@ -45,6 +51,8 @@ pub struct Node {
     pub services: Vec<ServiceState>,
     /// Files beyond those that follow from the rest; they win over them. /run is emptied by a reboot.
     pub files: BTreeMap<PathBuf, String>,
+    /// Mode, owner and group of those that have others than 0644 and root.
+    pub attributes: BTreeMap<PathBuf, (u32, u32, u32)>,
 }
 
 impl Node {
@@ -76,15 +84,24 @@ impl Node {
             }],
             package_manager: PackageManager { name: text("dnf"), version: text("4.14.0") },
             services: vec![ServiceState { unit: text("sshd.service"), active: text("active"), sub: text("running") }],
-            files: BTreeMap::new(),
+            ..Self::default()
         }
     }
 
+    /// Starts what the boot loader starts: what is to be started once, then the default. A broken kernel panics, and the
+    /// machine boots again.
     pub(super) fn reboot(&mut self) {
-        if let Some(release) = &self.default_kernel {
-            self.running_kernel.clone_from(release);
+        let once = self.next_entry.take().and_then(|entry| Some(entry.strip_prefix("model-")?.to_owned()));
+        for release in once.into_iter().chain(self.default_kernel.clone()) {
+            self.boots += 1;
+            if !self.broken_kernels.contains(&release) {
+                self.running_kernel = release;
+                break;
+            }
         }
-        self.boots += 1;
+        if self.default_kernel.is_none() {
+            self.boots += 1;
+        }
         self.booted_at = self.now;
         self.files.retain(|path, _| !path.starts_with("/run"));
     }
@@ -100,20 +117,33 @@ impl Node {
         add(procfs::BOOT_ID.into(), format!("00000000-0000-4000-8000-{:012}\n", self.boots));
         add(procfs::STAT.into(), format!("cpu  0 0 0\nbtime {}\n", self.booted_at.0 / 1000));
         add(procfs::MOUNTS.into(), self.mountinfo());
-        if let Some(release) = &self.default_kernel {
-            add(grubby::PROGRAM.into(), String::new());
-            add(grub_cfg::PATHS[0].1.into(), format!("saved_entry=model-{release}\n"));
-            for release in [release, &self.running_kernel] {
-                let entry = format!("title {release}\nversion {release}\nlinux /vmlinuz-{release}\n");
-                add(format!("{}/model-{release}.conf", boot_entries::DIRECTORY), entry);
-            }
-        }
+        add("/etc/passwd".into(), "root:x:0:0:root:/root:/bin/bash\n".into());
+        add("/etc/group".into(), "root:x:0:\nwheel:x:10:\n".into());
+        self.add_kernels(&mut add);
         for (_, program) in package_manager::PROGRAMS.iter().filter(|(name, _)| *name == self.package_manager.name) {
             add((*program).into(), String::new());
         }
         self.add_attributes(&mut add);
         files.extend(self.files.clone());
         files
+    }
+
+    /// What is under /boot, and GRUB's tools.
+    fn add_kernels(&self, add: &mut impl FnMut(String, String)) {
+        let Some(default) = &self.default_kernel else { return };
+        for tool in [grubby::PROGRAM, "/usr/sbin/grub2-reboot", "/usr/sbin/grub2-set-default", "/usr/bin/grub2-editenv"]
+        {
+            add(tool.into(), String::new());
+        }
+        let next = self.next_entry.as_ref().map_or_else(String::new, |entry| format!("next_entry={entry}\n"));
+        add(grub_cfg::PATHS[0].1.into(), format!("saved_entry=model-{default}\n{next}"));
+        for release in [default, &self.running_kernel].into_iter().chain(&self.kernels) {
+            let entry = format!("title {release}\nversion {release}\nlinux /vmlinuz-{release}\n");
+            add(format!("{}/model-{release}.conf", boot_entries::DIRECTORY), entry);
+            add(format!("/boot/vmlinuz-{release}"), "kernel".into());
+            add(format!("/boot/initramfs-{release}.img"), "initramfs".into());
+            add(format!("/lib/modules/{release}/modules.dep"), "modules".into());
+        }
     }
 
     /// What is under /sys.

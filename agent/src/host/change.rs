@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Changes to the machine's files. A file is there as it was or as it shall be, whenever the power goes.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
+
+use super::{MOST_FILE_BYTES, Observe, RealHost};
+
+/// What a path leads to, without following a link in its last part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Whose.
+    pub uid: u32,
+    /// Whose.
+    pub gid: u32,
+    /// Bytes in it.
+    pub size: u64,
+}
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link, a device or something else that is not replaced.
+    Other,
+}
+
+/// A file as it shall be.
+#[derive(Debug, Clone, Copy)]
+pub struct NewFile<'a> {
+    /// What is in it.
+    pub content: &'a [u8],
+    /// Permission bits.
+    pub mode: u32,
+    /// Whose.
+    pub uid: u32,
+    /// Whose.
+    pub gid: u32,
+}
+
+impl<'a> NewFile<'a> {
+    /// A file of root's that everybody may read.
+    #[must_use]
+    pub const fn of_root(content: &'a [u8]) -> Self {
+        Self { content, mode: 0o644, uid: 0, gid: 0 }
+    }
+}
+
+/// What steps may do to the files of the machine.
+#[async_trait]
+pub trait Change: Observe {
+    /// What is at a path.
+    ///
+    /// # Errors
+    /// As lstat(2).
+    fn attributes(&self, path: &Path) -> io::Result<Attributes>;
+
+    /// A file's content, every byte of it.
+    ///
+    /// # Errors
+    /// As read(2), and if the file is larger than any configuration.
+    fn content(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Puts a file in the place of what is there, at once and durably. Its directory must exist.
+    ///
+    /// # Errors
+    /// If it is not in place; then what was there is there still.
+    async fn place(&self, path: &Path, file: &NewFile<'_>) -> io::Result<()>;
+
+    /// Makes a directory whose parent exists.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    async fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()>;
+
+    /// Removes a file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// As unlink(2).
+    async fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+#[async_trait]
+impl Change for RealHost {
+    fn attributes(&self, path: &Path) -> io::Result<Attributes> {
+        let found = std::fs::symlink_metadata(path)?;
+        let kind = match found.file_type() {
+            kind if kind.is_file() => FileKind::File,
+            kind if kind.is_dir() => FileKind::Directory,
+            _ => FileKind::Other,
+        };
+        Ok(Attributes { kind, mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid(), size: found.size() })
+    }
+
+    fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST_FILE_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+    }
+
+    async fn place(&self, path: &Path, file: &NewFile<'_>) -> io::Result<()> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let directory = open_directory(path.parent().unwrap_or_else(|| Path::new("/")))?;
+        let mut temporary = std::ffi::OsString::from(".");
+        temporary.push(name);
+        temporary.push(".windlass");
+        let (temporary, target) = (within(&directory, &temporary), within(&directory, name));
+        std::fs::remove_file(&temporary).or_else(ignore_absent)?;
+        write_new(&temporary, file).and_then(|()| std::fs::rename(&temporary, target)).inspect_err(|_| {
+            // What is left has a name of its own and goes with the next attempt.
+            let _ = std::fs::remove_file(&temporary);
+        })?;
+        directory.sync_all()
+    }
+
+    async fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = open_directory(path.parent().unwrap_or_else(|| Path::new("/")))?;
+        let path = within(&parent, name);
+        DirBuilder::new().mode(0o700).create(&path)?;
+        let made = OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(&path)?;
+        std::os::unix::fs::fchown(&made, Some(uid), Some(gid))?;
+        made.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        parent.sync_all()
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = match open_directory(path.parent().unwrap_or_else(|| Path::new("/"))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        std::fs::remove_file(within(&parent, name)).or_else(ignore_absent)?;
+        parent.sync_all()
+    }
+}
+
+/// Opens a directory to work in. A link to one is followed only if it is root's: nobody else decides where root writes.
+fn open_directory(path: &Path) -> io::Result<File> {
+    let found = std::fs::symlink_metadata(path)?;
+    let flags = if found.is_symlink() && found.uid() == 0 { O_DIRECTORY } else { O_DIRECTORY | O_NOFOLLOW };
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// A name in a directory that is open, whatever its path leads to by now.
+fn within(directory: &File, name: &std::ffi::OsStr) -> PathBuf {
+    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name)
+}
+
+fn write_new(path: &Path, new: &NewFile<'_>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW).open(path)?;
+    file.write_all(new.content)?;
+    std::os::unix::fs::fchown(&file, Some(new.uid), Some(new.gid))?;
+    // After the owner: chown(2) takes special bits away.
+    file.set_permissions(std::fs::Permissions::from_mode(new.mode))?;
+    file.sync_all()
+}
+
+fn ignore_absent(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(content: &[u8]) -> NewFile<'_> {
+        let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+        NewFile { content, mode: 0o640, uid, gid }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_placed_whole_with_its_mode_and_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, path) = (RealHost::default(), dir.path().join("a.conf"));
+        for content in [&b"first"[..], b"2nd"] {
+            host.place(&path, &own(content)).await.unwrap();
+            assert_eq!(host.content(&path).unwrap(), content);
+        }
+        assert_eq!(host.attributes(&path).unwrap().mode, 0o640);
+        assert_eq!(host.list(dir.path()).unwrap(), ["a.conf"]);
+        host.remove(&path).await.unwrap();
+        host.remove(&path).await.unwrap();
+        assert!(host.attributes(&path).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_link_in_place_of_a_file_is_replaced_and_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, victim, path) = (RealHost::default(), dir.path().join("victim"), dir.path().join("keys"));
+        std::fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        assert_eq!(host.attributes(&path).unwrap().kind, FileKind::Other);
+        host.place(&path, &own(b"new")).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(host.attributes(&path).unwrap().kind, FileKind::File);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_placed_leaves_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, path) = (RealHost::default(), dir.path().join("taken"));
+        std::fs::create_dir(&path).unwrap();
+        assert!(host.place(&path, &own(b"new")).await.is_err());
+        assert_eq!(host.list(dir.path()).unwrap(), ["taken"]);
+        assert!(host.place(&dir.path().join("no/such"), &own(b"new")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_directory_gets_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, path) = (RealHost::default(), dir.path().join(".ssh"));
+        let file = own(b"");
+        host.make_directory(&path, 0o750, file.uid, file.gid).await.unwrap();
+        let made = host.attributes(&path).unwrap();
+        assert_eq!((made.kind, made.mode), (FileKind::Directory, 0o750));
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How steps change the model, and how the agent is killed at any moment of that.
+
+use std::io;
+use std::path::Path;
+
+use async_trait::async_trait;
+
+use super::{FakeHost, programs};
+use crate::host::change::{Attributes, Change, FileKind, NewFile};
+use crate::host::tools::{Program, Ran, ToolError, Tools};
+
+/// When an agent is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before something is done.
+    Before,
+    /// When it is done and the agent does not know yet.
+    After,
+}
+
+/// How far a step is, across the agents that carry it out.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    /// Things done: files placed, programs run, intentions written down.
+    acts: u64,
+    kill: Option<(u64, Moment)>,
+    intended: bool,
+    left: Option<Ran>,
+}
+
+impl FakeHost {
+    /// How many things were done: each is a moment before and a moment after which the agent can be killed.
+    #[must_use]
+    pub fn acts(&self) -> u64 {
+        self.state().course.acts
+    }
+
+    /// Kills the agent once, at the `nth` thing it does; 1 is the next one.
+    pub fn kill_at(&self, nth: u64, moment: Moment) {
+        let course = &mut self.state().course;
+        course.kill = Some((course.acts + nth, moment));
+    }
+
+    /// Waits until the agent is killed, by [`FakeHost::kill_at`] or because the machine goes down.
+    pub async fn killed(&self) {
+        self.1.notified().await;
+    }
+
+    /// Whether a step has begun to change something.
+    #[must_use]
+    pub fn is_intended(&self) -> bool {
+        self.state().course.intended
+    }
+
+    /// The next step begins.
+    pub fn next_step(&self) {
+        let course = &mut self.state().course;
+        (course.intended, course.left) = (false, None);
+    }
+
+    /// Counts an effect.
+    fn count(&self, effect: String) {
+        *self.state().effects.entry(effect).or_default() += 1;
+    }
+
+    async fn die(&self) -> ! {
+        self.1.notify_one();
+        std::future::pending().await
+    }
+
+    async fn act<T>(&self, act: impl FnOnce() -> T) -> T {
+        let kill = {
+            let course = &mut self.state().course;
+            course.acts += 1;
+            let acts = course.acts;
+            course.kill.take_if(|(at, _)| *at == acts).map(|(_, moment)| moment)
+        };
+        if kill == Some(Moment::Before) {
+            self.die().await;
+        }
+        let done = act();
+        if kill == Some(Moment::After) {
+            self.die().await;
+        }
+        done
+    }
+}
+
+#[async_trait]
+impl Change for FakeHost {
+    fn attributes(&self, path: &Path) -> io::Result<Attributes> {
+        let node = self.node();
+        let files = node.all_files();
+        let (mode, uid, gid) = node.attributes.get(path).copied().unwrap_or((0o644, 0, 0));
+        if let Some(content) = files.get(path) {
+            return Ok(Attributes { kind: FileKind::File, mode, uid, gid, size: content.len() as u64 });
+        }
+        let is_directory = files.keys().any(|file| file.starts_with(path)) || node.attributes.contains_key(path);
+        let kind = FileKind::Directory;
+        if is_directory {
+            Ok(Attributes { kind, mode, uid, gid, size: 0 })
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let content = self.node().all_files().remove(path);
+        content.map(String::into_bytes).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    async fn place(&self, path: &Path, file: &NewFile<'_>) -> io::Result<()> {
+        let content = String::from_utf8_lossy(file.content).into_owned();
+        self.act(|| {
+            let (old, attributes) = (self.content(path).ok(), (file.mode, file.uid, file.gid));
+            let was = self.attributes(path).ok().map(|a| (a.mode, a.uid, a.gid));
+            if old.as_deref() != Some(file.content) || was != Some(attributes) {
+                self.count(format!("write {}", path.display()));
+            }
+            self.change(|node| {
+                node.files.insert(path.to_owned(), content);
+                node.attributes.insert(path.to_owned(), attributes);
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+        self.act(|| {
+            self.count(format!("make {}", path.display()));
+            self.change(|node| {
+                node.attributes.insert(path.to_owned(), (mode, uid, gid));
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        self.act(|| {
+            let mut removed = false;
+            self.change(|node| removed = node.files.remove(path).is_some());
+            if removed {
+                self.count(format!("remove {}", path.display()));
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Tools for FakeHost {
+    async fn run(&self, program: &Program) -> Result<Ran, ToolError> {
+        let boots = self.node().boots;
+        let ran = self
+            .act(|| {
+                let scripted = FakeHost::run(self, &program.argv);
+                let ran = Ran { code: scripted.exit_code, stdout: scripted.stdout, stderr: String::new() };
+                self.state().course.left = Some(ran.clone());
+                ran
+            })
+            .await;
+        if self.node().boots != boots {
+            self.die().await;
+        }
+        self.state().course.left = None;
+        ran.answered(program)
+    }
+
+    async fn settle(&self) -> Option<Ran> {
+        self.state().course.left.take()
+    }
+
+    async fn intend(&self) -> Result<(), ToolError> {
+        self.act(|| self.state().course.intended = true).await;
+        Ok(())
+    }
+}
+
+impl FakeHost {
+    /// The machine loses power and boots again: nothing that ran goes on, and nobody knows how it ended.
+    pub fn lose_power(&self) {
+        self.state().course.left = None;
+        self.change(programs::boot);
+    }
+}

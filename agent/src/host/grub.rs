@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! GRUB 2: which kernel is started once, and which by default.
+//!
+//! Entries come from the files of the Boot Loader Specification where there are any (EL 8 and later), else from the menu
+//! in grub.cfg (CentOS 7, Debian). The default is set by grubby where it is installed: it knows what the distribution keeps
+//! in step with it. Booting once is always GRUB's own `next_entry`, which it takes back as it starts.
+
+use std::path::Path;
+use std::time::Duration;
+
+use windlass_types::name::on_node::KernelRelease;
+
+use super::tools::{Program, argv};
+use super::{Observe, boot_entries, grub_cfg, grubby};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where its tools are, by the names of the Red Hat family and Debian's.
+const TOOLS: [[&str; 3]; 2] = [
+    ["/usr/sbin/grub2-reboot", "/usr/sbin/grub2-set-default", "/usr/bin/grub2-editenv"],
+    ["/usr/sbin/grub-reboot", "/usr/sbin/grub-set-default", "/usr/bin/grub-editenv"],
+];
+
+/// GRUB as it is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grub {
+    reboot: &'static str,
+    set_default: &'static str,
+    editenv: &'static str,
+    grubenv: &'static str,
+    has_grubby: bool,
+}
+
+impl Grub {
+    /// `None` if it is not there.
+    #[must_use]
+    pub fn of(host: &dyn Observe) -> Option<Self> {
+        let exists = |path: &str| host.modified(Path::new(path)).is_ok();
+        let [reboot, set_default, editenv] = TOOLS.into_iter().find(|tools| exists(tools[0]))?;
+        let grubenv = grub_cfg::PATHS.into_iter().map(|(_, grubenv)| grubenv).find(|path| exists(path))?;
+        Some(Self { reboot, set_default, editenv, grubenv, has_grubby: exists(grubby::PROGRAM) })
+    }
+
+    /// The entry that starts a kernel.
+    #[must_use]
+    pub fn entry_of(&self, host: &dyn Observe, release: &KernelRelease) -> Option<String> {
+        let entries = boot_entries::read_all(host);
+        if !entries.is_empty() {
+            let entry = entries.into_iter().find(|entry| entry.release.as_deref() == Some(release.as_str()))?;
+            return Some(entry.id);
+        }
+        menu(host).and_then(|cfg| grub_cfg::entry_of_release(&cfg, release.as_str()))
+    }
+
+    /// What is started only the next time: the kernel's release, or the entry's name if that cannot be told.
+    #[must_use]
+    pub fn once(&self, host: &dyn Observe) -> Option<String> {
+        let grubenv = host.read(Path::new(self.grubenv)).ok()?;
+        let next = boot_entries::grubenv_value(&grubenv, "next_entry")?;
+        let entries = boot_entries::read_all(host);
+        let release = if entries.is_empty() {
+            menu(host).and_then(|cfg| grub_cfg::release_of_entry(&cfg, next))
+        } else {
+            boot_entries::default_entry(&entries, Some(next)).and_then(|entry| entry.release.clone())
+        };
+        Some(release.unwrap_or_else(|| next.to_owned()))
+    }
+
+    /// Starts an entry the next time, and only then.
+    #[must_use]
+    pub fn start_once(&self, entry: &str) -> Program {
+        Program::change(argv([self.reboot, entry]), DEADLINE)
+    }
+
+    /// Starts the default the next time.
+    #[must_use]
+    pub fn forget_once(&self) -> Program {
+        Program::change(argv([self.editenv, self.grubenv, "unset", "next_entry"]), DEADLINE)
+    }
+
+    /// Makes a kernel the default.
+    #[must_use]
+    pub fn make_default(&self, release: &KernelRelease, entry: &str) -> Program {
+        if self.has_grubby {
+            let kernel = format!("--set-default=/boot/vmlinuz-{release}");
+            return Program::change(argv([grubby::PROGRAM, &kernel]), DEADLINE);
+        }
+        Program::change(argv([self.set_default, entry]), DEADLINE)
+    }
+}
+
+fn menu(host: &dyn Observe) -> Option<String> {
+    grub_cfg::PATHS.iter().find_map(|(cfg, _)| host.read(Path::new(cfg)).ok())
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The files of a kernel under /boot and /lib/modules.
+
+use std::path::Path;
+
+use windlass_types::name::on_node::KernelRelease;
+
+use super::Observe;
+use super::change::{Change, FileKind};
+use super::grubby::release_of;
+
+/// What a kernel is started with, under the names of the Red Hat family and of Debian.
+fn initramfs(release: &KernelRelease) -> [String; 2] {
+    [format!("/boot/initramfs-{release}.img"), format!("/boot/initrd.img-{release}")]
+}
+
+/// Whether everything is there that is needed to start a kernel; the error names what is not.
+///
+/// # Errors
+/// If something is missing or empty.
+pub fn complete(host: &dyn Change, release: &KernelRelease) -> Result<(), String> {
+    let has = |path: &str| host.attributes(Path::new(path)).is_ok_and(|a| a.kind == FileKind::File && a.size > 0);
+    let kernel = format!("/boot/vmlinuz-{release}");
+    if !has(&kernel) {
+        return Err(format!("{kernel} is missing or empty"));
+    }
+    let images = initramfs(release);
+    if !images.iter().any(|path| has(path)) {
+        return Err(format!("{} is missing or empty", images[0]));
+    }
+    // Written last by the package's scripts; without it no module is found.
+    let modules = format!("/lib/modules/{release}/modules.dep");
+    if has(&modules) { Ok(()) } else { Err(format!("{modules} is missing or empty")) }
+}
+
+/// The releases of the kernels under /boot, without rescue images.
+#[must_use]
+pub fn releases(host: &dyn Observe) -> Vec<KernelRelease> {
+    let names = host.list(Path::new("/boot")).unwrap_or_default();
+    let releases = names.iter().filter(|name| name.starts_with("vmlinuz-")).filter_map(|name| release_of(name));
+    releases.filter_map(|release| KernelRelease::new(release).ok()).filter(|r| !r.as_str().contains("rescue")).collect()
+}
+
+/// Where a kernel is.
+#[must_use]
+pub fn path_of(release: &KernelRelease) -> String {
+    format!("/boot/vmlinuz-{release}")
+}

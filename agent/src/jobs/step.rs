@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A step of a run as a job: its turn, its lease, its programs, its output.
+//!
+//! Programs run as those of other jobs do, one after another, and outlive the agent. Each has a number, in the journal
+//! before it is started, so that the next agent knows which to look for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use windlass_types::error_chain::ErrorChain;
+use windlass_types::name::JobId;
+use windlass_types::node_step::StepOrder;
+use windlass_types::outcome::{Ending, Outcome};
+
+use super::runner::{End, Running};
+use super::work::{Beginning, at, failed, with_output};
+use super::{Jobs, QUICK, Report};
+use crate::host::tools::{Program, Ran, ToolError, Tools};
+use crate::journal::{Order, Record, StepProgress};
+use crate::output::{Spool, Stream};
+use crate::steps::{self, lease};
+
+/// Most that is read of what one program printed: tables of thousands of packages are far smaller.
+const MOST_PRINTED: u64 = 8 * 1024 * 1024;
+
+/// The least that is kept of a step's output, whatever the order says: half an answer is none.
+const LEAST_KEPT: u64 = 8 * 1024 * 1024;
+
+/// Between SIGTERM and SIGKILL for a program that may be killed.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Carries a step out when its turn has come.
+pub(super) async fn step(
+    jobs: &Arc<Jobs>,
+    order: &Order,
+    step: &StepOrder,
+    beginning: &Beginning,
+    stops: &mut mpsc::Receiver<Duration>,
+) -> Outcome {
+    let begun = Instant::now();
+    let deadline = order.timeout.map(|limit| begun + limit);
+    let turn = tokio::select! {
+        turn = jobs.turn.lock() => turn,
+        _ = stops.recv() => return Outcome::bare(Ending::Stopped),
+        () = at(deadline) => return Outcome::bare(Ending::TimedOut),
+    };
+    if let Err(ending) = take_lease(jobs, order, step) {
+        return Outcome::bare(ending);
+    }
+    let open = if matches!(beginning, Beginning::Fresh) { Spool::begin } else { Spool::open };
+    let spool = match open(&jobs.spool_root(), &order.job, order.output_limit.max(LEAST_KEPT)) {
+        Ok(spool) => spool,
+        Err(error) => return Outcome::bare(failed(format!("make room for the output: {error}"))),
+    };
+    let (ending, changed) = until_done(jobs, order, step, beginning, &spool, stops, deadline).await;
+    drop(turn);
+    Outcome { changed, ..with_output(ending, begun.elapsed(), &spool) }
+}
+
+/// Remembers the lease before anything is done under it.
+fn take_lease(jobs: &Jobs, order: &Order, step: &StepOrder) -> Result<(), Ending> {
+    let mut table = jobs.table();
+    let highest = table.journal.state().lease();
+    let rank =
+        lease::checked(&jobs.parts.node, order.epoch, step, highest).map_err(|message| Ending::Refused { message })?;
+    let Some((epoch, number)) = rank.filter(|rank| *rank > highest) else { return Ok(()) };
+    table
+        .journal
+        .append_durably(Record::Lease { epoch, number })
+        .map_err(|error| failed(format!("the lease cannot be recorded: {}", ErrorChain(&error))))
+}
+
+async fn until_done(
+    jobs: &Arc<Jobs>,
+    order: &Order,
+    step: &StepOrder,
+    beginning: &Beginning,
+    spool: &Arc<Spool>,
+    stops: &mut mpsc::Receiver<Duration>,
+    deadline: Option<Instant>,
+) -> (Ending, bool) {
+    let programs = Programs {
+        jobs: Arc::clone(jobs),
+        order: order.clone(),
+        spool: Arc::clone(spool),
+        stop: CancellationToken::new(),
+    };
+    let StepProgress { intended, .. } = jobs.table().journal.state().step(&order.job);
+    let how = match beginning {
+        Beginning::Fresh => steps::Beginning::Fresh,
+        Beginning::Recovered(_) => steps::Beginning::Again { intended },
+    };
+    let mut work = std::pin::pin!(steps::carry_out(&*jobs.parts.host, &programs, &step.step, how));
+    let (mut reason, mut announce_at) = (None, Some(Instant::now() + QUICK));
+    let done = loop {
+        // The step is never dropped half way: it is told to stop and ends where it can.
+        tokio::select! {
+            biased;
+            done = &mut work => break done,
+            _ = stops.recv(), if reason.is_none() => reason = Some(Ending::Stopped),
+            () = at(deadline), if reason.is_none() => reason = Some(Ending::TimedOut),
+            () = at(announce_at), if announce_at.is_some() => {
+                announce_at = None;
+                jobs.table().running.insert(order.job.clone(), std::process::id());
+                jobs.post(Report::Started(order.job.clone()));
+            }
+        }
+        if reason.is_some() {
+            programs.stop.cancel();
+        }
+    };
+    match done {
+        Ok(done) => match spool.append(Stream::Stdout, done.output.as_bytes()) {
+            Ok(()) => (Ending::Exited { code: 0 }, done.changed),
+            Err(error) => (failed(format!("the answer cannot be kept: {error}")), done.changed),
+        },
+        Err(steps::StepError::Tool(ToolError::Stopped)) => (reason.unwrap_or(Ending::Stopped), false),
+        Err(error) => (error.ending(), false),
+    }
+}
+
+/// The programs of one step.
+#[derive(Debug)]
+struct Programs {
+    jobs: Arc<Jobs>,
+    order: Order,
+    spool: Arc<Spool>,
+    stop: CancellationToken,
+}
+
+impl Programs {
+    fn root(&self) -> PathBuf {
+        self.jobs.parts.state_dir.join("programs")
+    }
+
+    /// What a program is known by: the number of its job with its own before it, after a zero. No job's number begins
+    /// with one.
+    fn key(&self, number: u32) -> Result<JobId, ToolError> {
+        JobId::new(format!("0{number:04}{}", self.order.job)).map_err(|error| not_kept("name a program", &error))
+    }
+
+    fn record(&self, record: Record) -> Result<(), ToolError> {
+        self.jobs.table().journal.append(record).map_err(|error| not_kept("record a program", &ErrorChain(&error)))
+    }
+
+    async fn watch(&self, running: &mut dyn Running, program: &Program) -> (End, bool) {
+        let mut end_at = Some(Instant::now() + program.limit);
+        let (mut kill_at, mut stopped, mut late) = (None, false, false);
+        loop {
+            tokio::select! {
+                biased;
+                end = running.wait() => return (end, late),
+                () = self.stop.cancelled(), if !stopped => stopped = true,
+                () = at(end_at), if end_at.is_some() => (late, stopped) = (true, true),
+                () = at(kill_at), if kill_at.is_some() => {
+                    kill_at = None;
+                    running.signal(Signal::SIGKILL).await;
+                    continue;
+                }
+            }
+            if stopped && end_at.take().is_some() {
+                running.signal(Signal::SIGTERM).await;
+                kill_at = program.may_be_killed.then(|| Instant::now() + GRACE);
+            }
+        }
+    }
+
+    fn printed(&self, spool: &Spool, stream: Stream) -> Result<String, ToolError> {
+        let most = usize::try_from(MOST_PRINTED).unwrap_or(usize::MAX);
+        let bytes = if spool.total(stream) == 0 { Ok(bytes::Bytes::new()) } else { spool.read(stream, 0, most) };
+        let bytes = bytes.map_err(|error| not_kept("read what a program printed", &error))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn show(&self, stream: Stream, text: &str) {
+        if let Err(error) = self.spool.append(stream, text.as_bytes()) {
+            tracing::warn!(%error, "what a program printed is not shown");
+        }
+    }
+}
+
+fn not_kept(what: &'static str, error: &dyn std::fmt::Display) -> ToolError {
+    ToolError::NotKept { what, reason: error.to_string() }
+}
+
+#[async_trait]
+impl Tools for Programs {
+    async fn run(&self, program: &Program) -> Result<Ran, ToolError> {
+        if self.stop.is_cancelled() {
+            return Err(ToolError::Stopped);
+        }
+        let number = self.jobs.table().journal.state().step(&self.order.job).program + 1;
+        self.record(Record::Program { job: self.order.job.clone(), number })?;
+        let (key, shown) = (self.key(number)?, program.argv.to_string());
+        let spool =
+            Spool::begin(&self.root(), &key, MOST_PRINTED).map_err(|e| not_kept("keep what a program prints", &e))?;
+        let mut running = self
+            .jobs
+            .parts
+            .runner
+            .start(&key, &program.argv, &spool)
+            .await
+            .map_err(|error| ToolError::NotStarted { program: shown.clone(), reason: error.message })?;
+        self.record(Record::Started { job: self.order.job.clone(), mark: running.mark() })?;
+        let (end, late) = self.watch(&mut *running, program).await;
+        let ran = ended(end, &shown, late, || {
+            Ok(Ran {
+                code: 0,
+                stdout: self.printed(&spool, Stream::Stdout)?,
+                stderr: self.printed(&spool, Stream::Stderr)?,
+            })
+        });
+        running.release().await;
+        drop(spool);
+        if let Err(error) = Spool::remove_of(&self.root(), &key) {
+            tracing::warn!(%error, "a program's output could not be removed");
+        }
+        let ran = ran?;
+        if program.is_shown {
+            self.show(Stream::Stdout, &ran.stdout);
+            self.show(Stream::Stderr, &ran.stderr);
+        }
+        let answered = ran.answered(program);
+        if answered.is_err() && self.stop.is_cancelled() { Err(ToolError::Stopped) } else { answered }
+    }
+
+    async fn settle(&self) -> Option<Ran> {
+        let number = self.jobs.table().journal.state().step(&self.order.job).program;
+        let key = self.key(number).ok().filter(|_| number > 0)?;
+        let mark = match self.jobs.table().journal.state().job(&self.order.job) {
+            Some((_, crate::journal::JobStage::Started(mark))) => Some(mark.clone()),
+            _ => None,
+        };
+        let spool = Spool::open(&self.root(), &key, MOST_PRINTED).ok()?;
+        let mut running = self.jobs.parts.runner.adopt(&key, mark.as_ref(), &spool).await?;
+        tracing::info!(job = %self.order.job, "waiting for a program that an earlier agent started");
+        let end = running.wait().await;
+        let read = || {
+            Ok(Ran {
+                code: 0,
+                stdout: self.printed(&spool, Stream::Stdout)?,
+                stderr: self.printed(&spool, Stream::Stderr)?,
+            })
+        };
+        let ran = ended(end, "a program", false, read).ok();
+        running.release().await;
+        drop(spool);
+        if let Err(error) = Spool::remove_of(&self.root(), &key) {
+            tracing::warn!(%error, "a program's output could not be removed");
+        }
+        ran
+    }
+
+    async fn intend(&self) -> Result<(), ToolError> {
+        let intended = Record::Intended { job: self.order.job.clone() };
+        let recorded = self.jobs.table().journal.append_durably(intended);
+        recorded.map_err(|error| not_kept("record that the step begins", &ErrorChain(&error)))
+    }
+}
+
+fn ended(end: End, program: &str, late: bool, read: impl FnOnce() -> Result<Ran, ToolError>) -> Result<Ran, ToolError> {
+    let lost = |how| Err(ToolError::Lost { program: program.to_owned(), how });
+    match end {
+        End::Exited(code) if !late || code == 0 => Ok(Ran { code, ..read()? }),
+        End::Exited(_) | End::Signaled(_) if late => Err(ToolError::TimedOut { program: program.to_owned() }),
+        End::Exited(code) => Ok(Ran { code, ..read()? }),
+        End::Signaled(signal) => lost(format!("was ended by signal {signal}")),
+        End::Unknown(how) => lost(how),
+    }
+}

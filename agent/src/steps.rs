@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Steps of runs, one at a time on a node: check, apply, verify.
+//!
+//! [`carry_out`] is the only loop; each kind of step is a small file. *Check* looks whether it is done already and whether
+//! it may be done; *apply* does it; *verify* looks afresh and trusts no exit code.
+//!
+//! A step may be ended at any point and taken up again by the next agent, after a reboot too. It is then looked at from
+//! the beginning: first the end of a program that an earlier agent started is awaited, because half of its work is no
+//! basis for a decision; then check says that the step is done, or what is left of it is done. Between check and apply the
+//! intention is written down ([`crate::host::tools::Tools::intend`]): what is found later and differs from what the plan
+//! saw may then be our own half of a change, and before it may not.
+//!
+//! Steps that take something down carry a lease; [`lease`] says which is good.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod boot;
+mod error;
+mod hook;
+pub mod lease;
+mod settings;
+mod survey;
+
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use windlass_types::name::on_node::BootId;
+use windlass_types::node_step::NodeStep;
+
+pub use error::StepError;
+
+use crate::host::change::Change;
+use crate::host::procfs;
+use crate::host::tools::{Ran, Tools};
+
+/// How a step comes to be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// For the first time.
+    Fresh,
+    /// An earlier agent had it in hand.
+    Again {
+        /// And may have changed something.
+        intended: bool,
+    },
+}
+
+/// A step that is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Whether anything had to be changed.
+    pub changed: bool,
+    /// What it answers.
+    pub output: String,
+}
+
+/// What the kinds of steps work with.
+#[derive(Debug)]
+pub(crate) struct Here<'a> {
+    /// The machine.
+    host: &'a dyn Change,
+    /// Its programs.
+    tools: &'a dyn Tools,
+    /// An earlier agent may have changed something for this step.
+    intended: bool,
+    /// How the program that it started has ended.
+    left: Option<Ran>,
+}
+
+/// What check finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// There is nothing to do.
+    AlreadyDone,
+    /// It can be done.
+    Ready,
+}
+
+/// One kind of step.
+#[async_trait]
+trait Kind: Send + Sync {
+    /// Looks whether it is done already, and whether it may be done.
+    async fn check(&self, here: &Here<'_>) -> Result<Check, StepError>;
+
+    /// Does it, or what is left of it.
+    async fn apply(&self, here: &Here<'_>) -> Result<(), StepError>;
+
+    /// Proves that it is done.
+    async fn verify(&self, here: &Here<'_>) -> Result<(), StepError>;
+}
+
+/// Carries a step out.
+///
+/// # Errors
+/// If it is not done.
+pub async fn carry_out(
+    host: &dyn Change,
+    tools: &dyn Tools,
+    step: &NodeStep,
+    beginning: Beginning,
+) -> Result<Done, StepError> {
+    let (left, intended) = match beginning {
+        Beginning::Fresh => (None, false),
+        Beginning::Again { intended } => (tools.settle().await, intended),
+    };
+    let here = Here { host, tools, intended, left };
+    if let NodeStep::Survey(request) = step {
+        let output = survey::answer(&here, request).await?;
+        return Ok(Done { changed: false, output });
+    }
+    let kind = kind(step)?;
+    if kind.check(&here).await? == Check::AlreadyDone {
+        return Ok(Done { changed: intended, output: String::new() });
+    }
+    tools.intend().await?;
+    kind.apply(&here).await?;
+    kind.verify(&here).await?;
+    Ok(Done { changed: true, output: String::new() })
+}
+
+fn kind(step: &NodeStep) -> Result<Box<dyn Kind + '_>, StepError> {
+    Ok(match step {
+        NodeStep::ApplySetting { setting, seen } => Box::new(settings::Apply { setting, seen: *seen }),
+        NodeStep::Boot { boot_id, once } => Box::new(boot::Boot { boot_id, once: once.as_ref() }),
+        NodeStep::Hook { argv, timeout_millis } => Box::new(hook::Hook { argv, timeout_millis: *timeout_millis }),
+        NodeStep::Survey(_)
+        | NodeStep::RepairPackages
+        | NodeStep::ChangePackages(_)
+        | NodeStep::InstallKernel { .. }
+        | NodeStep::ConfirmKernel { .. }
+        | NodeStep::PruneKernels { .. }
+        | NodeStep::RestartServices { .. } => {
+            return Err(StepError::Refused(format!("this version of the agent does not {step}")));
+        }
+    })
+}
+
+impl Here<'_> {
+    /// The boot that the machine is in.
+    fn boot_id(&self) -> Result<BootId, StepError> {
+        let text = self.host.read(procfs::BOOT_ID.as_ref()).map_err(StepError::file("read", procfs::BOOT_ID))?;
+        BootId::new(text.trim())
+            .map_err(|error| StepError::Unreadable { program: "the kernel", reason: error.to_string() })
+    }
+
+    /// The kernel that runs.
+    fn running_kernel(&self) -> Result<String, StepError> {
+        Ok(self.host.machine().map_err(StepError::file("ask uname(2) about", "/"))?.kernel)
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reboots the node: into its default kernel, or once into another.
+//!
+//! Done when another boot has begun than the one that was to end; so it never reboots twice, however often it is ordered.
+//! Nobody reports from a machine that goes down: the step ends when the next agent looks.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use windlass_types::name::on_node::{BootId, KernelRelease};
+
+use super::{Check, Here, Kind, StepError};
+use crate::host::grub::Grub;
+use crate::host::{kernel_files, systemctl};
+
+/// How long a node may take to go down: services have ninety seconds by default, and some more.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+pub(super) struct Boot<'a> {
+    pub(super) boot_id: &'a BootId,
+    pub(super) once: Option<&'a KernelRelease>,
+}
+
+#[async_trait]
+impl Kind for Boot<'_> {
+    async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
+        if here.boot_id()? == *self.boot_id {
+            if let Some(release) = self.once {
+                kernel_files::complete(here.host, release).map_err(|missing| missing_kernel(release, &missing))?;
+            }
+            return Ok(Check::Ready);
+        }
+        let Some(once) = self.once else { return Ok(Check::AlreadyDone) };
+        // Where GRUB cannot write its environment it would start this kernel for ever.
+        if let Some(grub) = Grub::of(here.host).filter(|grub| grub.once(here.host).is_some()) {
+            here.tools.run(&grub.forget_once()).await?;
+        }
+        let running = here.running_kernel()?;
+        if running == once.as_str() {
+            return Ok(Check::AlreadyDone);
+        }
+        Err(StepError::operator(
+            format!("the node came back with kernel {running} instead of {once}"),
+            "the new kernel did not start, or not far enough; see the console of that boot, the default is the old one",
+        ))
+    }
+
+    async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
+        if let Some(release) = self.once {
+            let grub = Grub::of(here.host).ok_or_else(no_boot_loader)?;
+            let entry = grub.entry_of(here.host, release).ok_or_else(|| no_entry(release))?;
+            let is_chosen = || grub.once(here.host).as_deref() == Some(release.as_str());
+            if !is_chosen() {
+                here.tools.run(&grub.start_once(&entry)).await?;
+            }
+            if !is_chosen() {
+                return Err(StepError::operator(
+                    format!("GRUB was told to start {release} once and does not say so"),
+                    "see `grub2-editenv list` and whether /boot can be written; the node was not rebooted",
+                ));
+            }
+        }
+        here.tools.run(&systemctl::reboot()).await?;
+        tokio::time::sleep(PATIENCE).await;
+        Ok(())
+    }
+
+    async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
+        if here.boot_id()? != *self.boot_id {
+            return Ok(());
+        }
+        Err(StepError::operator(
+            format!("the node was told to reboot and has not gone down within {PATIENCE:?}"),
+            "see `systemctl list-jobs` there for what it waits for",
+        ))
+    }
+}
+
+fn missing_kernel(release: &KernelRelease, missing: &str) -> StepError {
+    StepError::blocked(format!("kernel {release} cannot be started: {missing}"), "install it again")
+}
+
+pub(super) fn no_boot_loader() -> StepError {
+    StepError::blocked("there is no GRUB on this node", "kernels can only be chosen where GRUB starts them")
+}
+
+pub(super) fn no_entry(release: &KernelRelease) -> StepError {
+    StepError::blocked(
+        format!("the boot loader has no entry for kernel {release}"),
+        "install the kernel again, or make the menu anew with grub2-mkconfig",
+    )
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A file: replaced at once, and what was there before Windlass kept beside it, once and for ever.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use windlass_types::name::on_node::UserName;
+use windlass_types::setting::ManagedFile;
+use windlass_types::survey::{Found, SettingDue};
+
+use super::{Here, StepError, blocked, due, due_if_any};
+use crate::host::accounts;
+use crate::host::change::{Attributes, FileKind, NewFile};
+
+/// Differences beyond this are cut: they are for people.
+const MOST_LINES: usize = 200;
+
+/// Name of the copy that is kept. Programs that read whole directories leave names with such an ending alone.
+pub(super) const KEPT_AS: &str = ".before-windlass";
+
+pub(super) fn look(
+    here: &Here<'_>,
+    file: &ManagedFile,
+    coming: &BTreeSet<UserName>,
+) -> Result<Found<SettingDue>, StepError> {
+    let path = Path::new(file.path.as_str());
+    let ids = match ids(here, file) {
+        Ok(ids) => Some(ids),
+        Err(missing) if coming.contains(missing) => None,
+        Err(missing) => {
+            return Ok(blocked(
+                format!("there is no {missing}, whose the file shall be"),
+                "give the user or group as a setting before it",
+            ));
+        }
+    };
+    let there = match here.host.attributes(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(due(b"nothing", appears(file))),
+        Err(error) => return Err(StepError::file("look at", path)(error)),
+        Ok(Attributes { kind: FileKind::Directory | FileKind::Other, .. }) => {
+            return Ok(blocked(
+                format!("{} is not a file but a directory, a link or a device", file.path),
+                "name the file that it leads to, or move it away",
+            ));
+        }
+        Ok(attributes) => attributes,
+    };
+    let content = here.host.content(path).map_err(StepError::file("read", path))?;
+    let mut changes = Vec::new();
+    if content != file.content.as_bytes() {
+        changes.extend(difference(file, &String::from_utf8_lossy(&content)));
+    }
+    if there.mode != file.mode {
+        changes.push(format!("mode {:04o} -> {:04o}", there.mode, file.mode));
+    }
+    if ids != Some((there.uid, there.gid)) {
+        changes.push(format!("owner {}:{} -> {}:{}", there.uid, there.gid, file.owner, file.group));
+    }
+    let mut was = format!("{:o} {} {}\n", there.mode, there.uid, there.gid).into_bytes();
+    was.extend(content);
+    Ok(if changes.is_empty() { due_if_any("", changes) } else { due(&was, changes) })
+}
+
+pub(super) async fn apply(here: &Here<'_>, file: &ManagedFile) -> Result<(), StepError> {
+    let path = Path::new(file.path.as_str());
+    let (uid, gid) = ids(here, file).map_err(|missing| {
+        StepError::blocked(format!("there is no {missing}, whose the file shall be"), "make the user first")
+    })?;
+    keep(here, path).await?;
+    make_parents(here, path).await?;
+    let new = NewFile { content: file.content.as_bytes(), mode: file.mode, uid, gid };
+    here.host.place(path, &new).await.map_err(StepError::file("write", path))
+}
+
+/// Keeps what was there before Windlass came.
+pub(super) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
+    let Ok(Attributes { mode, uid, gid, .. }) = here.host.attributes(path) else { return Ok(()) };
+    let mut copy = path.as_os_str().to_owned();
+    copy.push(KEPT_AS);
+    let copy = PathBuf::from(copy);
+    if here.host.attributes(&copy).is_ok() {
+        return Ok(());
+    }
+    let content = here.host.content(path).map_err(StepError::file("read", path))?;
+    here.host
+        .place(&copy, &NewFile { content: &content, mode, uid, gid })
+        .await
+        .map_err(StepError::file("write", &copy))
+}
+
+async fn make_parents(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
+    let ancestors: Vec<&Path> = path.ancestors().skip(1).collect();
+    for directory in ancestors.into_iter().rev() {
+        // Through links: /var/run is one.
+        if here.host.modified(directory).is_err() {
+            let made = here.host.make_directory(directory, 0o755, 0, 0).await;
+            made.map_err(StepError::file("make", directory))?;
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of owner and group, or who is not there.
+fn ids<'a>(here: &Here<'_>, file: &'a ManagedFile) -> Result<(u32, u32), &'a UserName> {
+    let uid = accounts::user(here.host, file.owner.as_str()).ok_or(&file.owner)?.uid;
+    let gid = accounts::group(here.host, file.group.as_str()).ok_or(&file.group)?;
+    Ok((uid, gid))
+}
+
+fn appears(file: &ManagedFile) -> Vec<String> {
+    let about =
+        format!("new file, {} bytes, mode {:04o}, {}:{}", file.content.len(), file.mode, file.owner, file.group);
+    let shown = if file.secret { Vec::new() } else { difference(file, "") };
+    std::iter::once(about).chain(shown).collect()
+}
+
+fn difference(file: &ManagedFile, old: &str) -> Vec<String> {
+    if file.secret {
+        return vec![format!("another content of {} bytes, which is a secret", file.content.len())];
+    }
+    let diff = similar::TextDiff::from_lines(old, &file.content);
+    let text = diff.unified_diff().context_radius(3).to_string();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if lines.len() > MOST_LINES {
+        let more = lines.len() - MOST_LINES;
+        lines.truncate(MOST_LINES);
+        lines.push(format!("... and {more} lines more"));
+    }
+    lines
+}

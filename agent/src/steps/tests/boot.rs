@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Rebooting, once into another kernel too, and hooks.
+
+use windlass_types::action::Argv;
+use windlass_types::name::on_node::{BootId, KernelRelease};
+use windlass_types::node_step::NodeStep;
+use windlass_types::outcome::ErrorClass;
+
+use super::{refused, survives_everything, to_the_end};
+use crate::host::fake::{FakeHost, Scripted};
+
+const NEW: &str = "6.1.9-1.el9.x86_64";
+
+fn boot_id(number: u64) -> BootId {
+    BootId::new(format!("00000000-0000-4000-8000-{number:012}")).unwrap()
+}
+
+fn boot(once: Option<&str>) -> NodeStep {
+    NodeStep::Boot { boot_id: boot_id(1), once: once.map(|release| KernelRelease::new(release).unwrap()) }
+}
+
+fn with_two_kernels() -> FakeHost {
+    let host = FakeHost::new("node1");
+    host.change(|node| node.kernels.push(NEW.into()));
+    host
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_reboots_once_whenever_the_agent_is_killed() {
+    let effects = survives_everything(|| FakeHost::new("node1"), &boot(None)).await;
+    assert_eq!(effects["reboot"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_is_booted_once_and_the_default_stays() {
+    // Choosing the entry again chooses nothing new, so only the reboot is counted.
+    let step = boot(Some(NEW));
+    let host = with_two_kernels();
+    to_the_end(&host, &step).await.unwrap();
+    assert_eq!((host.node().running_kernel.as_str(), host.effects()["reboot"]), (NEW, 1));
+    assert_ne!(host.node().default_kernel.as_deref(), Some(NEW));
+    survives_everything(with_two_kernels, &step).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_panics_comes_back_to_the_old_one_and_a_person_is_told() {
+    let host = with_two_kernels();
+    host.change(|node| node.broken_kernels.push(NEW.into()));
+    let error = to_the_end(&host, &boot(Some(NEW))).await.unwrap_err();
+    assert!(error.to_string().contains("came back with kernel 5.14"), "{error}");
+    assert_eq!(error.class(), ErrorClass::Operator);
+    assert_eq!(host.effects()["reboot"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boot_that_is_over_is_not_ended_again() {
+    let host = FakeHost::new("node1");
+    host.reboot();
+    assert!(!to_the_end(&host, &boot(None)).await.unwrap().changed);
+    assert!(host.effects().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_without_its_files_is_not_booted() {
+    let host = with_two_kernels();
+    host.change(|node| drop(node.files.insert(format!("/boot/initramfs-{NEW}.img").into(), String::new())));
+    assert_eq!(refused(&host, &boot(Some(NEW)), "initramfs").await, ErrorClass::Blocked);
+    assert_eq!(refused(&FakeHost::new("node1"), &boot(Some(NEW)), "vmlinuz").await, ErrorClass::Blocked);
+}
+
+#[tokio::test]
+async fn a_hook_that_outlives_the_agent_is_not_run_again() {
+    let argv = Argv::new(vec!["/usr/local/bin/drain".into(), "node1".into()]).unwrap();
+    let step = NodeStep::Hook { argv: argv.clone(), timeout_millis: 1000 };
+    for moment in [crate::host::fake::Moment::Before, crate::host::fake::Moment::After] {
+        for nth in 1..=2 {
+            let host = FakeHost::new("node1");
+            host.kill_at(nth, moment);
+            to_the_end(&host, &step).await.unwrap();
+            assert_eq!(host.effects_of(&argv), 1, "{moment:?} {nth}");
+        }
+    }
+    let host = FakeHost::new("node1");
+    host.script(&argv, Scripted { exit_code: 3, stdout: "pods are left\n".into() });
+    let error = to_the_end(&host, &step).await.unwrap_err();
+    assert!(error.to_string().contains("exit code 3: pods are left"), "{error}");
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Settings.
+
+use windlass_types::action::NodePath;
+use windlass_types::name::on_node::{SysctlKey, UserName};
+use windlass_types::node_step::NodeStep;
+use windlass_types::outcome::ErrorClass;
+use windlass_types::setting::{ManagedFile, Setting};
+use windlass_types::survey::{Found, SettingDue, Survey, SurveyRequest};
+
+use super::{refused, survives_everything, to_the_end};
+use crate::host::fake::FakeHost;
+
+async fn surveyed(host: &FakeHost, settings: Vec<Setting>) -> Vec<Found<SettingDue>> {
+    let request = SurveyRequest { settings, ..SurveyRequest::default() };
+    let answer = to_the_end(host, &NodeStep::Survey(Box::new(request))).await.unwrap();
+    serde_json::from_str::<Survey>(&answer.output).unwrap().settings
+}
+
+async fn due(host: &FakeHost, setting: &Setting) -> SettingDue {
+    let found = surveyed(host, vec![setting.clone()]).await.remove(0);
+    let Found::Due { due } = found else { panic!("{setting}: {found:?}") };
+    due
+}
+
+/// The step by which a survey of such a node brings a setting about.
+async fn step(host: &FakeHost, setting: &Setting) -> NodeStep {
+    NodeStep::ApplySetting { setting: Box::new(setting.clone()), seen: due(host, setting).await.seen }
+}
+
+/// The whole life of a setting: due, brought about through every kill, then as wished.
+async fn lives(make: impl Fn() -> FakeHost, setting: &Setting) -> Vec<String> {
+    let step = step(&make(), setting).await;
+    let effects = survives_everything(&make, &step).await;
+    assert!(effects.values().all(|count| *count == 1), "{effects:?}");
+    let host = make();
+    to_the_end(&host, &step).await.unwrap();
+    assert_eq!(surveyed(&host, vec![setting.clone()]).await, [Found::AsWished]);
+    effects.into_keys().collect()
+}
+
+fn file(path: &str, content: &str) -> ManagedFile {
+    let root = UserName::new("root").unwrap();
+    ManagedFile {
+        path: NodePath::new(path).unwrap(),
+        content: content.into(),
+        mode: 0o644,
+        owner: root.clone(),
+        group: root,
+        secret: false,
+    }
+}
+
+fn with(path: &'static str, content: &'static str) -> impl Fn() -> FakeHost {
+    move || {
+        let host = FakeHost::new("node1");
+        host.change(|node| drop(node.files.insert(path.into(), content.into())));
+        host
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_replaced_once_and_what_was_there_is_kept_once() {
+    let make = with("/etc/motd", "old\nsame\n");
+    let first = Setting::File(file("/etc/motd", "new\nsame\n"));
+    let effects = lives(&make, &first).await;
+    assert_eq!(effects, ["write /etc/motd", "write /etc/motd.before-windlass"]);
+    let host = make();
+    for content in ["first", "second"] {
+        let setting = Setting::File(file("/etc/motd", content));
+        let step = step(&host, &setting).await;
+        to_the_end(&host, &step).await.unwrap();
+    }
+    assert_eq!(host.node().files[std::path::Path::new("/etc/motd.before-windlass")], "old\nsame\n");
+}
+
+#[tokio::test]
+async fn a_survey_shows_the_difference_and_not_a_secret() {
+    let host = with("/etc/motd", "old\nsame\n")();
+    let mut wished = file("/etc/motd", "new\nsame\n");
+    let changes = due(&host, &Setting::File(wished.clone())).await.changes;
+    assert!(changes.contains(&"-old".to_owned()) && changes.contains(&"+new".to_owned()), "{changes:?}");
+    (wished.secret, wished.mode) = (true, 0o600);
+    let changes = due(&host, &Setting::File(wished)).await.changes.join("\n");
+    assert!(!changes.contains("new") && !changes.contains("old") && changes.contains("0644 -> 0600"), "{changes}");
+}
+
+#[tokio::test]
+async fn what_changed_in_between_stops_the_step_and_half_of_its_own_does_not() {
+    let host = with("/etc/motd", "old")();
+    let step = step(&host, &Setting::File(file("/etc/motd", "new"))).await;
+    host.change(|node| drop(node.files.insert("/etc/motd".into(), "of somebody else".into())));
+    assert_eq!(refused(&host, &step, "neither as it was").await, ErrorClass::Blocked);
+}
+
+#[tokio::test]
+async fn a_file_in_a_new_directory_makes_the_directory() {
+    let effects = lives(|| FakeHost::new("node1"), &Setting::File(file("/etc/docker/daemon.json", "{}"))).await;
+    assert_eq!(effects, ["make /etc/docker", "write /etc/docker/daemon.json"]);
+}
+
+#[tokio::test]
+async fn the_owner_of_a_file_must_be_there_or_come_with_the_same_plan() {
+    let host = FakeHost::new("node1");
+    let wished = ManagedFile { owner: UserName::new("nobody-knows").unwrap(), ..file("/etc/motd", "new") };
+    let found = surveyed(&host, vec![Setting::File(wished)]).await;
+    assert!(matches!(&found[..], [Found::Blocked { reason, .. }] if reason.contains("nobody-knows")), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_parameter_is_set_now_and_kept() {
+    let key = SysctlKey::new("net.ipv4.ip_forward").unwrap();
+    let setting = Setting::Sysctl { key, value: "1".into() };
+    let effects = lives(with("/proc/sys/net/ipv4/ip_forward", "0\n"), &setting).await;
+    assert_eq!(effects, ["sysctl net.ipv4.ip_forward=1", "write /etc/sysctl.d/99-windlass-net.ipv4.ip_forward.conf"]);
+    let found = surveyed(&FakeHost::new("node1"), vec![setting]).await;
+    assert!(matches!(&found[..], [Found::Blocked { reason, .. }] if reason.contains("no parameter")), "{found:?}");
+}
