@@ -11,6 +11,8 @@ use windlass_types::time::UnixMillis;
 use crate::example::{self, NOW, add, empty, machine, plan_of, report, token};
 use crate::{ClusterSpec, Plan, Policy, Snapshot, plan, plan_destroy};
 
+mod on_node;
+
 fn compare(case: &str, plan: &Plan) {
     let text = plan.to_string();
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");

@@ -44,6 +44,8 @@ mod example;
 mod goldens;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod scenes;
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What holds for every plan, whatever the world is like.
 
+mod leases;
+mod on_node;
+
 use proptest::prelude::*;
 use windlass_types::machine::{MachineReport, PowerState, ProviderKind};
 use windlass_types::name::ClusterName;

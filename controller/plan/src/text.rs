@@ -1,67 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A plan as an operator reads it: 80 columns, marks at the front, and after the steps what a diff cannot say.
 
+mod consequences;
+mod on_node;
+mod wrap;
+
 use std::fmt::{self, Write as _};
 
 use windlass_types::escape::Escaped;
 use windlass_types::machine::MachineSpec;
 
-use crate::plan::Plan;
+use self::wrap::{wrapped, wrapped_at};
+use crate::plan::{Blocked, Plan};
 use crate::step::{DiskEffect, Fate, Mark, PlannedStep, Step, Undo};
-
-/// Lines are broken before this column.
-const WIDTH: usize = 80;
-
-/// Where the particulars of a step begin.
-const INDENT: usize = 6;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (add, change, remove) = (self.count(Mark::Add), self.count(Mark::Change), self.count(Mark::Remove));
+        self.write_heading(f)?;
         if self.is_empty() {
-            writeln!(f, "{}nothing to do.", self.heading())?;
             return self.write_notes(f);
         }
-        writeln!(f, "{}{add} to add, {change} to change, {remove} to destroy.", self.heading())?;
         f.write_char('\n')?;
-        self.steps.iter().try_for_each(|step| write_step(f, step))?;
-        for block in &self.blocked {
-            writeln!(f, "  ! {} is left as it is", block.node)?;
-            wrapped(f, &format!("why: {}", block.reason))?;
-            wrapped(f, &format!("do: {}", block.advice))?;
+        let machines = self.steps.iter().filter(|planned| !matches!(planned.step, Step::OnNode { .. }));
+        machines.into_iter().try_for_each(|planned| write_step(f, planned))?;
+        on_node::write(f, self)?;
+        self.blocked.iter().try_for_each(|block| write_blocked(f, block))?;
+        for queued in &self.queued {
+            wrapped_at(f, 2, &format!("? {} is looked at when it is back", queued.node))?;
+            wrapped(f, &format!("why: {}", queued.reason))?;
         }
         self.write_notes(f)?;
         f.write_char('\n')?;
-        self.write_consequences(f)
+        consequences::write(f, self)
     }
 }
 
 impl Plan {
-    fn heading(&self) -> String {
+    fn write_heading(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nothing = self.is_empty();
         match (&self.cluster, self.provider) {
-            (Some(cluster), Some(provider)) => format!("Cluster {cluster} on {provider}: "),
-            (Some(cluster), None) => format!("Cluster {cluster}: "),
-            (None, _) => String::new(),
+            (Some(cluster), Some(provider)) => write!(f, "Cluster {cluster} on {provider}: ")?,
+            (Some(cluster), None) => write!(f, "Cluster {cluster}: ")?,
+            (None, _) if nothing => return f.write_str("Nothing to do.\n"),
+            (None, _) if self.steps.is_empty() => return f.write_str("No step can be done.\n"),
+            (None, _) => {
+                return writeln!(f, "{} on {}.", many(self.steps.len(), "step"), many(self.turns.len(), "node"));
+            }
         }
+        if nothing {
+            return f.write_str("nothing to do.\n");
+        }
+        let (add, change, remove) = (self.count(Mark::Add), self.count(Mark::Change), self.count(Mark::Remove));
+        writeln!(f, "{add} to add, {change} to change, {remove} to destroy.")
     }
 
     fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.notes.iter().try_for_each(|note| wrapped(f, &format!("note: {} {}", note.node, note.text)))
     }
+}
 
-    fn write_consequences(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.steps.is_empty() {
-            return writeln!(f, "Nothing can be done until that is settled.");
-        }
-        if self.steps.len() > 1 {
-            writeln!(f, "Up to {} steps at once.", self.policy.parallel)?;
-        }
-        let lost: Vec<_> = self.destroyed().into_iter().map(ToString::to_string).collect();
-        if lost.is_empty() {
-            return writeln!(f, "No node is taken down and no data is destroyed.");
-        }
-        wrapped_at(f, 0, &format!("Lost for good, with all data: {}.", lost.join(", ")))
-    }
+fn write_blocked(f: &mut fmt::Formatter<'_>, block: &Blocked) -> fmt::Result {
+    let what = if block.part.is_empty() {
+        format!("! {} is left as it is", block.node)
+    } else {
+        format!("! not done on {}: {}", block.node, block.part)
+    };
+    wrapped_at(f, 2, &what)?;
+    wrapped(f, &format!("why: {}", block.reason))?;
+    wrapped(f, &format!("do: {}", block.advice))
+}
+
+/// A number and what is counted.
+fn many(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn write_step(f: &mut fmt::Formatter<'_>, planned: &PlannedStep) -> fmt::Result {
@@ -97,7 +108,7 @@ fn particulars(planned: &PlannedStep) -> Vec<String> {
             let all: Vec<_> = set.chain(remove.iter().map(|key| format!("{key}-"))).collect();
             vec![all.join(" ")]
         }
-        Step::AttachDisk { .. } | Step::ForgetNode { .. } | Step::OnNode { .. } => planned.changes.clone(),
+        Step::AttachDisk { .. } | Step::ForgetNode { .. } | Step::OnNode { .. } => Vec::new(),
     }
 }
 
@@ -136,28 +147,4 @@ pub fn size(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let fits = units.iter().find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift);
     fits.map_or_else(|| format!("{bytes} B"), |(shift, unit)| format!("{} {unit}", bytes >> shift))
-}
-
-fn wrapped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    wrapped_at(f, INDENT, text)
-}
-
-/// Breaks at spaces; continued lines stand two further in.
-fn wrapped_at(f: &mut fmt::Formatter<'_>, indent: usize, text: &str) -> fmt::Result {
-    let text = Escaped(text).to_string();
-    let mut column = indent;
-    write!(f, "{:indent$}", "")?;
-    for (index, word) in text.split(' ').enumerate() {
-        let width = word.chars().count();
-        if index > 0 && column + 1 + width > WIDTH {
-            let further = indent + 2;
-            write!(f, "\n{:further$}{word}", "")?;
-            column = further + width;
-        } else {
-            let space = if index > 0 { " " } else { "" };
-            write!(f, "{space}{word}")?;
-            column += space.len() + width;
-        }
-    }
-    f.write_char('\n')
 }

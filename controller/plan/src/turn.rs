@@ -9,9 +9,9 @@ use crate::spec::ROLE_PREFIX;
 
 /// Roles that make a node go later, the one that goes last first.
 const LATER: [(MachineRole, &str); 3] = [
-    (MachineRole::ControlPlane, "control plane: after all others, so that what is learned there costs least"),
-    (MachineRole::Etcd, "etcd: after nodes that no quorum needs"),
-    (MachineRole::Gluster, "gluster: after nodes that hold no data"),
+    (MachineRole::ControlPlane, "the control plane comes last"),
+    (MachineRole::Etcd, "etcd members after nodes that no quorum needs"),
+    (MachineRole::Gluster, "gluster servers after nodes that hold no data"),
 ];
 
 /// Nodes in the order of their turns, each with why it stands where it stands.
@@ -26,15 +26,15 @@ pub fn order_of_nodes(snapshot: &Snapshot, nodes: &[NodeName]) -> Vec<(NodeName,
 
 /// One that is not well comes last: nothing may go down beside it, and by then it may be well again.
 fn rank(node: Option<&NodeStatus>) -> (usize, &'static str) {
-    let Some(node) = node else { return (LATER.len() + 1, "has not joined: last") };
+    let Some(node) = node else { return (LATER.len() + 1, "not joined") };
     if !node.is_healthy {
-        return (LATER.len() + 1, "not healthy: last, for nothing else may go down meanwhile");
+        return (LATER.len() + 1, "not healthy, so last: nothing else may go down meanwhile");
     }
     let has = |role: &MachineRole| {
         node.labels.keys().any(|key| key.as_str().strip_prefix(ROLE_PREFIX) == Some(role.as_str()))
     };
     match LATER.iter().position(|(role, _)| has(role)) {
         Some(index) => (LATER.len() - index, LATER[index].1),
-        None => (0, "by name"),
+        None => (0, "nothing waits for them"),
     }
 }

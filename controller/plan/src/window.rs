@@ -231,3 +231,121 @@ impl From<Window> for String {
         window.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ZONE: &str = "America/Los_Angeles";
+
+    fn window(text: &str) -> Window {
+        text.parse().expect(text)
+    }
+
+    /// A moment in Los Angeles, with its offset, since some are shown twice.
+    fn at(text: &str) -> UnixMillis {
+        UnixMillis(text.parse::<Timestamp>().expect(text).as_millisecond())
+    }
+
+    #[test]
+    fn is_open_between_its_times_on_its_days() {
+        let tuesday = window("Tue 02:00-06:00 America/Los_Angeles");
+        assert!(!tuesday.is_open(at("2026-11-24T01:59:59-08:00")));
+        assert!(tuesday.is_open(at("2026-11-24T02:00:00-08:00")));
+        assert!(tuesday.is_open(at("2026-11-24T05:59:59-08:00")));
+        assert!(!tuesday.is_open(at("2026-11-24T06:00:00-08:00")));
+        assert!(!tuesday.is_open(at("2026-11-25T03:00:00-08:00")));
+        assert_eq!(tuesday.opens(at("2026-11-24T06:00:00-08:00")), Some(at("2026-12-01T02:00:00-08:00")));
+        assert_eq!(tuesday.opens(at("2026-11-24T03:00:00-08:00")), None);
+        assert_eq!(tuesday.clock(at("2026-12-01T02:00:00-08:00")), "Tue 2026-12-01 02:00 America/Los_Angeles");
+    }
+
+    #[test]
+    fn one_that_passes_midnight_belongs_to_the_day_it_begins_on() {
+        let night = window("Fri 22:00-02:00 UTC");
+        assert!(night.is_open(at("2026-11-27T23:00:00Z")) && night.is_open(at("2026-11-28T01:59:00Z")));
+        assert!(!night.is_open(at("2026-11-27T01:00:00Z")) && !night.is_open(at("2026-11-28T22:00:00Z")));
+    }
+
+    #[test]
+    fn the_hour_that_is_left_out_is_left_out() {
+        let early = window("Sun 02:15-02:45 America/Los_Angeles");
+        let before = at("2026-03-08T01:59:00-08:00");
+        assert!(!early.is_open(UnixMillis(before.0 + 20 * 60_000)));
+        assert_eq!(early.opens(before), Some(at("2026-03-15T02:15:00-07:00")));
+        let across = window("Sun 02:15-04:00 America/Los_Angeles");
+        assert_eq!(across.opens(before), Some(at("2026-03-08T03:00:00-07:00")));
+        assert!(across.is_open(at("2026-03-08T03:59:00-07:00")) && !across.is_open(at("2026-03-08T04:00:00-07:00")));
+    }
+
+    #[test]
+    fn an_hour_that_is_shown_twice_counts_twice() {
+        let early = window("Sun 01:00-01:30 America/Los_Angeles");
+        assert!(early.is_open(at("2026-11-01T01:10:00-07:00")) && early.is_open(at("2026-11-01T01:10:00-08:00")));
+        assert_eq!(early.opens(at("2026-11-01T01:30:00-07:00")), Some(at("2026-11-01T01:00:00-08:00")));
+    }
+
+    #[test]
+    fn what_is_printed_is_read() {
+        for (text, printed) in [
+            ("Tue 02:00-06:00 America/Los_Angeles", "Tue 02:00-06:00 America/Los_Angeles"),
+            ("  Mon-Fri  22:00-02:00 utc ", "Mon-Fri 22:00-02:00 UTC"),
+            ("Sat,Sun 00:00-24:00 UTC", "Sat,Sun 00:00-24:00 UTC"),
+            ("Mon-Sun 01:00-02:00 UTC", "daily 01:00-02:00 UTC"),
+            ("Sat-Mon 01:00-02:00 UTC", "Mon,Sat,Sun 01:00-02:00 UTC"),
+            ("Tue 01:00-02:00 UTC;Thu 03:00-04:00 Europe/Berlin", "Tue 01:00-02:00 UTC; Thu 03:00-04:00 Europe/Berlin"),
+        ] {
+            assert_eq!(window(text).to_string(), printed);
+            assert_eq!(window(printed), window(text));
+        }
+    }
+
+    #[test]
+    fn refuses_what_could_be_misread_and_names_it() {
+        for (text, named) in [
+            ("", "America/Vancouver"),
+            ("02:00-06:00 UTC", "America/Vancouver"),
+            ("Tuesday 02:00-06:00 UTC", "\"Tuesday\""),
+            ("tue 02:00-06:00 UTC", "\"tue\""),
+            ("Tue 2:00-06:00 UTC", "\"2:00\""),
+            ("Tue 02:00-25:00 UTC", "\"25:00\""),
+            ("Tue 02:60-03:00 UTC", "\"02:60\""),
+            ("Tue 02:00 UTC", "\"02:00\""),
+            ("Tue 02:00-02:00 UTC", "00:00-24:00"),
+            ("Tue 24:00-02:00 UTC", "00:00-24:00"),
+            ("Tue 02:00-06:00 PST8", "\"PST8\""),
+            ("Tue 02:00-06:00 America/Vancuver", "Vancuver"),
+            ("Tue 02:00-06:00 UTC;", "America/Vancouver"),
+        ] {
+            let refusal = text.parse::<Window>().expect_err(text).to_string();
+            assert!(refusal.contains(named), "{text}: {refusal}");
+        }
+    }
+
+    proptest! {
+        /// Round the clock, on the nights on which clocks change too.
+        #[test]
+        fn is_open_exactly_when_the_clock_on_the_wall_says_so(
+            minute in 0_i64..530_000, day in 0_usize..7, from in 0_u16..1440, length in 1_u16..1440,
+        ) {
+            let to = (from + length) % 1440;
+            let (hours, ends) = ([from / 60, from % 60], [to / 60, to % 60]);
+            let text = format!("{} {:02}:{:02}-{:02}:{:02} {ZONE}", DAYS[day], hours[0], hours[1], ends[0], ends[1]);
+            let open = window(&text);
+            let now = Timestamp::from_second(1_767_225_600 + minute * 60).expect("in 2026");
+            let shown = TimeZoneDatabase::bundled().get(ZONE).expect("known").to_datetime(now);
+            // Minutes since the beginning of the window's day, by the clock on the wall.
+            let of_week = |day: i64, minute: i64| day * 1440 + minute;
+            let clock = of_week(i64::from(shown.weekday().to_monday_zero_offset()), i64::from(minutes(shown)));
+            let since = (clock - of_week(day as i64, i64::from(from))).rem_euclid(7 * 1440);
+            let moment = UnixMillis(now.as_millisecond());
+            prop_assert_eq!(open.is_open(moment), since < i64::from(length), "{} at {}", text, shown);
+            if let Some(opens) = open.opens(moment) {
+                prop_assert!(opens > moment && open.is_open(opens) && !open.is_open(UnixMillis(opens.0 - 1)));
+            } else {
+                prop_assert!(open.is_open(moment));
+            }
+        }
+    }
+}

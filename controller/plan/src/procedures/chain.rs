@@ -10,7 +10,7 @@ use windlass_types::name::on_node::KernelRelease;
 use windlass_types::node_step::NodeStep;
 use windlass_types::package::{Transaction, UpdateScope};
 use windlass_types::setting::Setting;
-use windlass_types::survey::{Found, KernelDue, Survey};
+use windlass_types::survey::{Found, KernelDue, KernelWish, Survey};
 
 use crate::plan::{Blocked, Note};
 use crate::step::{PlannedStep, Step};
@@ -152,26 +152,35 @@ impl<'a> Chain<'a> {
     fn kernel(&mut self, due: Option<&KernelDue>, boot: Option<Boot>) {
         if let Some(KernelDue { release, install: Some(package), changes, .. }) = due {
             let (package, release, changes) = (package.clone(), release.clone(), changes.clone());
-            let reason =
-                format!("{} has it", self.wish.kernel.as_ref().map_or("the spec", |wish| wish.channel.package()));
-            self.push(NodeStep::InstallKernel { package, release, changes }, reason);
+            let reason = self.wish.kernel.as_ref().map(newest).unwrap_or_default();
+            let step = self.plan(NodeStep::InstallKernel { package, release, changes }, reason);
+            self.steps.push(step.showing(&[format!("the default stays {}", self.default_kernel())]));
         }
         if let Some(Boot { once, reason }) = boot {
-            self.push(NodeStep::Boot { boot_id: self.survey.boot_id.clone(), once }, reason);
+            let shown: Vec<_> = once.iter().map(|_| self.way_back()).collect();
+            let step = self.plan(NodeStep::Boot { boot_id: self.survey.boot_id.clone(), once }, reason);
+            self.steps.push(step.showing(&shown));
         }
         let Some(due) = due else { return };
         if self.survey.kernels.default.as_ref() != Some(&due.release) {
-            let release = due.release.clone();
-            self.push(
-                NodeStep::ConfirmKernel { release },
-                "the node is healthy with it, and the next boot may keep it",
-            );
+            let (release, reason) = (due.release.clone(), "by then the node is healthy with it");
+            let shown = format!("default {} -> {release}", self.default_kernel());
+            let step = self.plan(NodeStep::ConfirmKernel { release }, reason).showing(&[shown]);
+            self.steps.push(step);
         }
         if !due.prune.is_empty() {
             let keep = self.wish.kernel.as_ref().map_or(1, |wish| wish.keep);
             let reason = format!("besides the one that runs and the default, {keep} stay");
             self.push(NodeStep::PruneKernels { remove: due.prune.clone() }, reason);
         }
+    }
+
+    fn default_kernel(&self) -> &str {
+        self.survey.kernels.default.as_ref().map_or("what the boot loader chooses", KernelRelease::as_str)
+    }
+
+    fn way_back(&self) -> String {
+        format!("if it is not healthy then, the next boot is into {} again", self.default_kernel())
     }
 
     fn services(&mut self, boots: bool) {
@@ -204,6 +213,15 @@ impl<'a> Chain<'a> {
 struct Boot {
     once: Option<KernelRelease>,
     reason: String,
+}
+
+/// Why a kernel is installed.
+fn newest(wish: &KernelWish) -> String {
+    let package = wish.channel.package();
+    match &wish.version {
+        Some(version) => format!("{package} {version} was asked for"),
+        None => format!("it is the newest {package} of its repositories"),
+    }
 }
 
 /// What a transaction replaces that everything runs on: only a reboot ends the last use of it.

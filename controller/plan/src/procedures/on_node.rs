@@ -9,7 +9,7 @@ use windlass_types::survey::{self, Survey};
 use super::chain::Chain;
 use crate::plan::{Blocked, Note, Plan, Queued, Turn};
 use crate::policy::Unreachable;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NodeStatus, Snapshot};
 use crate::step::{Step, StepId};
 use crate::turn::order_of_nodes;
 use crate::wish::NodeWish;
@@ -24,6 +24,7 @@ pub(crate) fn nodes(snapshot: &Snapshot, wishes: &BTreeMap<NodeName, NodeWish>, 
     let stuck: BTreeSet<NodeName> = plan.blocked.iter().map(|blocked| blocked.node.clone()).collect();
     let wished = wishes.iter().filter(|(name, wish)| !wish.is_empty() && !stuck.contains(*name));
     let names: Vec<_> = wished.map(|(name, _)| name.clone()).collect();
+    let known: BTreeMap<_, _> = snapshot.nodes.iter().map(|node| (&node.name, node)).collect();
     let mut out_of_reach = Vec::new();
     for (name, why) in order_of_nodes(snapshot, &names) {
         let before = last.get(&name);
@@ -32,7 +33,7 @@ pub(crate) fn nodes(snapshot: &Snapshot, wishes: &BTreeMap<NodeName, NodeWish>, 
             plan.notes.push(Note { node: name, text });
             continue;
         }
-        match standing(snapshot, &name, &wishes[&name]) {
+        match standing(snapshot, known.get(&name).copied(), &name, &wishes[&name]) {
             Standing::LeftOut { reason, advice } => plan.blocked.push(Blocked::whole(name, reason, advice)),
             Standing::OutOfReach(reason) => out_of_reach.push((name, reason)),
             Standing::Known(survey) => {
@@ -51,9 +52,9 @@ enum Standing<'a> {
     LeftOut { reason: String, advice: String },
 }
 
-fn standing<'a>(snapshot: &'a Snapshot, name: &NodeName, wish: &NodeWish) -> Standing<'a> {
+fn standing<'a>(snapshot: &'a Snapshot, node: Option<&NodeStatus>, name: &NodeName, wish: &NodeWish) -> Standing<'a> {
     let left_out = |reason: String, advice: String| Standing::LeftOut { reason, advice };
-    let Some(node) = snapshot.node(name) else {
+    let Some(node) = node else {
         return left_out("it has not joined".to_owned(), "`windlass get nodes` lists those that have".to_owned());
     };
     if node.is_revoked {

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What holds whenever a node is let go down, whatever the world is like.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use windlass_types::name::{NodeName, RunId};
+use windlass_types::node_step::Lease;
+use windlass_types::time::UnixMillis;
+
+use super::NODES;
+use crate::example::{self, NOW, joined, machine, name};
+use crate::{LeaseStatus, Policy, Scene, Snapshot, objections};
+
+const OURS: &str = "r7";
+
+/// How one node may stand when somebody wants to take nodes down.
+#[derive(Debug, Clone)]
+struct Standing {
+    is_connected: bool,
+    is_healthy: bool,
+    is_revoked: bool,
+    is_quarantined: bool,
+    is_member: bool,
+    holder: Option<&'static str>,
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    let often = || prop::bool::weighted(0.8);
+    let seldom = || prop::bool::weighted(0.15);
+    let holder = prop_oneof![6 => Just(None), 1 => Just(Some(OURS)), 1 => Just(Some("r3"))];
+    (often(), often(), seldom(), seldom(), often(), holder).prop_map(
+        |(is_connected, is_healthy, is_revoked, is_quarantined, is_member, holder)| Standing {
+            is_connected,
+            is_healthy: is_healthy && is_connected,
+            is_revoked,
+            is_quarantined,
+            is_member,
+            holder,
+        },
+    )
+}
+
+fn lease(node: &str, run: &str) -> LeaseStatus {
+    let lease = Lease { number: 1, node: name(node), run: RunId::new(run).expect("an id") };
+    LeaseStatus { lease, since: NOW, by: "somebody".into() }
+}
+
+fn world(standings: &[Standing], has_members: bool) -> Snapshot {
+    let mut world = example::empty();
+    for (node, standing) in NODES.iter().zip(standings) {
+        let mut status = joined(&machine(node));
+        status.is_connected = standing.is_connected;
+        status.is_healthy = standing.is_healthy;
+        status.is_revoked = standing.is_revoked;
+        world.nodes.push(status);
+        world.leases.extend(standing.holder.map(|run| lease(node, run)));
+        if standing.is_quarantined {
+            world.quarantined.insert(name(node), "a person said so".into());
+        }
+        if has_members && standing.is_member {
+            world.members.push(name(node));
+        }
+    }
+    world
+}
+
+/// Nodes that are not there for their users, counted in another way than the predicate does.
+fn missing(world: &Snapshot) -> BTreeSet<NodeName> {
+    let mut missing = BTreeSet::new();
+    for status in &world.nodes {
+        let is_counted = world.members.is_empty() || world.members.contains(&status.name);
+        let is_down = !status.is_revoked && !status.is_healthy;
+        let run = world.lease(&status.name).map(|status| status.lease.run.as_str());
+        if (is_counted && (is_down || run.is_some())) || run == Some(OURS) {
+            missing.insert(status.name.clone());
+        }
+    }
+    missing
+}
+
+proptest! {
+    #[test]
+    fn never_more_nodes_down_or_leased_than_the_policy_allows(
+        standings in proptest::collection::vec(standing(), 5),
+        has_members in any::<bool>(),
+        max_unavailable in 0_u32..4,
+    ) {
+        let mut world = world(&standings, has_members);
+        let policy = Policy { max_unavailable, ..Policy::default() };
+        let run = RunId::new(OURS).expect("an id");
+        let before = missing(&world).len();
+        for node in NODES {
+            let scene = Scene { snapshot: &world, run: &run, policy: &policy, now: NOW };
+            let is_free = objections(&scene, &name(node)).is_empty();
+            if is_free && world.lease(&name(node)).is_none() {
+                world.leases.push(lease(node, OURS));
+                prop_assert!(missing(&world).len() <= max_unavailable as usize, "{node} of {world:?}");
+            }
+        }
+        prop_assert!(missing(&world).len() <= before.max(max_unavailable as usize));
+    }
+
+    #[test]
+    fn a_free_slot_is_given_to_whoever_may_have_it(
+        standings in proptest::collection::vec(standing(), 5),
+        index in 0_usize..5,
+    ) {
+        let world = world(&standings, false);
+        let node = name(NODES[index]);
+        let others = missing(&world).iter().filter(|other| **other != node).count();
+        let policy = Policy { max_unavailable: u32::try_from(others).expect("few") + 1, ..Policy::default() };
+        let run = RunId::new(OURS).expect("an id");
+        let scene = Scene { snapshot: &world, run: &run, policy: &policy, now: NOW };
+        let Standing { is_healthy, is_revoked, is_quarantined, holder, .. } = standings[index];
+        let may = !is_revoked && !is_quarantined && (holder == Some(OURS) || (holder.is_none() && is_healthy));
+        let objections = objections(&scene, &node);
+        prop_assert_eq!(objections.is_empty(), may, "{:?}", objections);
+        prop_assert!(objections.iter().all(|objection| !objection.reason.is_empty() && !objection.advice.is_empty()));
+    }
+
+    #[test]
+    fn outside_the_window_only_what_is_in_hand_goes_on(
+        standings in proptest::collection::vec(standing(), 5),
+        minutes in 0_i64..530_000,
+    ) {
+        let world = world(&standings, true);
+        let policy = Policy {
+            max_unavailable: 9,
+            window: "Sun 01:30-03:30 Europe/Berlin".parse().ok(),
+            ..Policy::default()
+        };
+        let now = UnixMillis((1_767_225_600 + minutes * 60) * 1000);
+        let run = RunId::new(OURS).expect("an id");
+        let scene = Scene { snapshot: &world, run: &run, policy: &policy, now };
+        let is_open = policy.window.as_ref().expect("a window").is_open(now);
+        for node in NODES {
+            let is_ours = world.lease(&name(node)).is_some_and(|status| status.lease.run == run);
+            let objects = objections(&scene, &name(node)).iter().any(|objection| objection.predicate == "window");
+            prop_assert_eq!(objects, !is_open && !is_ours);
+        }
+    }
+}
