@@ -7,15 +7,22 @@
 //!
 //! - [`document`]: the file as it is written; [`schema`] is made from it.
 //! - [`value`]: sizes and the like, as people write them.
+//! - [`upkeep`], [`settings`], [`policy`]: sections of it.
 //! - [`check`]: what no schema can say.
 //! - [`machines`]: what the planner and the providers take from it.
+//! - [`wishes`]: what shall become of the nodes; [`template`] fills in files for each.
 
 pub mod check;
 pub mod document;
 mod later;
 pub mod machines;
+pub mod policy;
 pub mod schema;
+pub mod settings;
+pub mod template;
+pub mod upkeep;
 pub mod value;
+pub mod wishes;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +34,7 @@ use std::path::{Path, PathBuf};
 use serde_saphyr::{Budget, DuplicateKeyPolicy, MergeKeyPolicy};
 use windlass_types::name::ClusterName;
 
-pub use check::Contradiction;
+pub use check::{Contradiction, Misfit};
 use document::{Body, Document};
 
 /// A file for a thousand nodes with labels has a few hundred KiB.
@@ -85,7 +92,7 @@ pub enum SpecError {
     },
     /// Parts that do not go together.
     #[error("use the spec")]
-    Contradiction(#[from] Contradiction),
+    Contradiction(#[from] Misfit),
 }
 
 impl Cluster {

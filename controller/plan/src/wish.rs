@@ -46,7 +46,7 @@ impl NodeWish {
         self.settings.is_empty()
             && self.packages.is_none()
             && self.kernel.is_none()
-            && !matches!(self.reboot, RebootWish::Always)
+            && matches!(self.reboot, RebootWish::Never | RebootWish::AfterChanges)
     }
 }
 
@@ -55,9 +55,9 @@ impl NodeWish {
 #[serde(rename_all = "kebab-case")]
 pub enum RebootWish {
     /// Only for a kernel.
+    #[default]
     Never,
     /// When what runs is not what is installed.
-    #[default]
     IfNeeded,
     /// Whenever its packages were changed.
     AfterChanges,

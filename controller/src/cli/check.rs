@@ -88,7 +88,7 @@ pub(crate) async fn run(context: &Context, arguments: CheckArgs) -> Result<Exit,
 fn of_spec(path: &Path) -> (Vec<Check>, Exit) {
     match Cluster::read(path) {
         Ok(cluster) => {
-            let detail = format!("cluster {}, nodes: {}", cluster.name, cluster.body.nodes.len());
+            let detail = format!("cluster {}, nodes: {}", cluster.name, cluster.body.nodes.value.len());
             (vec![Check::well("spec", detail)], Exit::Done)
         }
         Err(error) => {

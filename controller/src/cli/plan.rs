@@ -192,14 +192,14 @@ pub(crate) fn from_spec(path: &Path) -> Result<v1::PlanClusterRequest, Failure> 
     let cluster = Cluster::parse(&text).map_err(|error| misunderstood(path, &error))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut files = BTreeMap::new();
-    for repository in &cluster.body.packages.repositories {
-        let file = resolved(folder, &repository.gpg_key);
+    for named in cluster.files() {
+        let file = resolved(folder, named.name);
         let content = std::fs::read_to_string(&file).map_err(|error| {
-            Failure::new(Cause::Misconfigured, format!("read {}, the key of {}", file.display(), repository.name))
+            Failure::new(Cause::Misconfigured, format!("read {}, {}", file.display(), named.what))
                 .because_of(&error)
-                .advise("gpgKey names a file beside the spec, or one whose path begins with / or ~/")
+                .advise("the spec names a file beside it, or one whose path begins with / or ~/")
         })?;
-        files.insert(repository.gpg_key.clone(), content);
+        files.insert(named.name.to_owned(), content);
     }
     let spec = v1::ClusterSpec { text, files };
     Ok(v1::PlanClusterRequest { wish: Some(v1::plan_cluster_request::Wish::Spec(spec)) })

@@ -156,7 +156,8 @@ impl Runs {
 
     async fn plan_spec(&self, cluster: &Cluster, files: &BTreeMap<String, String>) -> Result<(Plan, Inputs), Refusal> {
         let home = std::env::var("HOME").ok();
-        let spec = cluster.machines(home.as_deref()).map_err(|error| bad(&error))?;
+        let mut spec = cluster.machines(home.as_deref()).map_err(|error| bad(&error))?;
+        spec.wishes = cluster.wishes(files).map_err(|error| bad(&error))?;
         let inputs = inputs(cluster, files)?;
         let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
         if let Some(other) = known.iter().find(|other| other.name == spec.name && other.provider != spec.provider) {
@@ -245,19 +246,20 @@ impl Runs {
 
 /// The files a spec names, in their place.
 fn inputs(cluster: &Cluster, files: &BTreeMap<String, String>) -> Result<Inputs, Refusal> {
-    let repositories = cluster.body.packages.repositories.iter().map(|repository| {
-        let key = files.get(&repository.gpg_key).cloned().ok_or_else(|| {
-            let message =
-                format!("the key {:?} of the repository {} was not sent", repository.gpg_key, repository.name);
-            Refusal::new(Reason::BadRequest, message)
-        })?;
-        Ok(StoredRepository {
-            name: repository.name.clone(),
-            url: repository.url.clone(),
-            key,
-            signed_metadata: repository.signed_metadata,
-        })
-    });
+    let repositories =
+        cluster.body.packages.repositories.iter().map(|repository| &repository.value).map(|repository| {
+            let key = files.get(&repository.gpg_key).cloned().ok_or_else(|| {
+                let message =
+                    format!("the key {:?} of the repository {} was not sent", repository.gpg_key, repository.name);
+                Refusal::new(Reason::BadRequest, message)
+            })?;
+            Ok(StoredRepository {
+                name: repository.name.clone(),
+                url: repository.url.clone(),
+                key,
+                signed_metadata: repository.signed_metadata,
+            })
+        });
     let repositories = repositories.collect::<Result<_, Refusal>>()?;
     Ok(Inputs { repositories, ssh_keys: cluster.body.ssh.authorized_keys.clone() })
 }

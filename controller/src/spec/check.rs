@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use serde_saphyr::{Location, Spanned};
 use windlass_types::name::NodeName;
 
-use super::document::{Body, Node, Qemu};
+use super::document::{Body, Node, PackageRepository, Qemu};
+use super::settings::Settings;
 use super::value::{Network, Size};
 
 /// Less does not boot.
@@ -72,43 +74,85 @@ pub enum Contradiction {
     /// Nothing to install the agent from.
     #[error("packages.repositories is empty: new machines install the agent from them")]
     NoRepository,
+    /// Packages that no update touches, and no update.
+    #[error("packages.exclude says nothing without packages.update")]
+    ExcludeAlone,
+    /// What is in a file is said twice, or not at all.
+    #[error("the file {0} has exactly one of content and file")]
+    Content(String),
+    /// A file twice.
+    #[error("the file {0} is named twice")]
+    FileTwice(String),
+    /// A user twice.
+    #[error("the user {0} is named twice")]
+    UserTwice(String),
 }
+
+/// A contradiction and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {what}")]
+pub struct Misfit {
+    /// Counted from 1.
+    pub line: u64,
+    /// Counted from 1.
+    pub column: u64,
+    /// What does not fit.
+    pub what: Contradiction,
+}
+
+impl Contradiction {
+    fn at(self, place: Location) -> Misfit {
+        Misfit { line: place.line(), column: place.column(), what: self }
+    }
+}
+
+type Checked = Result<(), Misfit>;
 
 /// Looks at what the reader let pass.
 ///
 /// # Errors
 /// The first contradiction.
-pub fn check(body: &Body) -> Result<(), Contradiction> {
-    if body.nodes.is_empty() {
-        return Err(Contradiction::NoNodes);
+pub fn check(body: &Body) -> Checked {
+    let nodes = body.nodes.defined;
+    if body.nodes.value.is_empty() {
+        return Err(Contradiction::NoNodes.at(nodes));
     }
-    if !(1..=1000).contains(&body.policy.parallel) {
-        return Err(Contradiction::Parallel);
+    if !(1..=1000).contains(&body.policy.parallel.value) {
+        return Err(Contradiction::Parallel.at(body.policy.parallel.defined));
     }
-    if body.volumes.len() > MOST_VOLUMES {
-        return Err(Contradiction::TooManyVolumes);
+    if let Some(volumes) = body.volumes.as_ref().filter(|volumes| volumes.value.len() > MOST_VOLUMES) {
+        return Err(Contradiction::TooManyVolumes.at(volumes.defined));
     }
-    let mut names = BTreeSet::new();
-    if let Some(twice) = body.nodes.iter().find(|node| !names.insert(&node.name)) {
-        return Err(Contradiction::NodeTwice(twice.name.clone()));
+    named_once(body)?;
+    repositories(&body.packages.repositories)?;
+    if let Some(exclude) = body.packages.exclude.as_ref().filter(|_| body.packages.update.is_none()) {
+        return Err(Contradiction::ExcludeAlone.at(exclude.defined));
     }
-    let mut addresses = BTreeSet::new();
-    for (node, address) in body.nodes.iter().filter_map(|node| Some((node, node.address?))) {
-        if !addresses.insert(address) {
-            return Err(Contradiction::AddressTwice(node.name.clone(), address));
-        }
-    }
-    repositories(body)?;
-    match (&body.provider.qemu, &body.provider.existing) {
+    settings(&body.settings)?;
+    let provider = &body.provider;
+    match (&provider.value.qemu, &provider.value.existing) {
         (Some(qemu), None) => made_here(body, qemu),
         (None, Some(_)) => existing(body),
-        (Some(_), Some(_)) | (None, None) => Err(Contradiction::Provider),
+        (Some(_), Some(_)) | (None, None) => Err(Contradiction::Provider.at(provider.defined)),
     }
 }
 
-fn repositories(body: &Body) -> Result<(), Contradiction> {
+fn named_once(body: &Body) -> Checked {
+    let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for Spanned { value: node, defined, .. } in &body.nodes.value {
+        if !names.insert(&node.name) {
+            return Err(Contradiction::NodeTwice(node.name.clone()).at(*defined));
+        }
+        if let Some(address) = node.address.filter(|address| !addresses.insert(*address)) {
+            return Err(Contradiction::AddressTwice(node.name.clone(), address).at(*defined));
+        }
+    }
+    Ok(())
+}
+
+fn repositories(repositories: &[Spanned<PackageRepository>]) -> Checked {
     let mut names = BTreeSet::new();
-    for repository in &body.packages.repositories {
+    for Spanned { value: repository, defined, .. } in repositories {
         let name = &repository.name;
         let is_plain = !name.is_empty()
             && name.len() <= 63
@@ -117,32 +161,49 @@ fn repositories(body: &Body) -> Result<(), Contradiction> {
         let schemes = ["http://", "https://", "ftp://", "file://"];
         let has_url = schemes.iter().any(|scheme| repository.url.strip_prefix(scheme).is_some_and(|r| !r.is_empty()));
         if !is_plain || !has_url || repository.gpg_key.is_empty() {
-            return Err(Contradiction::Repository(name.chars().take(63).collect()));
+            return Err(Contradiction::Repository(name.chars().take(63).collect()).at(*defined));
         }
         if !names.insert(name) {
-            return Err(Contradiction::RepositoryTwice(name.clone()));
+            return Err(Contradiction::RepositoryTwice(name.clone()).at(*defined));
         }
     }
     Ok(())
 }
 
-fn made_here(body: &Body, qemu: &Qemu) -> Result<(), Contradiction> {
+fn settings(settings: &Settings) -> Checked {
+    repositories(&settings.repositories)?;
+    let (mut paths, mut users) = (BTreeSet::new(), BTreeSet::new());
+    for Spanned { value: file, defined, .. } in &settings.files {
+        let path = file.path.as_str();
+        if file.content.is_some() == file.file.as_ref().is_some_and(|name| !name.is_empty()) {
+            return Err(Contradiction::Content(path.to_owned()).at(*defined));
+        }
+        if !paths.insert(path) {
+            return Err(Contradiction::FileTwice(path.to_owned()).at(*defined));
+        }
+    }
+    let twice = settings.users.iter().find(|user| !users.insert(user.value.name.as_str()));
+    twice.map_or(Ok(()), |user| Err(Contradiction::UserTwice(user.value.name.to_string()).at(user.defined)))
+}
+
+fn made_here(body: &Body, qemu: &Qemu) -> Checked {
+    let provider = body.provider.defined;
     let path = qemu.image.strip_prefix('~').unwrap_or(&qemu.image);
     if !path.starts_with('/') || path.len() < 2 {
-        return Err(Contradiction::Image);
+        return Err(Contradiction::Image.at(provider));
     }
     if body.packages.repositories.is_empty() {
-        return Err(Contradiction::NoRepository);
+        return Err(Contradiction::NoRepository.at(provider));
     }
     let mut ports = BTreeSet::new();
-    for node in &body.nodes {
-        machine(node, qemu)?;
+    for Spanned { value: node, defined, .. } in &body.nodes.value {
+        machine(node, qemu).map_err(|contradiction| contradiction.at(*defined))?;
         for forward in &node.forwards {
             if forward.host < LEAST_HOST_PORT || forward.guest == 0 {
-                return Err(Contradiction::PortOfRoot(node.name.clone(), forward.host));
+                return Err(Contradiction::PortOfRoot(node.name.clone(), forward.host).at(*defined));
             }
             if !ports.insert((forward.protocol, forward.host)) {
-                return Err(Contradiction::PortTwice(node.name.clone(), forward.host));
+                return Err(Contradiction::PortTwice(node.name.clone(), forward.host).at(*defined));
             }
         }
     }
@@ -165,11 +226,11 @@ fn machine(node: &Node, qemu: &Qemu) -> Result<(), Contradiction> {
     Ok(())
 }
 
-fn existing(body: &Body) -> Result<(), Contradiction> {
-    if !body.volumes.is_empty() {
-        return Err(Contradiction::VolumesNotOurs);
+fn existing(body: &Body) -> Checked {
+    if let Some(volumes) = body.volumes.as_ref().filter(|volumes| !volumes.value.is_empty()) {
+        return Err(Contradiction::VolumesNotOurs.at(volumes.defined));
     }
-    for node in &body.nodes {
+    for Spanned { value: node, defined, .. } in &body.nodes.value {
         let chosen = [
             ("cpus", node.cpus.is_some()),
             ("memory", node.memory.is_some()),
@@ -177,7 +238,7 @@ fn existing(body: &Body) -> Result<(), Contradiction> {
             ("forwards", !node.forwards.is_empty()),
         ];
         if let Some((what, _)) = chosen.into_iter().find(|(_, is_chosen)| *is_chosen) {
-            return Err(Contradiction::NotOurs(node.name.clone(), what));
+            return Err(Contradiction::NotOurs(node.name.clone(), what).at(*defined));
         }
     }
     Ok(())

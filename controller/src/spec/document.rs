@@ -6,10 +6,15 @@ use std::net::Ipv4Addr;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_saphyr::Spanned;
 use windlass_types::machine::{AccelChoice, MachineRole, Protocol};
+use windlass_types::name::on_node::PackageName;
 use windlass_types::name::{ClusterName, LabelKey, LabelValue, NodeName, VolumeName};
 
-use super::later::{Containerd, Docker, Etcd, Gluster, Kernel, Kubernetes, MaxUnavailable, Openstack, Update, Window};
+use super::later::{Containerd, Docker, Etcd, Gluster, Kubernetes, Openstack};
+use super::policy::SpecPolicy;
+use super::settings::Settings;
+use super::upkeep::{Hooks, Kernel, Reboot, Update};
 use super::value::{NETWORK_PATTERN, Network, SIZE_PATTERN, Size};
 
 /// A Windlass cluster: its machines and what they shall be.
@@ -43,26 +48,38 @@ pub struct Metadata {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Body {
     /// Where its machines come from: exactly one of `qemu` and `existing`.
-    pub provider: Provider,
+    #[schemars(with = "Provider")]
+    pub provider: Spanned<Provider>,
     /// Its nodes.
-    #[schemars(length(min = 1))]
-    pub nodes: Vec<Node>,
+    #[schemars(with = "Vec<Node>", length(min = 1))]
+    pub nodes: Spanned<Vec<Spanned<Node>>>,
     /// Data disks: one of each for every node, empty at first, found on the node by its serial.
     #[serde(default)]
     #[schemars(schema_with = "super::schema::volumes")]
-    pub volumes: BTreeMap<VolumeName, Volume>,
-    /// Where packages come from.
+    pub volumes: Option<Spanned<BTreeMap<VolumeName, Volume>>>,
+    /// Where packages come from, and which of them are kept current.
     #[serde(default)]
     pub packages: Packages,
+    /// The kernel of every node. Without it kernels are left alone.
+    #[serde(default)]
+    pub kernel: Option<Kernel>,
+    /// When nodes reboot: `never`, `if-needed` or `always`, which is whenever packages were changed. By default `if-needed`
+    /// where `packages.update` or `kernel` is given, else `never`. A new kernel is always booted.
+    #[serde(default)]
+    #[schemars(schema_with = "super::schema::reboot")]
+    pub reboot: Option<Reboot>,
+    /// What is run on a node before it, or what runs on it, goes down, and after it is back.
+    #[serde(default)]
+    pub hooks: Hooks,
+    /// Small things that every node shall have.
+    #[serde(default)]
+    pub settings: Settings,
     /// Who may log in with ssh. Without it sshd is switched off on new machines.
     #[serde(default)]
     pub ssh: Ssh,
     /// Limits for whatever is done to the cluster.
     #[serde(default)]
     pub policy: SpecPolicy,
-    #[serde(default)]
-    #[schemars(skip)]
-    kernel: Option<Kernel>,
     #[serde(default)]
     #[schemars(skip)]
     docker: Option<Docker>,
@@ -78,6 +95,13 @@ pub struct Body {
     #[serde(default)]
     #[schemars(skip)]
     gluster: Option<Gluster>,
+}
+
+impl Body {
+    /// The volumes by name.
+    pub fn volumes(&self) -> impl Iterator<Item = (&VolumeName, &Volume)> {
+        self.volumes.iter().flat_map(|volumes| &volumes.value)
+    }
 }
 
 /// Where machines come from.
@@ -176,16 +200,22 @@ pub struct Volume {
     pub size: Size,
 }
 
-/// Where packages come from.
+/// Where packages come from, and which of them are kept current.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Packages {
     /// Repositories that new machines are given; the agent is installed from them.
     #[serde(default)]
-    pub repositories: Vec<PackageRepository>,
+    #[schemars(with = "Vec<PackageRepository>")]
+    pub repositories: Vec<Spanned<PackageRepository>>,
+    /// What is kept current: `all`, `security`, or a list of packages. Without it packages are left alone.
     #[serde(default)]
-    #[schemars(skip)]
-    update: Option<Update>,
+    #[schemars(schema_with = "super::schema::update")]
+    pub update: Option<Update>,
+    /// Packages that no update touches.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub exclude: Option<Spanned<Vec<PackageName>>>,
 }
 
 /// A yum repository.
@@ -214,24 +244,4 @@ pub struct Ssh {
     /// Public keys, as in `authorized_keys`.
     #[serde(default)]
     pub authorized_keys: Vec<String>,
-}
-
-/// Limits for whatever is done to the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[serde(default)]
-pub struct SpecPolicy {
-    /// Steps under way at once; by default 10.
-    #[schemars(range(min = 1, max = 1000))]
-    pub parallel: u32,
-    #[schemars(skip)]
-    max_unavailable: Option<MaxUnavailable>,
-    #[schemars(skip)]
-    window: Option<Window>,
-}
-
-impl Default for SpecPolicy {
-    fn default() -> Self {
-        Self { parallel: windlass_plan::Policy::default().parallel, max_unavailable: None, window: None }
-    }
 }

@@ -21,10 +21,6 @@ macro_rules! later {
 later! {
     /// Machines from a cloud.
     Openstack = "provider.openstack";
-    /// Keeping packages current.
-    Update = "packages.update";
-    /// The kernel's channel.
-    Kernel = "kernel";
     /// Docker.
     Docker = "docker";
     /// Containerd.
@@ -35,8 +31,4 @@ later! {
     Kubernetes = "kubernetes";
     /// Gluster.
     Gluster = "gluster";
-    /// How many nodes may be down.
-    MaxUnavailable = "policy.maxUnavailable";
-    /// When nodes may be down.
-    Window = "policy.window";
 }

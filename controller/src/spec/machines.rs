@@ -27,7 +27,7 @@ impl Cluster {
     /// Who makes the machines.
     #[must_use]
     pub const fn provider(&self) -> ProviderKind {
-        match self.body.provider.qemu {
+        match self.body.provider.value.qemu {
             Some(_) => ProviderKind::Qemu,
             None => ProviderKind::Existing,
         }
@@ -36,22 +36,23 @@ impl Cluster {
     /// The rules of the spec.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        Policy { parallel: self.body.policy.parallel, ..Policy::default() }
+        Policy::from(&self.body.policy)
     }
 
-    /// What the planner plans for. `home` is what `~` means on the controller's machine.
+    /// What the planner plans for, besides what [`Cluster::wishes`] has. `home` is what `~` means on the controller's machine.
     ///
     /// # Errors
     /// If a path begins with `~` and there is no home.
     pub fn machines(&self, home: Option<&str>) -> Result<ClusterSpec, NoHome> {
-        let machines = self.body.nodes.iter().map(|node| self.machine(node, home)).collect::<Result<_, _>>()?;
+        let machines =
+            self.body.nodes.value.iter().map(|node| self.machine(&node.value, home)).collect::<Result<_, _>>()?;
         Ok(ClusterSpec { name: self.name.clone(), provider: self.provider(), machines, wishes: BTreeMap::new() })
     }
 
     fn machine(&self, node: &Node, home: Option<&str>) -> Result<MachineSpec, NoHome> {
-        let qemu = self.body.provider.qemu.as_ref();
+        let qemu = self.body.provider.value.qemu.as_ref();
         let address = |address: Ipv4Addr| LanAddress::new(address, qemu?.network.prefix()).ok();
-        let disks = self.body.volumes.iter().map(|(volume, size)| DiskSpec {
+        let disks = self.body.volumes().map(|(volume, size)| DiskSpec {
             name: volume.clone(),
             size_bytes: size.size.bytes(),
             serial: disk_serial(&self.name, &node.name, volume),
