@@ -14,6 +14,7 @@ pub mod accounts;
 pub mod boot_entries;
 pub mod change;
 pub mod clock;
+pub mod dnf;
 pub mod exec;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
@@ -27,6 +28,8 @@ pub mod os_release;
 pub mod package_manager;
 pub mod procfs;
 mod remembered;
+pub mod rpm;
+pub mod rpm_version;
 pub mod sysctl;
 pub mod systemctl;
 pub mod systemd_units;

@@ -17,7 +17,11 @@
 mod boot;
 mod error;
 mod hook;
+mod kernel;
 pub mod lease;
+mod packages;
+mod repair;
+mod services;
 mod settings;
 mod survey;
 
@@ -124,15 +128,15 @@ fn kind(step: &NodeStep) -> Result<Box<dyn Kind + '_>, StepError> {
         NodeStep::ApplySetting { setting, seen } => Box::new(settings::Apply { setting, seen: *seen }),
         NodeStep::Boot { boot_id, once } => Box::new(boot::Boot { boot_id, once: once.as_ref() }),
         NodeStep::Hook { argv, timeout_millis } => Box::new(hook::Hook { argv, timeout_millis: *timeout_millis }),
-        NodeStep::Survey(_)
-        | NodeStep::RepairPackages
-        | NodeStep::ChangePackages(_)
-        | NodeStep::InstallKernel { .. }
-        | NodeStep::ConfirmKernel { .. }
-        | NodeStep::PruneKernels { .. }
-        | NodeStep::RestartServices { .. } => {
-            return Err(StepError::Refused(format!("this version of the agent does not {step}")));
+        NodeStep::RepairPackages => Box::new(repair::Repair),
+        NodeStep::ChangePackages(transaction) => Box::new(packages::ChangePackages { transaction }),
+        NodeStep::InstallKernel { package, release, changes } => {
+            Box::new(kernel::Install { package, release, changes })
         }
+        NodeStep::ConfirmKernel { release } => Box::new(kernel::Confirm { release }),
+        NodeStep::PruneKernels { remove } => Box::new(kernel::Prune { remove }),
+        NodeStep::RestartServices { units } => Box::new(services::Restart { units }),
+        NodeStep::Survey(_) => return Err(StepError::Refused("a survey is answered, not done".to_owned())),
     })
 }
 

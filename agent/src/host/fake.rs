@@ -6,6 +6,7 @@
 
 mod change;
 mod node;
+mod packages;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use super::{Look, Machine, MemoryReading, Observe, lsblk};
 
 pub use change::Moment;
 pub use node::Node;
+pub use packages::ModelPackage;
 
 /// The calls that can be told to fail or to hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

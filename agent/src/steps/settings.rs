@@ -2,7 +2,13 @@
 //! Settings: one file per kind, each with a look and a way to bring it about.
 
 mod file;
+mod repository;
+mod selinux;
+mod service;
+mod swap;
 mod sysctl;
+mod time;
+mod user;
 
 use std::collections::BTreeSet;
 
@@ -39,12 +45,12 @@ impl Kind for Apply<'_> {
         match self.setting {
             Setting::File(file) => file::apply(here, file).await,
             Setting::Sysctl { key, value } => sysctl::apply(here, key, value).await,
-            other @ (Setting::Repository(_)
-            | Setting::SwapOff
-            | Setting::TimeSync
-            | Setting::Selinux { .. }
-            | Setting::User(_)
-            | Setting::Service { .. }) => Err(unknown(other)),
+            Setting::Repository(repository) => repository::apply(here, repository).await,
+            Setting::SwapOff => swap::apply(here).await,
+            Setting::TimeSync => time::apply(here).await,
+            Setting::Selinux { mode } => selinux::apply(here, *mode).await,
+            Setting::User(user) => user::apply(here, user).await,
+            Setting::Service { unit, on } => service::apply(here, unit, *on).await,
         }
     }
 
@@ -69,12 +75,12 @@ pub(super) async fn look(
     match setting {
         Setting::File(file) => file::look(here, file, coming),
         Setting::Sysctl { key, value } => sysctl::look(here, key, value),
-        other @ (Setting::Repository(_)
-        | Setting::SwapOff
-        | Setting::TimeSync
-        | Setting::Selinux { .. }
-        | Setting::User(_)
-        | Setting::Service { .. }) => Err(unknown(other)),
+        Setting::Repository(repository) => repository::look(here, repository),
+        Setting::SwapOff => swap::look(here).await,
+        Setting::TimeSync => time::look(here).await,
+        Setting::Selinux { mode } => selinux::look(here, *mode),
+        Setting::User(user) => user::look(here, user),
+        Setting::Service { unit, on } => service::look(here, unit, *on).await,
     }
 }
 
@@ -95,8 +101,4 @@ fn blocked(reason: impl Into<String>, advice: impl Into<String>) -> Found<Settin
 fn fingerprint(there: &[u8]) -> Sha256Digest {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, there);
     Sha256Digest::from_slice(digest.as_ref()).expect("SHA-256 has 32 bytes")
-}
-
-fn unknown(setting: &Setting) -> StepError {
-    StepError::Refused(format!("this version of the agent does not set {setting}"))
 }

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the node differs from what it shall be. Changes nothing.
 
-use windlass_types::name::on_node::KernelRelease;
+use windlass_types::name::on_node::{KernelRelease, PackageName};
+use windlass_types::package::{Package, PackageChange};
 use windlass_types::setting::Setting;
-use windlass_types::survey::{Found, InstalledKernel, Kernels, SCHEMA, Survey, SurveyRequest};
+use windlass_types::survey::{Found, InstalledKernel, KernelDue, KernelWish, Kernels, SCHEMA, Survey, SurveyRequest};
 
-use super::{Here, StepError, settings};
+use super::{Here, StepError, packages, repair, services, settings};
+use crate::host::dnf::Manager;
 use crate::host::grub::Grub;
 use crate::host::kernel_files;
+use crate::host::rpm::{self, Installed};
+use crate::host::rpm_version::compare;
 use crate::observe;
 
 /// Answers as JSON.
@@ -26,36 +30,159 @@ pub(super) async fn survey(here: &Here<'_>, request: &SurveyRequest) -> Result<S
     for setting in &request.settings {
         found.push(settings::look(here, setting, &coming).await?);
     }
+    let manager = Manager::of(here.host);
+    if let Some(manager) = manager.filter(|_| request.refresh) {
+        here.tools.run(&manager.refresh()).await?;
+    }
+    let installed = if manager.is_some() { here.installed().await? } else { Vec::new() };
+    let kernels = kernels(here).await?;
+    let packages = match &request.packages {
+        Some(wish) => Some(or_blocked(packages::survey(here, wish, &installed).await)?),
+        None => None,
+    };
+    let kernel = match &request.kernel {
+        Some(wish) => Some(or_blocked(kernel_due(here, wish, &kernels, &installed).await)?),
+        None => None,
+    };
     Ok(Survey {
         schema: SCHEMA,
         boot_id: here.boot_id()?,
-        kernels: kernels(here).await?,
-        reboot_reasons: Vec::new(),
-        outdated_services: Vec::new(),
-        interrupted: None,
+        reboot_reasons: services::reboot_reasons(here, &kernels, &installed),
+        outdated_services: services::outdated(here, &installed).await?,
+        interrupted: repair::interrupted(here, &installed),
+        kernels,
         settings: found,
-        packages: request.packages.as_ref().map(|_| not_yet()),
-        kernel: request.kernel.as_ref().map(|_| not_yet()),
+        packages,
+        kernel,
     })
 }
 
-fn not_yet<T>() -> Found<T> {
-    let reason = "this version of the agent does not look after packages".to_owned();
-    Found::Blocked { reason, advice: "upgrade the agent".to_owned() }
+/// What cannot be brought about does not keep the rest from being told.
+fn or_blocked<T>(found: Result<Found<T>, StepError>) -> Result<Found<T>, StepError> {
+    match found {
+        Err(StepError::Blocked { reason, advice }) => Ok(Found::Blocked { reason, advice }),
+        found => found,
+    }
 }
 
 /// The kernels that are there and which of them is started.
 pub(super) async fn kernels(here: &Here<'_>) -> Result<Kernels, StepError> {
-    let running = here.running_kernel()?;
-    let running = KernelRelease::new(running.as_str())
+    let running = KernelRelease::new(here.running_kernel()?)
         .map_err(|error| StepError::Unreadable { program: "uname", reason: error.to_string() })?;
     let default = observe::kernel::default_release(here.host).await;
     let once = Grub::of(here.host).and_then(|grub| grub.once(here.host));
-    let installed = kernel_files::releases(here.host);
+    let releases = kernel_files::releases(here.host);
+    let paths: Vec<String> = releases.iter().map(kernel_files::path_of).collect();
+    let owners =
+        if Manager::of(here.host).is_none() || paths.is_empty() { Vec::new() } else { here.owners(&paths).await? };
+    let owners = owners.into_iter().chain(std::iter::repeat(None));
     Ok(Kernels {
         running,
         default: default.and_then(|release| KernelRelease::new(release).ok()),
         once: once.and_then(|release| KernelRelease::new(release).ok()),
-        installed: installed.into_iter().map(|release| InstalledKernel { release, package: None }).collect(),
+        installed: releases
+            .into_iter()
+            .zip(owners)
+            .map(|(release, package)| InstalledKernel { release, package })
+            .collect(),
     })
+}
+
+/// Which kernel it would be, and what is missing until then.
+async fn kernel_due(
+    here: &Here<'_>,
+    wish: &KernelWish,
+    kernels: &Kernels,
+    installed: &[Installed],
+) -> Result<Found<KernelDue>, StepError> {
+    let name = PackageName::new(wish.channel.package())
+        .map_err(|error| StepError::blocked(error.to_string(), "name another channel"))?;
+    let of_name = installed.iter().map(|installed| &installed.package).filter(|package| package.name == name);
+    let exact = wish.version.as_ref().and_then(|version| of_name.clone().find(|package| package.version == *version));
+    let resolved = if exact.is_some() { Vec::new() } else { resolve(here, &name, wish, installed).await? };
+    let new = resolved.iter().find(|change| change.name == name).and_then(PackageChange::target);
+    let newest = of_name.max_by(|a, b| compare(&a.version, &b.version));
+    let Some(package) = new.clone().as_ref().or(exact).or(newest).cloned() else {
+        return Ok(Found::Blocked {
+            reason: format!("there is no package {name}"),
+            advice: "give the repository it comes from as a setting".to_owned(),
+        });
+    };
+    let release = release_of(here, &package, new.is_some()).await?;
+    let prune = prune(kernels, &release, wish.keep);
+    let is_there = kernels.running == release && kernels.default.as_ref() == Some(&release);
+    if new.is_none() && is_there && prune.is_empty() {
+        return Ok(Found::AsWished);
+    }
+    Ok(Found::Due {
+        due: KernelDue { release, changes: if new.is_some() { resolved } else { Vec::new() }, install: new, prune },
+    })
+}
+
+async fn resolve(
+    here: &Here<'_>,
+    name: &PackageName,
+    wish: &KernelWish,
+    installed: &[Installed],
+) -> Result<Vec<PackageChange>, StepError> {
+    let spec = wish.version.as_ref().map_or_else(|| name.to_string(), |version| format!("{name}-{version}"));
+    let ran = packages::before(here.tools.run(&here.manager()?.look_for_kernel(&spec)).await)?;
+    let resolved = packages::read(&ran)?;
+    Ok(resolved.map(|resolved| packages::changes_of(&resolved, installed)).unwrap_or_default())
+}
+
+/// What uname will say. Packages provide it; where none does it is version, release and architecture.
+async fn release_of(here: &Here<'_>, package: &Package, is_new: bool) -> Result<KernelRelease, StepError> {
+    let ask = if is_new { here.manager()?.provides(package) } else { Some(rpm::provides(package)) };
+    let provided = match ask {
+        Some(ask) => here.tools.run(&ask).await.map(|ran| ran.stdout).unwrap_or_default(),
+        None => String::new(),
+    };
+    let version = package.version.as_str();
+    let without_epoch = version.split_once(':').map_or(version, |(_, version)| version);
+    let release = uname_of(&provided).unwrap_or_else(|| format!("{without_epoch}.{}", package.arch));
+    KernelRelease::new(release).map_err(|error| StepError::Unreadable { program: "rpm", reason: error.to_string() })
+}
+
+/// `kernel-uname-r = RELEASE`, or with the release in parentheses.
+fn uname_of(provided: &str) -> Option<String> {
+    let release = provided.lines().find_map(|line| {
+        let rest = line.trim().strip_prefix("kernel-uname-r")?;
+        Some(rest.trim_start_matches([' ', '=', '(']).trim_end_matches(')').to_owned())
+    });
+    release.filter(|release| release.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// Kernels that go once this one is confirmed: all but those that run, are the default, or are the newest few besides.
+fn prune(kernels: &Kernels, release: &KernelRelease, keep: u32) -> Vec<Package> {
+    let is_needed = |kernel: &&InstalledKernel| {
+        kernel.release == *release
+            || kernel.release == kernels.running
+            || kernels.default.as_ref() == Some(&kernel.release)
+    };
+    // The one that runs now is one of those besides, once another is confirmed.
+    let besides = usize::from(kernels.running != *release);
+    let mut rest: Vec<&Package> = kernels
+        .installed
+        .iter()
+        .filter(|kernel| !is_needed(kernel))
+        .filter_map(|kernel| kernel.package.as_ref())
+        .collect();
+    rest.sort_by(|a, b| compare(&b.version, &a.version));
+    rest.into_iter().skip(usize::try_from(keep).unwrap_or(usize::MAX).saturating_sub(besides)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_is_what_the_package_says() {
+        // Captured on the lab's guest; the other as kernel-core of EL 9 has it.
+        let lab = "installonlypkg(kernel)\nkernel = 6.1.192-2\nkernel-lt(x86-64) = 6.1.192-2\nkernel-uname-r(6.1.0-56-amd64)\n";
+        assert_eq!(uname_of(lab).as_deref(), Some("6.1.0-56-amd64"));
+        let el9 = "kernel-core-uname-r = 5.14.0-503.el9.x86_64\nkernel-uname-r = 5.14.0-503.el9.x86_64\n";
+        assert_eq!(uname_of(el9).as_deref(), Some("5.14.0-503.el9.x86_64"));
+        assert_eq!(uname_of("kernel = 5\n"), None);
+    }
 }

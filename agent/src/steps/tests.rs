@@ -3,6 +3,8 @@
 //! was.
 
 mod boot;
+mod kernel;
+mod packages;
 mod settings;
 
 use std::collections::BTreeMap;

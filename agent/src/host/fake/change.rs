@@ -164,6 +164,7 @@ impl Tools for FakeHost {
             })
             .await;
         if self.node().boots != boots {
+            self.state().course.left = None;
             self.die().await;
         }
         self.state().course.left = None;

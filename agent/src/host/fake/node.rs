@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use windlass_types::facts::{BlockDevice, Cpu, NetworkInterface, Os, PackageManager, ServiceState};
 use windlass_types::time::UnixMillis;
 
+use super::ModelPackage;
 use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager, procfs};
 
 /// When the model's time begins: some moment in 2025.
@@ -25,6 +26,20 @@ pub struct Node {
     pub default_kernel: Option<String>,
     /// Kernels that are there besides these two.
     pub kernels: Vec<String>,
+    /// The distribution's scripts make a new kernel the default.
+    pub kernels_become_default: bool,
+    /// Packages that are installed.
+    pub packages: Vec<ModelPackage>,
+    /// Packages that can be had.
+    pub repository: Vec<ModelPackage>,
+    /// The power fails when a transaction has installed so many packages.
+    pub power_fails_after: Option<usize>,
+    /// Units that are started at boot.
+    pub enabled: Vec<String>,
+    /// Swap units that are not masked.
+    pub swap_units: Vec<String>,
+    /// When services were started that did not start with the boot.
+    pub started: BTreeMap<String, UnixMillis>,
     /// Kernels that panic when they are started.
     pub broken_kernels: Vec<String>,
     /// The entry that is started only the next time.

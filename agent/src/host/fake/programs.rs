@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use windlass_types::action::Argv;
 
-use super::{Node, Scripted};
+use super::{Node, Scripted, packages};
 
 /// What a program prints, and its effects, each to be counted.
 type Result = (Scripted, Vec<String>);
@@ -18,6 +18,76 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
         ("systemctl", ["--no-block", "reboot"]) => {
             boot(node);
             done("reboot".to_owned())
+        }
+        ("rpm", words) => packages::rpm(node, words),
+        ("dnf", words) => packages::dnf(node, words),
+        ("grubby", [set]) => {
+            let release = set.strip_prefix("--set-default=/boot/vmlinuz-")?;
+            node.default_kernel = Some(release.to_owned());
+            done(format!("make {release} the default"))
+        }
+        ("systemctl", ["show", .., "--", "*.service"]) => {
+            Some((Scripted { exit_code: 0, stdout: services(node) }, Vec::new()))
+        }
+        ("systemctl", ["try-restart", "--", units @ ..]) => {
+            for unit in units {
+                node.started.insert((*unit).to_owned(), node.now);
+            }
+            Some((Scripted::default(), units.iter().map(|unit| format!("restart {unit}")).collect()))
+        }
+        ("systemctl", ["show", .., "--", unit]) => {
+            Some((Scripted { exit_code: 0, stdout: state(node, unit) }, Vec::new()))
+        }
+        ("systemctl", ["list-units", "--type=swap", ..]) => {
+            let line = |unit: &String| format!("{unit} loaded active active Swap\n");
+            let stdout = node.swap_units.iter().map(line).collect();
+            Some((Scripted { exit_code: 0, stdout }, Vec::new()))
+        }
+        ("systemctl", [verb @ ("enable" | "disable" | "start" | "stop"), "--", unit]) => {
+            match *verb {
+                "enable" => node.enabled.push((*unit).to_owned()),
+                "disable" => node.enabled.retain(|enabled| enabled != unit),
+                other => {
+                    let active = if other == "start" { "active" } else { "inactive" };
+                    let service = node.services.iter_mut().find(|service| service.unit == *unit)?;
+                    active.clone_into(&mut service.active);
+                }
+            }
+            done(format!("{verb} {unit}"))
+        }
+        ("systemctl", ["mask", "--", units @ ..]) => {
+            node.swap_units.retain(|unit| !units.contains(&unit.as_str()));
+            done(format!("mask {}", units.join(" ")))
+        }
+        ("swapoff", ["-a"]) => {
+            node.files.insert("/proc/swaps".into(), "Filename Type Size Used Priority\n".into());
+            done("swap off".to_owned())
+        }
+        ("setenforce", [mode]) => {
+            node.files.insert("/sys/fs/selinux/enforce".into(), (*mode).to_owned());
+            done(format!("setenforce {mode}"))
+        }
+        ("visudo", ["-c", "-f", _]) => nothing(),
+        ("useradd", ["-m", name]) => {
+            append(node, "/etc/passwd", &format!("{name}:x:1000:1000::/home/{name}:/bin/bash\n"));
+            append(node, "/etc/group", &format!("{name}:x:1000:\n"));
+            node.attributes.insert(format!("/home/{name}").into(), (0o700, 1000, 1000));
+            done(format!("make user {name}"))
+        }
+        ("userdel", [name]) => {
+            let path = PathBuf::from("/etc/passwd");
+            let passwd = node.all_files().remove(&path)?;
+            let left = passwd.lines().filter(|line| !line.starts_with(&format!("{name}:")));
+            node.files.insert(path, left.map(|line| format!("{line}\n")).collect());
+            done(format!("remove user {name}"))
+        }
+        ("usermod", ["-a", "-G", groups, name]) => {
+            let path = PathBuf::from("/etc/group");
+            let group = node.all_files().remove(&path)?;
+            let joins = |line: &str| groups.split(',').any(|group| line.starts_with(&format!("{group}:")));
+            let line = |line: &str| if joins(line) { format!("{line}{name}\n") } else { format!("{line}\n") };
+            node.files.insert(path, group.lines().map(line).collect());
+            done(format!("{name} joins {groups}"))
         }
         ("grub2-reboot", [entry]) => {
             node.next_entry = Some((*entry).to_owned());
@@ -35,6 +105,32 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
         }
         _ => None,
     }
+}
+
+fn append(node: &mut Node, path: &str, line: &str) {
+    let old = node.all_files().remove(&PathBuf::from(path)).unwrap_or_default();
+    node.files.insert(path.into(), format!("{old}{line}"));
+}
+
+fn state(node: &Node, unit: &str) -> String {
+    let enabled = if node.enabled.iter().any(|enabled| enabled == unit) { "enabled" } else { "disabled" };
+    match node.services.iter().find(|service| service.unit == unit) {
+        Some(service) => format!("LoadState=loaded\nActiveState={}\nUnitFileState={enabled}\n", service.active),
+        None => "LoadState=not-found\nActiveState=inactive\nUnitFileState=\n".to_owned(),
+    }
+}
+
+fn services(node: &Node) -> String {
+    let show = |service: &windlass_types::facts::ServiceState| {
+        let started = node.started.get(&service.unit).copied().unwrap_or(node.booted_at);
+        let micros = started.since(node.booted_at).as_micros();
+        let unit = &service.unit;
+        format!(
+            "Id={unit}\nSubState={}\nFragmentPath=/usr/lib/systemd/system/{unit}\nExecMainStartTimestampMonotonic={micros}\n",
+            service.sub
+        )
+    };
+    node.services.iter().map(show).collect::<Vec<_>>().join("\n")
 }
 
 /// The machine goes down and comes back.

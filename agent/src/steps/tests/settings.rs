@@ -2,10 +2,11 @@
 //! Settings.
 
 use windlass_types::action::NodePath;
-use windlass_types::name::on_node::{SysctlKey, UserName};
+use windlass_types::facts::ServiceState;
+use windlass_types::name::on_node::{RepositoryId, SysctlKey, UnitName, UserName};
 use windlass_types::node_step::NodeStep;
 use windlass_types::outcome::ErrorClass;
-use windlass_types::setting::{ManagedFile, Setting};
+use windlass_types::setting::{ManagedFile, Repository, SelinuxMode, Setting, User};
 use windlass_types::survey::{Found, SettingDue, Survey, SurveyRequest};
 
 use super::{refused, survives_everything, to_the_end};
@@ -115,4 +116,119 @@ async fn a_parameter_is_set_now_and_kept() {
     assert_eq!(effects, ["sysctl net.ipv4.ip_forward=1", "write /etc/sysctl.d/99-windlass-net.ipv4.ip_forward.conf"]);
     let found = surveyed(&FakeHost::new("node1"), vec![setting]).await;
     assert!(matches!(&found[..], [Found::Blocked { reason, .. }] if reason.contains("no parameter")), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_repository_has_its_key_and_signatures_are_checked() {
+    let repository = Repository {
+        id: RepositoryId::new("lab").unwrap(),
+        url: "http://10.0.2.2/repo".into(),
+        gpg_key: "-----BEGIN PGP PUBLIC KEY BLOCK-----\nabc".into(),
+        signed_metadata: true,
+    };
+    let setting = Setting::Repository(repository.clone());
+    let effects = lives(|| FakeHost::new("node1"), &setting).await;
+    assert_eq!(effects, ["write /etc/pki/rpm-gpg/RPM-GPG-KEY-windlass-lab", "write /etc/yum.repos.d/lab.repo"]);
+    for bad in [
+        Repository { url: "http://a\ngpgcheck=0".into(), ..repository.clone() },
+        Repository { url: "gopher://a".into(), ..repository.clone() },
+        Repository { gpg_key: "no key".into(), ..repository },
+    ] {
+        let found = surveyed(&FakeHost::new("node1"), vec![Setting::Repository(bad)]).await;
+        assert!(matches!(&found[..], [Found::Blocked { .. }]), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn swap_is_off_now_in_fstab_and_in_units() {
+    let make = || {
+        let host = with("/etc/fstab", "/dev/a / xfs defaults 0 0\n/dev/b none swap sw 0 0\n")();
+        host.change(|node| {
+            node.files.insert("/proc/swaps".into(), "Filename Type\n/dev/b partition\n".into());
+            node.swap_units = vec!["dev-b.swap".into()];
+        });
+        host
+    };
+    let effects = lives(make, &Setting::SwapOff).await;
+    assert_eq!(effects, ["mask dev-b.swap", "swap off", "write /etc/fstab", "write /etc/fstab.before-windlass"]);
+}
+
+#[tokio::test]
+async fn whichever_program_sets_the_clock_is_switched_on() {
+    let make = || {
+        let host = FakeHost::new("node1");
+        host.change(|node| {
+            let text = str::to_owned;
+            let (unit, active, sub) = (text("chronyd.service"), text("inactive"), text("dead"));
+            node.services.push(ServiceState { unit, active, sub });
+        });
+        host
+    };
+    assert_eq!(lives(make, &Setting::TimeSync).await, ["enable chronyd.service", "start chronyd.service"]);
+    let found = surveyed(&FakeHost::new("node1"), vec![Setting::TimeSync]).await;
+    assert!(matches!(&found[..], [Found::Blocked { advice, .. }] if advice.contains("chrony")), "{found:?}");
+}
+
+#[tokio::test]
+async fn selinux_is_set_now_and_for_every_boot_and_its_absence_is_said() {
+    let setting = Setting::Selinux { mode: SelinuxMode::Permissive };
+    let make = || {
+        let host = with("/etc/selinux/config", "# a comment\nSELINUX=enforcing\nSELINUXTYPE=targeted\n")();
+        host.change(|node| drop(node.files.insert("/sys/fs/selinux/enforce".into(), "1".into())));
+        host
+    };
+    let effects = lives(make, &setting).await;
+    assert_eq!(effects, ["setenforce 0", "write /etc/selinux/config", "write /etc/selinux/config.before-windlass"]);
+    for (host, words) in [
+        (FakeHost::new("node1"), "there is no SELinux"),
+        (with("/etc/selinux/config", "SELINUX=disabled\n")(), "disabled"),
+    ] {
+        let found = surveyed(&host, vec![setting.clone()]).await;
+        assert!(matches!(&found[..], [Found::Blocked { reason, .. }] if reason.contains(words)), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_made_with_groups_keys_and_sudo_and_taken_away() {
+    let user = User {
+        name: UserName::new("ada").unwrap(),
+        present: true,
+        groups: vec![UserName::new("wheel").unwrap()],
+        authorized_keys: Some(vec!["ssh-ed25519 AAAA ada".into()]),
+        sudo: true,
+    };
+    let effects = lives(|| FakeHost::new("node1"), &Setting::User(user.clone())).await;
+    for effect in [
+        "make user ada",
+        "ada joins wheel",
+        "write /home/ada/.ssh/authorized_keys",
+        "write /etc/sudoers.d/windlass-ada",
+    ] {
+        assert!(effects.iter().any(|there| there == effect), "{effect}: {effects:?}");
+    }
+    let make = || {
+        let host = with("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/bash\n")();
+        host.change(|node| drop(node.files.insert("/etc/sudoers.d/windlass-ada".into(), "ada ALL".into())));
+        host
+    };
+    let gone = Setting::User(User { present: false, ..user.clone() });
+    assert_eq!(lives(make, &gone).await, ["remove /etc/sudoers.d/windlass-ada", "remove user ada"]);
+    let hidden = User { authorized_keys: Some(vec!["ssh-ed25519 A\nssh-ed25519 B".into()]), ..user };
+    let found = surveyed(&FakeHost::new("node1"), vec![Setting::User(hidden)]).await;
+    assert!(matches!(&found[..], [Found::Blocked { .. }]), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_service_is_switched_on_and_off() {
+    let unit = UnitName::new("sshd.service").unwrap();
+    let make = || {
+        let host = FakeHost::new("node1");
+        host.change(|node| node.enabled.push("sshd.service".into()));
+        host
+    };
+    let off = Setting::Service { unit, on: false };
+    assert_eq!(lives(make, &off).await, ["disable sshd.service", "stop sshd.service"]);
+    let unknown = Setting::Service { unit: UnitName::new("none.service").unwrap(), on: true };
+    let found = surveyed(&FakeHost::new("node1"), vec![unknown]).await;
+    assert!(matches!(&found[..], [Found::Blocked { reason, .. }] if reason.contains("none.service")), "{found:?}");
 }

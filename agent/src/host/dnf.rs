@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! dnf(8) and yum(8), which take the same words for what steps need.
+//!
+//! A transaction is looked at, fetched, looked at once more in what is on the disk (`-C`), and then done from the same:
+//! between the last look and the act no repository is asked, so what was seen is what is done. Signatures are checked as
+//! the node's configuration says; nothing here switches that off.
+
+mod table;
+
+use std::path::Path;
+use std::time::Duration;
+
+use windlass_types::action::{Argv, BadAction};
+use windlass_types::name::on_node::PackageName;
+use windlass_types::package::Package;
+
+use super::Observe;
+use super::package_manager::PROGRAMS;
+use super::tools::{Program, argv};
+
+pub use table::{Coming, Going, Resolved, parse};
+
+/// Metadata may have to be fetched.
+const LOOK_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Hundreds of packages over a slow line, or with slow scripts.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(2 * 3600);
+
+/// Packages that are kernels or belong to one: an update never touches them.
+const KERNELS: [&str; 13] = [
+    "kernel",
+    "kernel-core",
+    "kernel-modules",
+    "kernel-modules-core",
+    "kernel-modules-extra",
+    "kernel-devel",
+    "kernel-devel-matched",
+    "kernel-uki-virt",
+    "kernel-debug*",
+    "kernel-rt*",
+    "kernel-lt*",
+    "kernel-ml*",
+    "kernel-PAE*",
+];
+
+/// What is to be resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// Everything that is installed, newer.
+    All,
+    /// What the repositories call security updates.
+    Security,
+    /// These, the newest.
+    Named(&'a [PackageName]),
+    /// What undoes a transaction.
+    Undo(u32),
+    /// Exactly these packages come.
+    Come(Vec<Package>),
+    /// Exactly these packages go.
+    Go(Vec<Package>),
+    /// What a file says: some come and some go.
+    Script(&'a str),
+}
+
+/// The package manager of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manager {
+    program: &'static str,
+    is_yum: bool,
+}
+
+impl Manager {
+    /// `None` if there is none.
+    #[must_use]
+    pub fn of(host: &dyn Observe) -> Option<Self> {
+        let (name, program) = PROGRAMS.into_iter().find(|(_, program)| host.modified(Path::new(program)).is_ok())?;
+        Some(Self { program, is_yum: name == "yum" })
+    }
+
+    /// Fetches the repositories' metadata anew.
+    #[must_use]
+    pub fn refresh(&self) -> Program {
+        // yum fetches it with the next question.
+        let words = if self.is_yum { ["clean", "expire-cache"] } else { ["makecache", "--refresh"] };
+        Program::query(argv([self.program].into_iter().chain(words)), LOOK_DEADLINE)
+    }
+
+    /// Shows what would be done, asking the repositories.
+    ///
+    /// # Errors
+    /// If there are too many packages for one command.
+    pub fn look(&self, wanted: &Wanted<'_>, exclude: &[PackageName]) -> Result<Program, BadAction> {
+        let excluded = KERNELS.into_iter().chain(exclude.iter().map(PackageName::as_str));
+        let excluded: Vec<String> = match wanted {
+            Wanted::All | Wanted::Security | Wanted::Named(_) => {
+                excluded.map(|name| format!("--exclude={name}")).collect()
+            }
+            Wanted::Undo(_) | Wanted::Come(_) | Wanted::Go(_) | Wanted::Script(_) => Vec::new(),
+        };
+        let program = Program::query(self.argv(&["--assumeno"], &excluded, wanted)?, LOOK_DEADLINE);
+        Ok(program.answering(1))
+    }
+
+    /// Shows what installing a kernel would do. It comes beside those that are there.
+    #[must_use]
+    pub fn look_for_kernel(&self, spec: &str) -> Program {
+        Program::query(argv([self.program, "--assumeno", "install", spec]), LOOK_DEADLINE).answering(1)
+    }
+
+    /// Fetches the packages and changes nothing.
+    ///
+    /// # Errors
+    /// If there are too many packages for one command.
+    pub fn fetch(&self, wanted: &Wanted<'_>) -> Result<Program, BadAction> {
+        let program = Program::query(self.argv(&["-y", "--downloadonly"], &[], wanted)?, CHANGE_DEADLINE);
+        Ok(Program { is_shown: true, ..program })
+    }
+
+    /// Shows what would be done, asking nobody.
+    ///
+    /// # Errors
+    /// If there are too many packages for one command.
+    pub fn look_at_fetched(&self, wanted: &Wanted<'_>) -> Result<Program, BadAction> {
+        Ok(Program::query(self.argv(&["-C", "--assumeno"], &[], wanted)?, LOOK_DEADLINE).answering(1))
+    }
+
+    /// Does it, asking nobody.
+    ///
+    /// # Errors
+    /// If there are too many packages for one command.
+    pub fn act(&self, wanted: &Wanted<'_>) -> Result<Program, BadAction> {
+        Ok(Program::change(self.argv(&["-C", "-y"], &[], wanted)?, CHANGE_DEADLINE))
+    }
+
+    /// What a package that is not installed provides; `None` where only yum is: it cannot be asked.
+    #[must_use]
+    pub fn provides(&self, package: &Package) -> Option<Program> {
+        let words = [self.program, "-q", "-C", "repoquery", "--provides"];
+        let asked = argv(words.into_iter().chain([package.to_string().as_str()]));
+        (!self.is_yum).then(|| Program::query(asked, LOOK_DEADLINE))
+    }
+
+    fn argv(&self, options: &[&str], excluded: &[String], wanted: &Wanted<'_>) -> Result<Argv, BadAction> {
+        let mut words: Vec<String> = vec![self.program.to_owned()];
+        words.extend(options.iter().map(|&option| option.to_owned()));
+        words.extend(excluded.iter().cloned());
+        // What is recommended is in the list already, or was not wanted.
+        if matches!(wanted, Wanted::Come(_) | Wanted::Script(_)) && !self.is_yum {
+            words.push("--setopt=install_weak_deps=False".to_owned());
+        }
+        let specs = |packages: &[Package]| packages.iter().map(Package::to_string).collect::<Vec<_>>();
+        let (verbs, specs): (&[&str], _) = match wanted {
+            Wanted::All => (&["upgrade"], Vec::new()),
+            Wanted::Security => (&["--security", "upgrade"], Vec::new()),
+            Wanted::Named(names) => (&["install"], names.iter().map(|name| name.as_str().to_owned()).collect()),
+            Wanted::Undo(number) => (&["history", "undo"], vec![number.to_string()]),
+            Wanted::Come(packages) => (&["install"], specs(packages)),
+            Wanted::Go(packages) => (&["remove"], specs(packages)),
+            Wanted::Script(path) => (&["shell"], vec![(*path).to_owned()]),
+        };
+        words.extend(verbs.iter().map(|&verb| verb.to_owned()));
+        words.extend(specs);
+        Argv::new(words)
+    }
+}
+
+/// What a file for `shell` says. A version that goes back has its own word in yum, and only there.
+#[must_use]
+pub fn script(come: &[Package], back: &[Package], go: &[Package]) -> String {
+    let line = |verb: &str, packages: &[Package]| {
+        let packages: Vec<String> = packages.iter().map(Package::to_string).collect();
+        if packages.is_empty() { String::new() } else { format!("{verb} {}\n", packages.join(" ")) }
+    };
+    format!("{}{}{}run\nexit\n", line("remove", go), line("downgrade", back), line("install", come))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    fn shown(program: &Program) -> String {
+        program.argv.to_string()
+    }
+
+    #[test]
+    fn an_update_never_touches_a_kernel_and_a_pinned_transaction_asks_nobody() {
+        let manager = Manager::of(&FakeHost::new("node1")).unwrap();
+        let held = [PackageName::new("docker-ce").unwrap()];
+        let look = shown(&manager.look(&Wanted::Security, &held).unwrap());
+        assert!(look.starts_with("/usr/bin/dnf --assumeno --exclude=kernel --exclude=kernel-core"), "{look}");
+        assert!(look.ends_with("--exclude=docker-ce --security upgrade"), "{look}");
+        let package = Package {
+            name: PackageName::new("bash").unwrap(),
+            version: "5.2-1".parse().unwrap(),
+            arch: "x86_64".parse().unwrap(),
+        };
+        let act = shown(&manager.act(&Wanted::Come(vec![package.clone()])).unwrap());
+        assert_eq!(act, "/usr/bin/dnf -C -y --setopt=install_weak_deps=False install bash-5.2-1.x86_64");
+        assert_eq!(
+            script(std::slice::from_ref(&package), &[], std::slice::from_ref(&package)),
+            "remove bash-5.2-1.x86_64\ninstall bash-5.2-1.x86_64\nrun\nexit\n"
+        );
+    }
+
+    #[test]
+    fn yum_is_asked_in_its_own_words() {
+        let host = FakeHost::new("node1");
+        host.change(|node| node.package_manager.name = "yum".into());
+        let manager = Manager::of(&host).unwrap();
+        assert_eq!(shown(&manager.refresh()), "/usr/bin/yum clean expire-cache");
+        assert_eq!(shown(&manager.act(&Wanted::All).unwrap()), "/usr/bin/yum -C -y upgrade");
+    }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! rpm and dnf on the model: as little of them as steps need, but with repositories that change, packages that need
+//! others, and power that goes in the middle of a transaction.
+
+use std::fmt::Write as _;
+
+use windlass_types::name::on_node::PackageVersion;
+
+use super::{Node, Scripted};
+use crate::host::rpm_version::compare;
+
+/// A package of the model, installed or in its repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelPackage {
+    /// Name.
+    pub name: String,
+    /// Version and release.
+    pub version: String,
+    /// Architecture.
+    pub arch: String,
+    /// It needs the newest of these.
+    pub needs: Vec<String>,
+    /// When it was installed, seconds since the epoch.
+    pub at: i64,
+}
+
+impl ModelPackage {
+    /// A package without needs.
+    #[must_use]
+    pub fn new(name: &str, version: &str) -> Self {
+        let (name, version, arch) = (name.to_owned(), version.to_owned(), "x86_64".to_owned());
+        Self { name, version, arch, ..Self::default() }
+    }
+
+    /// Name, version and architecture in one.
+    #[must_use]
+    pub fn full(&self) -> String {
+        format!("{}-{}.{}", self.name, self.version, self.arch)
+    }
+
+    fn is_kernel(&self) -> bool {
+        self.name.starts_with("kernel")
+    }
+
+    fn is_newer_than(&self, other: &Self) -> bool {
+        let version = |package: &Self| PackageVersion::new(package.version.as_str()).expect("a version");
+        compare(&version(self), &version(other)).is_gt()
+    }
+}
+
+#[derive(Default)]
+struct Plan {
+    come: Vec<ModelPackage>,
+    go: Vec<ModelPackage>,
+}
+
+type Answer = (Scripted, Vec<String>);
+
+fn says(exit_code: i32, stdout: impl Into<String>) -> Answer {
+    (Scripted { exit_code, stdout: stdout.into() }, Vec::new())
+}
+
+pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
+    let line = |p: &ModelPackage| format!("{}\t0:{}\t{}\t{}\n", p.name, p.version, p.arch, p.at);
+    match arguments {
+        ["-qa", ..] => Some(says(0, node.packages.iter().map(line).collect::<String>())),
+        ["-qf", "--qf", _, paths @ ..] => {
+            let owner = |path: &&str| {
+                let file = path.rsplit('/').next().unwrap_or_default();
+                let kernel = file.strip_prefix("vmlinuz-").unwrap_or("-");
+                let unit = file.strip_suffix(".service").unwrap_or("-");
+                let owns = |p: &&ModelPackage| {
+                    p.name == unit || (p.is_kernel() && format!("{}.{}", p.version, p.arch) == kernel)
+                };
+                let owner = node.packages.iter().find(owns);
+                owner.map_or_else(|| format!("file {path} is not owned by any package\n"), line)
+            };
+            Some(says(0, paths.iter().map(owner).collect::<String>()))
+        }
+        ["-e", "--nodeps", gone @ ..] => {
+            let effects = gone.iter().map(|package| format!("erase {package}")).collect();
+            node.packages.retain(|package| !gone.contains(&package.full().as_str()));
+            Some((Scripted::default(), effects))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
+    let (options, words): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|word| word.starts_with('-'));
+    let excluded: Vec<&str> = options.iter().filter_map(|option| option.strip_prefix("--exclude=")).collect();
+    let plan = match words.as_slice() {
+        ["makecache"] => return Some(says(0, "")),
+        ["repoquery", _] => return Some(says(0, "kernel-uname-r = unknown\n")),
+        ["upgrade"] => newer(node, &excluded),
+        ["install", specs @ ..] => match coming(node, specs) {
+            Ok(plan) => plan,
+            Err(spec) => {
+                let text = format!("No match for argument: {spec}\nError: Unable to find a match: {spec}\n");
+                return Some(says(1, text));
+            }
+        },
+        ["remove", specs @ ..] => {
+            let go = node.packages.iter().filter(|p| specs.contains(&p.full().as_str())).cloned().collect();
+            Plan { go, come: Vec::new() }
+        }
+        _ => return None,
+    };
+    if plan.come.is_empty() && plan.go.is_empty() {
+        return Some(says(0, "Dependencies resolved.\nNothing to do.\nComplete!\n"));
+    }
+    let table = table(node, &plan);
+    if options.contains(&"--assumeno") {
+        return Some(says(1, format!("{table}Operation aborted.\n")));
+    }
+    if options.contains(&"--downloadonly") {
+        return Some(says(0, table));
+    }
+    Some((Scripted { exit_code: 0, stdout: table }, carry_out(node, plan)))
+}
+
+/// The newest of each installed package.
+fn newer(node: &Node, excluded: &[&str]) -> Plan {
+    let is_held =
+        |name: &str| excluded.iter().any(|e| *e == name || e.strip_suffix('*').is_some_and(|p| name.starts_with(p)));
+    let wanted = node.packages.iter().filter(|p| !is_held(&p.name));
+    let specs: Vec<&str> = wanted.filter(|p| newest(node, &p.name).is_some()).map(|p| p.name.as_str()).collect();
+    coming(node, &specs).unwrap_or_default()
+}
+
+fn newest<'a>(node: &'a Node, name: &str) -> Option<&'a ModelPackage> {
+    let of_name = node.repository.iter().filter(|package| package.name == name);
+    of_name.reduce(|a, b| if b.is_newer_than(a) { b } else { a })
+}
+
+fn coming(node: &Node, specs: &[&str]) -> Result<Plan, String> {
+    let mut plan = Plan::default();
+    let mut open: Vec<String> = specs.iter().map(|&spec| spec.to_owned()).collect();
+    while let Some(spec) = open.pop() {
+        let found = node.repository.iter().find(|p| p.full() == spec).or_else(|| newest(node, &spec)).ok_or(spec)?;
+        let is_known = node.packages.iter().chain(&plan.come).any(|p| p.full() == found.full());
+        if is_known {
+            continue;
+        }
+        plan.come.push(found.clone());
+        // What it needs comes in its newest version, unless a version was asked for.
+        open.extend(
+            found.needs.iter().filter(|need| !specs.iter().any(|s| s.starts_with(&format!("{need}-")))).cloned(),
+        );
+    }
+    plan.come.sort_by_key(ModelPackage::full);
+    Ok(plan)
+}
+
+fn table(node: &Node, plan: &Plan) -> String {
+    let rule = "=".repeat(80);
+    let mut text = format!("Dependencies resolved.\n{rule}\n Package  Arch  Version  Repository  Size\n{rule}\n");
+    let replaces = |p: &&ModelPackage| !p.is_kernel() && node.packages.iter().any(|i| i.name == p.name);
+    let (again, new): (Vec<_>, Vec<_>) = plan.come.iter().partition(replaces);
+    for (heading, packages) in [("Installing:", new), ("Upgrading:", again), ("Removing:", plan.go.iter().collect())] {
+        if !packages.is_empty() {
+            let _ = writeln!(text, "{heading}");
+        }
+        for ModelPackage { name, version, arch, .. } in packages {
+            let _ = writeln!(text, " {name}  {arch}  {version}  model  7.0 k");
+        }
+    }
+    text + "\nTransaction Summary\n" + &rule + "\nTotal download size: 13 k\n"
+}
+
+/// All that come, then all that go, as rpm does it; perhaps the power goes in between.
+fn carry_out(node: &mut Node, plan: Plan) -> Vec<String> {
+    let mut effects = Vec::new();
+    let Plan { come, mut go } = plan;
+    for new in &come {
+        if node.power_fails_after.take_if(|left| *left == 0).is_some() {
+            super::programs::boot(node);
+            return effects;
+        }
+        node.power_fails_after = node.power_fails_after.map(|left| left.saturating_sub(1));
+        effects.push(format!("install {}", new.full()));
+        if !new.is_kernel() {
+            go.extend(node.packages.iter().filter(|old| old.name == new.name).cloned());
+        } else {
+            let release = format!("{}.{}", new.version, new.arch);
+            if node.kernels_become_default {
+                node.default_kernel = Some(release.clone());
+            }
+            node.kernels.push(release);
+        }
+        node.packages.push(ModelPackage { at: node.now.0 / 1000, ..new.clone() });
+    }
+    if node.power_fails_after.take().is_some() {
+        super::programs::boot(node);
+        return effects;
+    }
+    effects.extend(go.iter().map(|old| format!("remove {}", old.full())));
+    node.packages.retain(|package| !go.contains(package));
+    node.kernels.retain(|kernel| !go.iter().any(|p| p.is_kernel() && format!("{}.{}", p.version, p.arch) == *kernel));
+    node.packages.sort_by_key(ModelPackage::full);
+    effects
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! rpm(8): what is installed, and since when.
+
+use std::time::Duration;
+
+use windlass_types::name::on_node::{Architecture, PackageName, PackageVersion};
+use windlass_types::package::Package;
+use windlass_types::time::UnixMillis;
+
+use super::tools::{Program, argv};
+
+/// A database of thousands of packages on a slow disk.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Putting the database together again.
+const REBUILD_DEADLINE: Duration = Duration::from_secs(900);
+
+const FORMAT: &str = "%{NAME}\\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{INSTALLTIME}\\n";
+
+/// A package that is installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// Which.
+    pub package: Package,
+    /// Since when.
+    pub at: UnixMillis,
+}
+
+/// Asks for all packages.
+#[must_use]
+pub fn list() -> Program {
+    Program::query(argv(["rpm", "-qa", "--qf", FORMAT]), DEADLINE)
+}
+
+/// Asks whose files these are. A file that is nobody's is an answer too.
+#[must_use]
+pub fn owners(paths: &[String]) -> Program {
+    let paths = paths.iter().map(String::as_str);
+    let mut program = Program::query(argv(["rpm", "-qf", "--qf", FORMAT].into_iter().chain(paths)), DEADLINE);
+    // The code is the number of files that are nobody's.
+    program.answers.extend(0..=i32::from(u8::MAX));
+    program
+}
+
+/// Asks what a package that is installed provides.
+#[must_use]
+pub fn provides(package: &Package) -> Program {
+    Program::query(argv(["rpm", "-q", "--provides", &package.to_string()]), DEADLINE)
+}
+
+/// Takes a package out of the database that another version of it has replaced; its scripts see that one remains.
+#[must_use]
+pub fn erase(packages: &[String]) -> Program {
+    let packages = packages.iter().map(String::as_str);
+    Program::change(argv(["rpm", "-e", "--nodeps"].into_iter().chain(packages)), REBUILD_DEADLINE)
+}
+
+/// Puts the database together again.
+#[must_use]
+pub fn rebuild() -> Program {
+    Program::change(argv(["rpm", "--rebuilddb"]), REBUILD_DEADLINE)
+}
+
+/// Reads what [`list`] prints. Keys that are imported look like packages and are left out.
+///
+/// # Errors
+/// If a line is not one of a package.
+pub fn parse_list(text: &str) -> Result<Vec<Installed>, String> {
+    let lines = text.lines().filter(|line| !line.starts_with("gpg-pubkey\t"));
+    lines.map(|line| parse_line(line).ok_or_else(|| format!("{line:?} is not a package"))).collect()
+}
+
+/// Reads what [`owners`] prints, one line for each file asked for; `None` where it is nobody's.
+#[must_use]
+pub fn parse_owners(text: &str) -> Vec<Option<Package>> {
+    text.lines().map(|line| Some(parse_line(line)?.package)).collect()
+}
+
+fn parse_line(line: &str) -> Option<Installed> {
+    let mut fields = line.split('\t');
+    let (name, version, arch, at) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    Some(Installed {
+        package: Package {
+            name: PackageName::new(name).ok()?,
+            version: version_of(version)?,
+            arch: Architecture::new(arch).ok()?,
+        },
+        at: UnixMillis(at.parse::<i64>().ok()?.checked_mul(1000)?),
+    })
+}
+
+/// A version with its epoch left out if that is 0.
+#[must_use]
+pub fn version_of(text: &str) -> Option<PackageVersion> {
+    PackageVersion::new(text.strip_prefix("0:").unwrap_or(text)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+
+    #[test]
+    fn reads_the_packages_of_the_labs_guest() {
+        let installed = parse_list(include_str!("fixtures/lab-rpm-4.18-qa")).unwrap();
+        let shown: Vec<String> = installed.iter().map(|installed| installed.package.to_string()).collect();
+        assert_eq!(shown, ["lab-base-12-1.noarch", "lab-words-1-1.noarch", "lab-web-1-1.noarch"]);
+        assert_eq!(installed[1].at, UnixMillis(1_795_396_784_000));
+        assert!(parse_list("error: rpmdb open failed\n").is_err());
+    }
+
+    #[test]
+    fn tells_files_of_nobody() {
+        let text = "kernel-core\t0:5.14.0-503.el9\tx86_64\t1\nfile /boot/vmlinuz-x is not owned by any package\n";
+        let owners = parse_owners(text);
+        assert_eq!(owners[0].as_ref().unwrap().to_string(), "kernel-core-5.14.0-503.el9.x86_64");
+        assert_eq!(owners[1], None);
+    }
+
+    #[test]
+    fn an_epoch_of_zero_is_left_out_and_another_kept() {
+        assert_eq!(version_of("0:1-1").unwrap().as_str(), "1-1");
+        assert_eq!(version_of("1:1-1").unwrap().as_str(), "1:1-1");
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_does_not_panic(text in any::<String>()) {
+            let _ = (parse_list(&text), parse_owners(&text));
+        }
+    }
+}

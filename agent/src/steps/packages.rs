@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packages: what would be done, and exactly that done.
+//!
+//! A transaction is pinned to versions when it is planned. Before it is carried out its packages are fetched and it is
+//! resolved again from what is on the disk; if that differs by one package, nothing is changed.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use windlass_types::name::on_node::{PackageName, PackageVersion};
+use windlass_types::package::{Package, PackageChange, PackagesWish, Transaction, UpdateScope};
+use windlass_types::survey::Found;
+
+use super::{Check, Here, Kind, StepError, repair};
+use crate::host::change::NewFile;
+use crate::host::dnf::{Manager, Resolved, Wanted, parse, script};
+use crate::host::rpm::{self, Installed};
+use crate::host::rpm_version::compare;
+use crate::host::tools::{Program, Ran, ToolError};
+
+/// Where a transaction is written down in which packages come and go; gone with the next boot.
+const SCRIPT: &str = "/run/windlass-transaction";
+
+pub(super) struct ChangePackages<'a> {
+    pub(super) transaction: &'a Transaction,
+}
+
+#[async_trait]
+impl Kind for ChangePackages<'_> {
+    async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
+        let installed = here.installed().await?;
+        let left = left_to_do(&self.transaction.changes, &installed)?;
+        let is_whole = repair::interrupted(here, &installed).is_none();
+        Ok(if left.is_empty() && is_whole { Check::AlreadyDone } else { Check::Ready })
+    }
+
+    async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
+        repair::mend(here).await?;
+        let installed = here.installed().await?;
+        let left = left_to_do(&self.transaction.changes, &installed)?;
+        if left.is_empty() { Ok(()) } else { exactly(here, &left, &installed).await }
+    }
+
+    async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
+        let left = left_to_do(&self.transaction.changes, &here.installed().await?)?;
+        match left.first() {
+            None => Ok(()),
+            Some(change) => Err(StepError::operator(
+                format!("the package manager said that all was well, and {change} has not happened"),
+                "see `dnf history` and /var/log/dnf.log, or those of yum, on the node",
+            )),
+        }
+    }
+}
+
+impl Here<'_> {
+    /// All packages.
+    pub(super) async fn installed(&self) -> Result<Vec<Installed>, StepError> {
+        let ran = self.tools.run(&rpm::list()).await?;
+        rpm::parse_list(&ran.stdout).map_err(|reason| StepError::Unreadable { program: "rpm", reason })
+    }
+
+    /// Whose these files are, one answer for each.
+    pub(super) async fn owners(&self, paths: &[String]) -> Result<Vec<Option<Package>>, StepError> {
+        let owners = rpm::parse_owners(&self.tools.run(&rpm::owners(paths)).await?.stdout);
+        // A file of two packages, or one that is gone by now: no answer can be told from another's.
+        Ok(if owners.len() == paths.len() { owners } else { vec![None; paths.len()] })
+    }
+
+    pub(super) fn manager(&self) -> Result<Manager, StepError> {
+        Manager::of(self.host).ok_or_else(|| {
+            StepError::blocked(
+                "there is neither dnf nor yum on this node",
+                "packages can only be looked after where one is",
+            )
+        })
+    }
+}
+
+/// The changes that have not happened yet.
+pub(super) fn left_to_do<'a>(
+    changes: &'a [PackageChange],
+    installed: &[Installed],
+) -> Result<Vec<&'a PackageChange>, StepError> {
+    let mut left = Vec::new();
+    for change in changes {
+        let has = |version: &PackageVersion| {
+            let mut there = installed.iter().map(|installed| &installed.package);
+            there.any(|p| p.name == change.name && p.arch == change.arch && p.version == *version)
+        };
+        let is_done = match (&change.to, &change.from) {
+            (Some(to), _) => has(to),
+            (None, Some(from)) => !has(from),
+            (None, None) => true,
+        };
+        if is_done {
+            continue;
+        }
+        if let (Some(_), Some(from)) = (&change.to, &change.from)
+            && !has_version(installed, change, from)
+        {
+            return Err(StepError::blocked(
+                format!("{} is neither {from} any more nor what it shall be", change.name),
+                "see what changed it, then plan again",
+            ));
+        }
+        left.push(change);
+    }
+    Ok(left)
+}
+
+fn has_version(installed: &[Installed], change: &PackageChange, version: &PackageVersion) -> bool {
+    installed.iter().any(|i| i.package.name == change.name && i.package.version == *version)
+}
+
+/// Does exactly this, or nothing.
+pub(super) async fn exactly(
+    here: &Here<'_>,
+    changes: &[&PackageChange],
+    installed: &[Installed],
+) -> Result<(), StepError> {
+    let manager = here.manager()?;
+    let wanted = wanted(here, changes).await?;
+    before(here.tools.run(&program(manager.fetch(&wanted))?).await)?;
+    let ran = before(here.tools.run(&program(manager.look_at_fetched(&wanted))?).await)?;
+    let resolved = read(&ran)?.map(|resolved| changes_of(&resolved, installed)).unwrap_or_default();
+    let planned: BTreeSet<String> = changes.iter().map(|change| change.to_string()).collect();
+    let now: BTreeSet<String> = resolved.iter().map(PackageChange::to_string).collect();
+    if planned != now {
+        let more: Vec<&str> = now.difference(&planned).map(String::as_str).collect();
+        let less: Vec<&str> = planned.difference(&now).map(String::as_str).collect();
+        return Err(StepError::blocked(
+            format!(
+                "the transaction is not what was planned any more: now also [{}], no more [{}]",
+                more.join(", "),
+                less.join(", ")
+            ),
+            "nothing was changed; plan again",
+        ));
+    }
+    here.tools.run(&program(manager.act(&wanted))?).await?;
+    Ok(())
+}
+
+/// What failed before anything was changed is a reason to plan again.
+pub(super) fn before(ran: Result<Ran, ToolError>) -> Result<Ran, StepError> {
+    ran.map_err(|error| match error {
+        ToolError::Failed { .. } => StepError::blocked(
+            format!("the package manager cannot do what was planned: {error}"),
+            "nothing was changed; see the repositories, then plan again",
+        ),
+        other @ (ToolError::NotStarted { .. }
+        | ToolError::Lost { .. }
+        | ToolError::TimedOut { .. }
+        | ToolError::Stopped
+        | ToolError::NotKept { .. }) => other.into(),
+    })
+}
+
+async fn wanted(here: &Here<'_>, changes: &[&PackageChange]) -> Result<Wanted<'static>, StepError> {
+    let goes = |change: &&&PackageChange| change.to.is_none();
+    let going = |change: &&PackageChange| {
+        let version = change.from.clone()?;
+        Some(Package { name: change.name.clone(), version, arch: change.arch.clone() })
+    };
+    let go: Vec<Package> = changes.iter().filter(goes).filter_map(going).collect();
+    let (back, come): (Vec<&PackageChange>, Vec<&PackageChange>) =
+        changes.iter().copied().filter(|change| change.to.is_some()).partition(|change| is_older(change));
+    let targets =
+        |changes: Vec<&PackageChange>| changes.into_iter().filter_map(PackageChange::target).collect::<Vec<_>>();
+    let (back, come) = (targets(back), targets(come));
+    if go.is_empty() && back.is_empty() {
+        return Ok(Wanted::Come(come));
+    }
+    if come.is_empty() && back.is_empty() {
+        return Ok(Wanted::Go(go));
+    }
+    let content = script(&come, &back, &go);
+    here.host
+        .place(SCRIPT.as_ref(), &NewFile::of_root(content.as_bytes()))
+        .await
+        .map_err(StepError::file("write", SCRIPT))?;
+    Ok(Wanted::Script(SCRIPT))
+}
+
+fn is_older(change: &PackageChange) -> bool {
+    matches!((&change.from, &change.to), (Some(from), Some(to)) if compare(to, from).is_lt())
+}
+
+pub(super) fn program(built: Result<Program, windlass_types::action::BadAction>) -> Result<Program, StepError> {
+    built.map_err(|error| StepError::blocked(error.to_string(), "update fewer packages at once, by name"))
+}
+
+/// Reads what `--assumeno` showed.
+pub(super) fn read(ran: &Ran) -> Result<Option<Resolved>, StepError> {
+    parse(&ran.stdout).map_err(|reason| {
+        let said = if ran.stderr.trim().is_empty() { ran.stdout.trim() } else { ran.stderr.trim() };
+        let said = said.lines().next_back().unwrap_or_default();
+        StepError::blocked(
+            format!("the package manager cannot resolve it: {said} ({reason})"),
+            "see the repositories on the node",
+        )
+    })
+}
+
+/// What a resolved transaction changes, by name.
+pub(super) fn changes_of(resolved: &Resolved, installed: &[Installed]) -> Vec<PackageChange> {
+    let replaced = |coming: &crate::host::dnf::Coming| {
+        let same = installed.iter().map(|i| &i.package).filter(|p| p.name == coming.name);
+        let of_arch = same.clone().filter(|p| p.arch == coming.arch).max_by(|a, b| compare(&a.version, &b.version));
+        of_arch.or_else(|| same.max_by(|a, b| compare(&a.version, &b.version))).map(|p| p.version.clone())
+    };
+    let coming = resolved.coming.iter().map(|coming| PackageChange {
+        name: coming.name.clone(),
+        arch: coming.arch.clone(),
+        from: if coming.replaces { replaced(coming) } else { None },
+        to: Some(coming.version.clone()),
+        repository: coming.repository.clone(),
+    });
+    let going = resolved.going.iter().map(|going| PackageChange {
+        name: going.name.clone(),
+        arch: going.arch.clone(),
+        from: Some(going.version.clone()),
+        to: None,
+        repository: None,
+    });
+    let mut changes: Vec<PackageChange> = coming.chain(going).collect();
+    changes.sort();
+    changes
+}
+
+/// What the package manager would do.
+pub(super) async fn survey(
+    here: &Here<'_>,
+    wish: &PackagesWish,
+    installed: &[Installed],
+) -> Result<Found<Transaction>, StepError> {
+    let manager = here.manager()?;
+    let wanted = match &wish.update {
+        UpdateScope::All => Wanted::All,
+        UpdateScope::Security => Wanted::Security,
+        UpdateScope::Named(names) => Wanted::Named(names),
+        UpdateScope::Undo(number) => Wanted::Undo(*number),
+    };
+    let exclude: &[PackageName] = &wish.exclude;
+    let ran = before(here.tools.run(&program(manager.look(&wanted, exclude))?).await)?;
+    Ok(match read(&ran)? {
+        None => Found::AsWished,
+        Some(resolved) => {
+            let changes = changes_of(&resolved, installed);
+            Found::Due { due: Transaction { changes, download_bytes: resolved.download_bytes } }
+        }
+    })
+}

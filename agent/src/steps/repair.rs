@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an interrupted transaction leaves, and mending it.
+//!
+//! A package manager installs the new packages first and takes the old ones out after. Ended in between, it leaves some
+//! packages twice in the database: the surest sign, and the same for every version of rpm. The newer one's files are in
+//! place then, so the older one is taken out; what the transaction had not come to is left to the step that is done again.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use windlass_types::package::Package;
+
+use super::{Check, Here, Kind, StepError};
+use crate::host::rpm::{self, Installed};
+use crate::host::rpm_version::compare;
+
+/// Where yum keeps what it has not finished.
+const YUM_STATE: &str = "/var/lib/yum";
+
+/// Packages of which several versions may be installed at once.
+const SEVERAL: [&str; 4] = ["kernel", "kmod-", "gpg-pubkey", "installonly"];
+
+pub(super) struct Repair;
+
+#[async_trait]
+impl Kind for Repair {
+    async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
+        let is_readable = here.tools.run(&rpm::list()).await.is_ok();
+        let whole = is_readable && interrupted(here, &here.installed().await?).is_none();
+        Ok(if whole { Check::AlreadyDone } else { Check::Ready })
+    }
+
+    async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
+        mend(here).await
+    }
+
+    async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
+        match interrupted(here, &here.installed().await?) {
+            None => Ok(()),
+            Some(left) => Err(StepError::operator(
+                format!("the package database could not be mended: {left}"),
+                "see `rpm -Va` and `dnf check` on the node",
+            )),
+        }
+    }
+}
+
+/// What an interrupted transaction left.
+pub(super) fn interrupted(here: &Here<'_>, installed: &[Installed]) -> Option<String> {
+    let twice = twice(installed);
+    if !twice.is_empty() {
+        let names: Vec<String> = twice.iter().map(Package::to_string).collect();
+        return Some(format!("packages that a newer version has replaced are still there: {}", names.join(", ")));
+    }
+    let unfinished = unfinished(here);
+    (!unfinished.is_empty()).then(|| format!("yum has not finished what {YUM_STATE}/{} says", unfinished[0]))
+}
+
+/// Mends it.
+pub(super) async fn mend(here: &Here<'_>) -> Result<(), StepError> {
+    if here.tools.run(&rpm::list()).await.is_err() {
+        here.tools.run(&rpm::rebuild()).await?;
+    }
+    let old: Vec<String> = twice(&here.installed().await?).iter().map(Package::to_string).collect();
+    if !old.is_empty() {
+        here.tools.run(&rpm::erase(&old)).await?;
+    }
+    for name in unfinished(here) {
+        let path = format!("{YUM_STATE}/{name}");
+        here.host.remove(path.as_ref()).await.map_err(StepError::file("remove", &path))?;
+    }
+    Ok(())
+}
+
+fn unfinished(here: &Here<'_>) -> Vec<String> {
+    let mut names = here.host.list(YUM_STATE.as_ref()).unwrap_or_default();
+    names.retain(|name| name.starts_with("transaction-all.") || name.starts_with("transaction-done."));
+    names
+}
+
+/// Packages of which a newer version is there too, and should not be.
+fn twice(installed: &[Installed]) -> Vec<Package> {
+    let mut newest: BTreeMap<(&str, &str), &Package> = BTreeMap::new();
+    let mut old = Vec::new();
+    let once = installed.iter().map(|installed| &installed.package);
+    for package in once.filter(|package| !SEVERAL.iter().any(|prefix| package.name.as_str().starts_with(prefix))) {
+        let key = (package.name.as_str(), package.arch.as_str());
+        let Some(other) = newest.insert(key, package) else { continue };
+        if compare(&other.version, &package.version).is_gt() {
+            newest.insert(key, other);
+            old.push(package.clone());
+        } else {
+            old.push(other.clone());
+        }
+    }
+    old
+}

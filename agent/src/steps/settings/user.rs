@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A user with their groups, the keys that may log in as them, and whether they may become root.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use windlass_types::setting::User;
+use windlass_types::survey::{Found, SettingDue};
+
+use super::{Here, StepError, blocked, due_if_any};
+use crate::host::accounts::{self, Account};
+use crate::host::change::{FileKind, NewFile};
+use crate::host::tools::{Program, argv};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where a line for sudo is tried before it is put where sudo looks: one wrong line there locks everybody out.
+const TRIED: &str = "/run/windlass-sudoers";
+
+pub(super) fn look(here: &Here<'_>, user: &User) -> Result<Found<SettingDue>, StepError> {
+    if user.name.as_str() == "root" && !user.present {
+        return Ok(blocked("root cannot be taken away", "leave the setting out"));
+    }
+    let keys = user.authorized_keys.iter().flatten();
+    if keys.clone().any(|key| key.chars().any(char::is_control)) {
+        return Ok(blocked(
+            format!("a key of {} has control characters", user.name),
+            "give each key on a line of its own",
+        ));
+    }
+    let Some(account) = accounts::user(here.host, user.name.as_str()) else {
+        let new = user.present.then(|| format!("user {} is made", user.name));
+        let sudo = (!user.present && here.host.read(&sudoers(user)).is_ok()).then(|| "no sudo any more".to_owned());
+        return Ok(due_if_any("nobody", new.into_iter().chain(sudo).collect()));
+    };
+    if !user.present {
+        return Ok(due_if_any("there", vec![format!("user {} is taken away; their home stays", user.name)]));
+    }
+    let missing = missing_groups(here, user);
+    let mut changes: Vec<String> = missing.iter().map(|group| format!("{} joins {group}", user.name)).collect();
+    if let Some(wished) = keys_text(user).filter(|wished| keys_there(here, &account) != *wished) {
+        changes.push(format!("{} keys may log in as {}", wished.lines().count(), user.name));
+    }
+    if sudo_there(here, user) != sudo_text(user) {
+        changes.push(format!("{} may {}become root", user.name, if user.sudo { "" } else { "not " }));
+    }
+    let was = format!("{account:?}\n{missing:?}\n{}\n{:?}", keys_there(here, &account), sudo_there(here, user));
+    Ok(due_if_any(&was, changes))
+}
+
+pub(super) async fn apply(here: &Here<'_>, user: &User) -> Result<(), StepError> {
+    let name = user.name.as_str();
+    if !user.present {
+        remove(here, &sudoers(user)).await?;
+        if accounts::user(here.host, name).is_some() {
+            here.tools.run(&Program::change(argv(["userdel", name]), DEADLINE)).await?;
+        }
+        return Ok(());
+    }
+    if accounts::user(here.host, name).is_none() {
+        here.tools.run(&Program::change(argv(["useradd", "-m", name]), DEADLINE)).await?;
+    }
+    let missing = missing_groups(here, user);
+    if !missing.is_empty() {
+        here.tools.run(&Program::change(argv(["usermod", "-a", "-G", &missing.join(","), name]), DEADLINE)).await?;
+    }
+    let account = accounts::user(here.host, name).ok_or_else(|| {
+        StepError::operator(format!("{name} was made and is not in /etc/passwd"), "see useradd(8) on the node")
+    })?;
+    if let Some(keys) = keys_text(user).filter(|wished| keys_there(here, &account) != *wished) {
+        place_keys(here, &account, &keys).await?;
+    }
+    apply_sudo(here, user).await
+}
+
+async fn place_keys(here: &Here<'_>, account: &Account, keys: &str) -> Result<(), StepError> {
+    let path = keys_file(account);
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
+    match here.host.attributes(directory) {
+        Ok(found) if found.kind == FileKind::Directory => {}
+        Ok(_) => {
+            return Err(StepError::blocked(format!("{} is not a directory", directory.display()), "move it away"));
+        }
+        Err(_) => {
+            let made = here.host.make_directory(directory, 0o700, account.uid, account.gid).await;
+            made.map_err(StepError::file("make", directory))?;
+        }
+    }
+    let file = NewFile { content: keys.as_bytes(), mode: 0o600, uid: account.uid, gid: account.gid };
+    here.host.place(&path, &file).await.map_err(StepError::file("write", &path))
+}
+
+async fn apply_sudo(here: &Here<'_>, user: &User) -> Result<(), StepError> {
+    let (path, wished) = (sudoers(user), sudo_text(user));
+    if sudo_there(here, user) == wished {
+        return Ok(());
+    }
+    let Some(text) = wished else { return remove(here, &path).await };
+    let file = NewFile { content: text.as_bytes(), mode: 0o440, uid: 0, gid: 0 };
+    here.host.place(Path::new(TRIED), &file).await.map_err(StepError::file("write", TRIED))?;
+    here.tools.run(&Program::query(argv(["visudo", "-c", "-f", TRIED]), DEADLINE)).await?;
+    // What was tried stays until the next boot, as it is no secret.
+    here.host.place(&path, &file).await.map_err(StepError::file("write", &path))
+}
+
+async fn remove(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
+    here.host.remove(path).await.map_err(StepError::file("remove", path))
+}
+
+fn missing_groups(here: &Here<'_>, user: &User) -> Vec<String> {
+    let there = accounts::groups_of(here.host, user.name.as_str());
+    user.groups.iter().map(|group| group.as_str().to_owned()).filter(|group| !there.contains(group)).collect()
+}
+
+fn keys_file(account: &Account) -> PathBuf {
+    Path::new(&account.home).join(".ssh/authorized_keys")
+}
+
+fn keys_there(here: &Here<'_>, account: &Account) -> String {
+    here.host.read(&keys_file(account)).unwrap_or_default()
+}
+
+fn keys_text(user: &User) -> Option<String> {
+    let keys = user.authorized_keys.as_ref()?;
+    Some(keys.iter().map(|key| format!("{}\n", key.trim())).collect())
+}
+
+fn sudoers(user: &User) -> PathBuf {
+    Path::new("/etc/sudoers.d").join(format!("windlass-{}", user.name))
+}
+
+fn sudo_there(here: &Here<'_>, user: &User) -> Option<String> {
+    here.host.read(&sudoers(user)).ok()
+}
+
+fn sudo_text(user: &User) -> Option<String> {
+    user.sudo.then(|| format!("# Written by Windlass.\n{} ALL=(ALL) NOPASSWD: ALL\n", user.name))
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A kernel from its repository to the default, and the old ones gone.
+
+use windlass_types::name::on_node::{BootId, KernelRelease};
+use windlass_types::node_step::NodeStep;
+use windlass_types::outcome::ErrorClass;
+use windlass_types::survey::{Found, KernelChannel, KernelDue, KernelWish, SurveyRequest};
+
+use super::packages::surveyed;
+use super::{refused, survives_everything, to_the_end};
+use crate::host::fake::{FakeHost, ModelPackage};
+
+const NEW: &str = "6.2-1.x86_64";
+
+/// One with an older kernel-lt installed and running, on which scripts make a new kernel the default.
+fn node() -> FakeHost {
+    let host = FakeHost::new("node1");
+    host.change(|node| {
+        let kernel = |version| ModelPackage::new("kernel-lt", version);
+        node.packages = ["5.9-1", "6.0-1", "6.1-1"].map(kernel).into();
+        node.repository = ["6.1-1", "6.2-1"].map(kernel).into();
+        node.running_kernel = "6.1-1.x86_64".into();
+        node.default_kernel = Some("6.1-1.x86_64".into());
+        node.kernels = vec!["5.9-1.x86_64".into(), "6.0-1.x86_64".into()];
+        node.kernels_become_default = true;
+    });
+    host
+}
+
+async fn look(host: &FakeHost) -> Found<KernelDue> {
+    let kernel = Some(KernelWish { channel: KernelChannel::ElrepoLt, version: None, keep: 1 });
+    surveyed(host, SurveyRequest { kernel, ..SurveyRequest::default() }).await.kernel.unwrap()
+}
+
+async fn due(host: &FakeHost) -> KernelDue {
+    let found = look(host).await;
+    let Found::Due { due } = found else { panic!("{found:?}") };
+    due
+}
+
+fn install(due: &KernelDue) -> NodeStep {
+    let package = due.install.clone().unwrap();
+    NodeStep::InstallKernel { package, release: due.release.clone(), changes: due.changes.clone() }
+}
+
+#[tokio::test]
+async fn a_survey_names_the_kernel_and_what_goes_after_it() {
+    let due = due(&node()).await;
+    assert_eq!((due.release.as_str(), due.changes.len()), (NEW, 1));
+    // Beside the new one, the one that runs now is kept.
+    let prune: Vec<String> = due.prune.iter().map(ToString::to_string).collect();
+    assert_eq!(prune, ["kernel-lt-6.0-1.x86_64", "kernel-lt-5.9-1.x86_64"]);
+}
+
+#[tokio::test]
+async fn a_new_kernel_is_installed_and_the_default_stays_whatever_its_scripts_do() {
+    let step = install(&due(&node()).await);
+    let host = node();
+    to_the_end(&host, &step).await.unwrap();
+    assert!(host.node().kernels.contains(&NEW.to_owned()));
+    assert_eq!(host.node().default_kernel.as_deref(), Some("6.1-1.x86_64"));
+    let effects = survives_everything(node, &step).await;
+    assert_eq!(effects["install kernel-lt-6.2-1.x86_64"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_is_installed_booted_confirmed_and_the_old_ones_pruned() {
+    let host = node();
+    let due = due(&host).await;
+    let release = due.release.clone();
+    to_the_end(&host, &install(&due)).await.unwrap();
+    let confirm = NodeStep::ConfirmKernel { release: release.clone() };
+    assert_eq!(refused(&host, &confirm, "does not run").await, ErrorClass::Blocked);
+    let boot_id = BootId::new("00000000-0000-4000-8000-000000000001").unwrap();
+    to_the_end(&host, &NodeStep::Boot { boot_id, once: Some(release) }).await.unwrap();
+    assert_eq!(host.node().running_kernel, NEW);
+    to_the_end(&host, &confirm).await.unwrap();
+    assert_eq!(host.node().default_kernel.as_deref(), Some(NEW));
+    to_the_end(&host, &NodeStep::PruneKernels { remove: due.prune }).await.unwrap();
+    let left: Vec<String> = host.node().packages.iter().map(ModelPackage::full).collect();
+    assert_eq!(left, ["kernel-lt-6.1-1.x86_64", "kernel-lt-6.2-1.x86_64"]);
+    assert_eq!(look(&host).await, Found::AsWished);
+}
+
+#[tokio::test]
+async fn confirming_and_pruning_survive_everything() {
+    let runs_new = || {
+        let host = node();
+        host.change(|node| {
+            node.packages.push(ModelPackage::new("kernel-lt", "6.2-1"));
+            node.kernels.push("6.1-1.x86_64".into());
+            node.running_kernel = NEW.into();
+        });
+        host
+    };
+    let release = KernelRelease::new(NEW).unwrap();
+    survives_everything(runs_new, &NodeStep::ConfirmKernel { release }).await;
+    let prune = due(&runs_new()).await.prune;
+    survives_everything(runs_new, &NodeStep::PruneKernels { remove: prune }).await;
+}
+
+#[tokio::test]
+async fn the_kernel_that_runs_is_never_removed() {
+    let host = node();
+    let remove = vec![windlass_types::package::Package {
+        name: "kernel-lt".parse().unwrap(),
+        version: "6.1-1".parse().unwrap(),
+        arch: "x86_64".parse().unwrap(),
+    }];
+    let step = NodeStep::PruneKernels { remove };
+    assert_eq!(refused(&host, &step, "runs or is the default").await, ErrorClass::Blocked);
+}

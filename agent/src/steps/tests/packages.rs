@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packages, interrupted transactions and services.
+
+use windlass_types::name::on_node::{PackageName, UnitName};
+use windlass_types::node_step::NodeStep;
+use windlass_types::outcome::ErrorClass;
+use windlass_types::package::{PackagesWish, Transaction, UpdateScope};
+use windlass_types::survey::{Found, Survey, SurveyRequest};
+
+use super::{refused, survives_everything, to_the_end};
+use crate::host::fake::{FakeHost, ModelPackage};
+
+/// Two packages of which one needs the other, installed in version 1; the repository has version 2.
+fn outdated() -> FakeHost {
+    let host = FakeHost::new("node1");
+    host.change(|node| {
+        let web = |version| ModelPackage { needs: vec!["words".into()], ..ModelPackage::new("web", version) };
+        node.packages = vec![web("1-1"), ModelPackage::new("words", "1-1")];
+        node.repository = vec![
+            web("1-1"),
+            web("2-1"),
+            ModelPackage::new("words", "1-1"),
+            ModelPackage::new("words", "2-1"),
+            ModelPackage::new("extra", "1-1"),
+        ];
+    });
+    host
+}
+
+pub(super) async fn surveyed(host: &FakeHost, request: SurveyRequest) -> Survey {
+    let answer = to_the_end(host, &NodeStep::Survey(Box::new(request))).await.unwrap();
+    serde_json::from_str(&answer.output).unwrap()
+}
+
+async fn look(host: &FakeHost, update: UpdateScope, exclude: &[&str]) -> Found<Transaction> {
+    let exclude = exclude.iter().map(|name| PackageName::new(*name).unwrap()).collect();
+    let packages = Some(PackagesWish { update, exclude });
+    surveyed(host, SurveyRequest { packages, refresh: true, ..SurveyRequest::default() }).await.packages.unwrap()
+}
+
+async fn update(host: &FakeHost) -> Transaction {
+    let found = look(host, UpdateScope::All, &[]).await;
+    let Found::Due { due } = found else { panic!("{found:?}") };
+    due
+}
+
+fn shown(transaction: &Transaction) -> Vec<String> {
+    transaction.changes.iter().map(ToString::to_string).collect()
+}
+
+fn installed(host: &FakeHost) -> Vec<String> {
+    host.node().packages.iter().map(ModelPackage::full).collect()
+}
+
+#[tokio::test]
+async fn what_was_previewed_is_what_is_installed() {
+    let host = outdated();
+    let transaction = update(&host).await;
+    assert_eq!(shown(&transaction), ["web.x86_64 1-1 -> 2-1", "words.x86_64 1-1 -> 2-1"]);
+    assert!(host.effects().is_empty(), "a preview changes nothing");
+    // In between something newer has come: what was planned is installed, not that.
+    host.change(|node| node.repository.push(ModelPackage::new("words", "3-1")));
+    to_the_end(&host, &NodeStep::ChangePackages(transaction)).await.unwrap();
+    assert_eq!(installed(&host), ["web-2-1.x86_64", "words-2-1.x86_64"]);
+    assert!(matches!(
+        look(&outdated(), UpdateScope::Security, &["web", "words"]).await,
+        Found::Blocked { .. } | Found::AsWished
+    ));
+}
+
+#[tokio::test]
+async fn a_transaction_survives_everything() {
+    let step = NodeStep::ChangePackages(update(&outdated()).await);
+    let effects = survives_everything(outdated, &step).await;
+    assert_eq!(effects["install web-2-1.x86_64"], 1);
+    assert!(effects.values().all(|count| *count == 1), "{effects:?}");
+}
+
+#[tokio::test]
+async fn a_repository_that_changed_in_between_stops_the_step() {
+    let transaction = update(&outdated()).await;
+    let step = NodeStep::ChangePackages(transaction);
+    let gone = outdated();
+    gone.change(|node| node.repository.retain(|package| package.full() != "words-2-1.x86_64"));
+    assert_eq!(refused(&gone, &step, "cannot").await, ErrorClass::Blocked);
+    let needs_more = outdated();
+    needs_more.change(|node| {
+        node.repository
+            .iter_mut()
+            .filter(|package| package.name == "web")
+            .for_each(|web| web.needs.push("extra".into()));
+    });
+    assert_eq!(refused(&needs_more, &step, "now also [extra.x86_64 new, 1-1]").await, ErrorClass::Blocked);
+}
+
+#[tokio::test]
+async fn a_package_that_changed_in_between_stops_the_step() {
+    let step = NodeStep::ChangePackages(update(&outdated()).await);
+    let host = outdated();
+    host.change(|node| node.packages[0].version = "1-7".into());
+    assert_eq!(refused(&host, &step, "web is neither 1-1").await, ErrorClass::Blocked);
+}
+
+#[tokio::test]
+async fn power_that_fails_within_a_transaction_leaves_nothing_half() {
+    let transaction = update(&outdated()).await;
+    for after in 0..=2 {
+        let host = outdated();
+        host.change(|node| node.power_fails_after = Some(after));
+        to_the_end(&host, &NodeStep::ChangePackages(transaction.clone())).await.unwrap();
+        assert_eq!(installed(&host), ["web-2-1.x86_64", "words-2-1.x86_64"], "after {after}");
+        let installs = host.effects().into_iter().filter(|(effect, _)| effect.starts_with("install "));
+        assert!(installs.map(|(_, count)| count).eq([1, 1]), "after {after}: {:?}", host.effects());
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_elses_transaction_left_is_told_and_mended() {
+    let half = || {
+        let host = outdated();
+        host.change(|node| node.packages.push(ModelPackage::new("words", "2-1")));
+        host
+    };
+    let survey = surveyed(&half(), SurveyRequest::default()).await;
+    assert!(survey.interrupted.is_some_and(|text| text.contains("words-1-1.x86_64")));
+    let effects = survives_everything(half, &NodeStep::RepairPackages).await;
+    assert_eq!(effects.into_iter().collect::<Vec<_>>(), [("erase words-1-1.x86_64".to_owned(), 1)]);
+    let whole = to_the_end(&outdated(), &NodeStep::RepairPackages).await.unwrap();
+    assert!(!whole.changed);
+}
+
+#[tokio::test]
+async fn kernels_and_what_is_held_are_not_updated() {
+    let host = outdated();
+    host.change(|node| {
+        node.packages.push(ModelPackage::new("kernel-lt", "6.1-1"));
+        node.repository.push(ModelPackage::new("kernel-lt", "6.2-1"));
+    });
+    assert_eq!(shown(&update(&host).await).len(), 2);
+    let held = look(&host, UpdateScope::All, &["web", "words"]).await;
+    assert_eq!(held, Found::AsWished);
+    let named = look(&host, UpdateScope::Named(vec![PackageName::new("extra").unwrap()]), &[]).await;
+    assert!(matches!(named, Found::Due { due } if shown(&due) == ["extra.x86_64 new, 1-1"]));
+    let unknown = look(&host, UpdateScope::Named(vec![PackageName::new("unknown").unwrap()]), &[]).await;
+    assert!(matches!(unknown, Found::Blocked { reason, .. } if reason.contains("unknown")));
+}
+
+#[tokio::test]
+async fn a_service_that_is_older_than_its_package_is_restarted_once() {
+    let unit = UnitName::new("web.service").unwrap();
+    let make = || {
+        let host = outdated();
+        host.advance(std::time::Duration::from_secs(60));
+        host.change(|node| {
+            node.services[0].unit = "web.service".into();
+            node.packages[0].at = node.now.0 / 1000 - 5;
+            node.packages.push(ModelPackage { at: node.now.0 / 1000, ..ModelPackage::new("glibc", "2.34-1") });
+        });
+        host
+    };
+    let survey = surveyed(&make(), SurveyRequest::default()).await;
+    assert_eq!(survey.outdated_services, std::slice::from_ref(&unit));
+    assert_eq!(survey.reboot_reasons, ["glibc-2.34-1.x86_64 was installed after the node was booted"]);
+    let effects = survives_everything(make, &NodeStep::RestartServices { units: vec![unit] }).await;
+    assert_eq!(effects["restart web.service"], 1);
+}
