@@ -5,7 +5,7 @@
 //! - [`measure`], [`account`], [`compare`], [`report`], [`memory`], [`process`]: how is measured and told.
 //! - [`rival`]: Ansible, pyinfra, Salt, plain ssh; installed into a cache and tuned.
 //! - [`ours`], [`load`]: a controller and agents, real and simulated.
-//! - `b…`, [`growth`]: one benchmark each; [`simulation`] holds those with thousands of agents together.
+//! - `b…`, [`growth`], [`planning`]: one benchmark each; [`simulation`] holds those with thousands of agents together.
 
 mod account;
 mod b10_heartbeats;
@@ -24,6 +24,7 @@ mod load;
 mod measure;
 mod memory;
 mod ours;
+mod planning;
 mod process;
 mod report;
 mod rival;
@@ -86,6 +87,7 @@ enum Part {
     B4,
     B5,
     B8,
+    Planning,
     Salt,
     Simulation,
 }
@@ -158,7 +160,11 @@ fn cache() -> Result<PathBuf> {
 
 fn measure_all(bench: &Bench, only: &[Part], report: &mut Report) -> Result<()> {
     let is_wanted = |part| only.is_empty() || only.contains(&part);
-    if only != [Part::Simulation] {
+    if is_wanted(Part::Planning) {
+        let planned = planning::run_bench(report);
+        left_out(report, "planning", planned);
+    }
+    if only.is_empty() || only.iter().any(|part| !matches!(part, Part::Simulation | Part::Planning)) {
         let real = with_real_agents(bench, is_wanted, report);
         left_out(report, "B1 to B6", real);
     }

@@ -156,7 +156,10 @@ impl Plan {
     /// Never: a plan is always JSON.
     #[must_use]
     pub fn hash(&self) -> Sha256Digest {
-        let without_notes = Self { notes: Vec::new(), ..self.clone() };
-        sha256(&serde_json::to_vec(&without_notes).expect("a plan is always JSON"))
+        let Self { schema, cluster, provider, policy, steps, turns, blocked, queued, notes: _ } = self;
+        // Why a node cannot be asked is told anew each time, with times in it; that it cannot is what counts.
+        let queued: Vec<_> = queued.iter().map(|queued| &queued.node).collect();
+        let all = (schema, cluster, provider, policy, steps, turns, blocked, queued);
+        sha256(&serde_json::to_vec(&all).expect("a plan is always JSON"))
     }
 }

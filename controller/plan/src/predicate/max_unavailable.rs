@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use windlass_types::name::NodeName;
 
 use super::{Objection, Scene};
+use crate::snapshot::NodeStatus;
 
 /// Names that are shown; more help nobody.
 const SHOWN: usize = 5;
@@ -30,11 +31,12 @@ pub(super) fn objection(scene: &Scene<'_>, node: &NodeName) -> Option<Objection>
 /// Nodes that are down or may go down. Of a cluster its members are looked at, and whatever anybody has in hand; without
 /// a cluster all nodes.
 fn unavailable<'a>(scene: &Scene<'a>) -> BTreeSet<&'a NodeName> {
-    let members: BTreeSet<_> = scene.snapshot.members.iter().collect();
+    let members = &scene.snapshot.members;
+    // Asked of the few that are down only: membership is a long list.
     let counts = |name: &NodeName| members.is_empty() || members.contains(name);
-    let nodes = scene.snapshot.nodes.iter().filter(|status| counts(&status.name));
-    let down = nodes.filter(|status| !(status.is_revoked || status.is_connected && status.is_healthy));
+    let is_down = |status: &&NodeStatus| !(status.is_revoked || status.is_connected && status.is_healthy);
+    let down = scene.snapshot.nodes.iter().filter(is_down).filter(|status| counts(&status.name));
     let held = scene.snapshot.leases.iter().map(|status| &status.lease);
-    let held = held.filter(|lease| counts(&lease.node) || lease.run == *scene.run);
+    let held = held.filter(|lease| lease.run == *scene.run || counts(&lease.node));
     down.map(|status| &status.name).chain(held.map(|lease| &lease.node)).collect()
 }
