@@ -15,13 +15,18 @@ pub mod qemu;
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use windlass_types::digest::Sha256Digest;
+use windlass_types::event::EventKind;
 use windlass_types::machine::{Accel, DiskSpec, MachineReport, MachineSpec, ProviderKind};
 use windlass_types::name::{ClusterName, NodeName};
 use windlass_types::outcome::ErrorClass;
 
 use crate::cloud_init::UserData;
+
+/// How often a console is looked at where nobody tells that it has grown.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Which machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +105,17 @@ pub struct ConsolePiece {
     pub data: Vec<u8>,
     /// From where to read on.
     pub next: u64,
+}
+
+/// Something that happened to a machine, and that nobody here asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineNews {
+    /// Which machine.
+    pub machine: MachineKey,
+    /// What kind of thing.
+    pub kind: EventKind,
+    /// What happened and what to do about it, in a sentence.
+    pub message: String,
 }
 
 /// A provider that did not do what it was told. Reads as its own error, with what to do added.
@@ -219,4 +235,17 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// # Errors
     /// If there is no such machine, or it has no console.
     async fn console(&self, machine: &MachineKey, from: ConsoleFrom) -> Result<ConsolePiece, ProviderError>;
+
+    /// Waits until a console may have something after this position. Where that cannot be told, until it is time to look.
+    /// Giving up the wait loses nothing.
+    async fn console_grows(&self, machine: &MachineKey, position: u64) {
+        let _is_not_told = (machine, position);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+
+    /// The next thing that happens to a machine and that nobody here asked for; what happened while the controller was
+    /// away comes first. Waits for ever where machines can only be asked.
+    async fn news(&self) -> MachineNews {
+        std::future::pending().await
+    }
 }

@@ -10,6 +10,7 @@ mod daemon;
 mod heap;
 mod housekeeping;
 mod listeners;
+mod machines;
 pub mod rotate;
 
 use std::sync::{Arc, OnceLock};

@@ -96,6 +96,7 @@ fn foreign() -> windlass_types::machine::MachineReport {
         name: "foreign-vm".parse().expect("a name"),
         cluster: None,
         power: PowerState::On,
+        note: None,
         complete: true,
         disks: Vec::new(),
         addresses: Vec::new(),
@@ -171,6 +172,24 @@ async fn a_machine_that_is_killed_from_outside_is_seen_and_started_by_the_next_a
     let again = bastion.words(&format!("apply -f {spec} --yes")).await;
     assert!(again.code == 0 && again.stderr.contains("start node1"), "{again:?}");
     assert_eq!(healthy(&bastion).await, ["node1"]);
+}
+
+#[tokio::test]
+async fn a_machine_that_dies_is_an_event_and_shown_with_why_until_it_is_switched_on() {
+    let bastion = Bastion::start().await;
+    let spec = bastion.spec(&THREE[..1]);
+    bastion.words(&format!("apply -f {spec} --yes")).await.done();
+    bastion.provider.kill("node1");
+    let told = async || bastion.words("events --since 0").await.stdout.contains("node1 is off: its process was killed");
+    wait_until("the event", LONG, told).await;
+    let machines = bastion.words("get machines").await;
+    assert!(
+        machines.stdout.contains("off") && machines.stderr.contains("node1: its process was killed"),
+        "{machines:?}"
+    );
+    bastion.words(&format!("apply -f {spec} --yes")).await.done();
+    let machines = bastion.words("get machines").await;
+    assert!(!machines.stderr.contains("killed"), "{machines:?}");
 }
 
 #[tokio::test]

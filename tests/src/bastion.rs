@@ -187,6 +187,7 @@ async fn live(
     tokio::spawn(Arc::clone(&controller).serve(agents, controller.routes()));
     tokio::spawn(Arc::clone(&controller).serve(joining, controller.join_routes()));
     tokio::spawn(Arc::clone(&controller).serve(operators, controller.routes()));
+    controller.watch_machines();
     controller.jobs.resume().await;
     controller.runs.resume();
     (agents_at, join_at)

@@ -10,9 +10,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use windlass_controller::provider::{
-    ConsoleFrom, ConsolePiece, MachineKey, NewMachine, PowerAction, Provider, ProviderError,
+    ConsoleFrom, ConsolePiece, MachineKey, MachineNews, NewMachine, PowerAction, Provider, ProviderError,
 };
+use windlass_types::event::EventKind;
 use windlass_types::machine::{Accel, DiskReport, DiskSpec, MachineReport, MachineSpec, PowerState, ProviderKind};
 use windlass_types::name::{ClusterName, MachineId, NodeName};
 use windlass_types::outcome::ErrorClass;
@@ -46,6 +48,8 @@ pub struct FakeProvider {
     guests: Handle,
     machines: Mutex<BTreeMap<MachineKey, Machine>>,
     behaviour: Mutex<BTreeMap<String, Guest>>,
+    teller: UnboundedSender<MachineNews>,
+    told: tokio::sync::Mutex<UnboundedReceiver<MachineNews>>,
     /// Creations may go on past the point where the machine has its tag and is not complete.
     pub gate: Semaphore,
 }
@@ -64,11 +68,14 @@ impl FakeProvider {
     /// No machines yet; guests live on the current runtime, in this directory.
     #[must_use]
     pub fn new(directory: PathBuf) -> Arc<Self> {
+        let (teller, told) = unbounded_channel();
         Arc::new(Self {
             directory,
             guests: Handle::current(),
             machines: Mutex::default(),
             behaviour: Mutex::default(),
+            teller,
+            told: tokio::sync::Mutex::new(told),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         })
     }
@@ -101,11 +108,18 @@ impl FakeProvider {
         written(&machine.user_data, "token").trim().split_once('.').expect("an id and a secret").1.to_owned()
     }
 
-    /// Something outside kills a machine.
+    /// Something outside kills a machine; that is told.
+    ///
+    /// # Panics
+    /// Never: who is told is part of this.
     pub fn kill(&self, node: &str) {
-        for machine in self.machines().values_mut().filter(|machine| machine.report.name.as_str() == node) {
+        for (key, machine) in self.machines().iter_mut().filter(|(key, _)| key.name.as_str() == node) {
             machine.agent = None;
             machine.report.power = PowerState::Off;
+            machine.report.note = Some("its process was killed".to_owned());
+            let message = format!("the machine of {node} is off: its process was killed");
+            let news = MachineNews { machine: key.clone(), kind: EventKind::MachineStopped, message };
+            self.teller.send(news).expect("the receiver is beside it");
         }
     }
 
@@ -227,6 +241,7 @@ fn report(spec: &MachineSpec, spec_hash: windlass_types::digest::Sha256Digest) -
         name: spec.name.clone(),
         cluster: Some(spec.cluster.clone()),
         power: PowerState::Off,
+        note: None,
         complete: false,
         disks: spec.data_disks.iter().map(disk).collect(),
         addresses: Vec::new(),
@@ -303,7 +318,11 @@ impl Provider for Shared {
 
     async fn power(&self, machine: &MachineKey, action: PowerAction) -> Result<(), ProviderError> {
         assert_ne!(action, PowerAction::Off, "nobody asks for that");
-        self.0.machines().get_mut(machine).ok_or_else(missing)?.report.power = PowerState::On;
+        {
+            let mut machines = self.0.machines();
+            let report = &mut machines.get_mut(machine).ok_or_else(missing)?.report;
+            (report.power, report.note) = (PowerState::On, None);
+        }
         self.0.boot(machine.clone());
         Ok(())
     }
@@ -328,5 +347,12 @@ impl Provider for Shared {
             ConsoleFrom::Tail(bytes) => console.len().saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX)),
         };
         Ok(ConsolePiece { data: console[begin..].to_vec(), next: console.len() as u64 })
+    }
+
+    async fn news(&self) -> MachineNews {
+        match self.0.told.lock().await.recv().await {
+            Some(news) => news,
+            None => std::future::pending().await,
+        }
     }
 }

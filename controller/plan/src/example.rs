@@ -75,6 +75,7 @@ pub(crate) fn report(spec: &MachineSpec) -> MachineReport {
         name: spec.name.clone(),
         cluster: Some(spec.cluster.clone()),
         power: PowerState::On,
+        note: None,
         complete: true,
         disks: spec.data_disks.iter().map(disk).collect(),
         addresses: Vec::new(),

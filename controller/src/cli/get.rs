@@ -135,7 +135,11 @@ pub(crate) async fn run(context: &Context, arguments: GetArgs) -> Result<Exit, F
         GetArgs::Jobs(arguments) => print(context, &jobs(context, arguments.newest).await?, arguments.list.output),
         GetArgs::Machines(arguments) => {
             let machines = machines(context, arguments.cluster).await?;
-            print(context, &machines, arguments.list.output)
+            let exit = print(context, &machines, arguments.list.output)?;
+            if matches!(arguments.list.output, Format::Table | Format::Wide) {
+                machines.iter().filter_map(MachineView::trouble).for_each(|line| context.terminal.say(line));
+            }
+            Ok(exit)
         }
         GetArgs::Runs(arguments) => print(context, &runs(context, arguments.newest).await?, arguments.list.output),
         GetArgs::Events(arguments) => {

@@ -2,8 +2,8 @@
 //! Follows a machine until its node is healthy.
 //!
 //! That it has joined and is well is read from the fleet, whenever an event about the node says that something is new. How
-//! far it is before that, it tells on its console, which a provider can only be asked for; so that is looked at twice a
-//! second. Now and then the provider is asked whether the machine still runs at all.
+//! far it is before that, it tells on its console. Whether the machine still runs is asked when an event says that something
+//! happened to it, and now and then, for providers that tell nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,10 +25,7 @@ use crate::events::Follower;
 use crate::provider::{ConsoleFrom, PowerAction};
 use crate::tokens::DEFAULT_LIFE;
 
-/// How often a console is read.
-const CONSOLE_EVERY: Duration = Duration::from_millis(500);
-
-/// How often a provider is asked whether the machine runs: killing it from outside is seen within this.
+/// How often a provider is asked whether the machine runs, and why it is silent.
 const POWER_EVERY: Duration = Duration::from_secs(10);
 
 /// A machine that says nothing at all for this long after it was made does not boot. Firmware speaks at once, also under
@@ -48,7 +45,7 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
 struct Way {
     began: Instant,
     console: Console,
-    position: ConsoleFrom,
+    position: u64,
     has_console: bool,
     has_spoken: bool,
     enrolled_at: Option<Instant>,
@@ -80,22 +77,29 @@ impl Runs {
         // From before the first look, so that nothing falls between the two.
         let mut news = self.with.events.follow(self.with.events.durable());
         let mut way = self.set_out(hand, is_new, past).await?;
-        let mut reading = interval(CONSOLE_EVERY);
         let mut asking = interval(POWER_EVERY);
-        reading.set_missed_tick_behavior(MissedTickBehavior::Delay);
         asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            if self.look(hand, &mut way, labels).await? {
-                return self.arrived(hand, &way).await;
-            }
+        let mut is_well = self.look(hand, &mut way, labels).await?;
+        if !is_well {
+            self.read_console(hand, &mut way).await?;
+        }
+        while !is_well {
             tokio::select! {
                 () = hand.run.stop.cancelled() => return Err(StepFailure::Stopped),
-                _ = reading.tick() => self.read_console(hand, &mut way).await?,
+                () = hand.provider.console_grows(&hand.key, way.position), if way.has_console => {
+                    self.read_console(hand, &mut way).await?;
+                }
                 _ = asking.tick() => self.ask(hand, &mut way).await?,
-                () = about(&mut news, hand) => {}
+                is_of_machine = about(&mut news, hand) => {
+                    if is_of_machine {
+                        self.ask(hand, &mut way).await?;
+                    }
+                }
             }
             self.in_time(hand, &mut way)?;
+            is_well = self.look(hand, &mut way, labels).await?;
         }
+        self.arrived(hand, &way).await
     }
 
     async fn set_out(&self, hand: &Hand<'_>, is_new: bool, past: Past) -> Result<Way, StepFailure> {
@@ -111,7 +115,7 @@ impl Runs {
         let way = Way {
             began: Instant::now(),
             console: Console::new(hand.key.name.clone()),
-            position: ConsoleFrom::Position(0),
+            position: 0,
             has_console: kind != ProviderKind::Existing,
             has_spoken: false,
             enrolled_at: None,
@@ -192,7 +196,7 @@ impl Runs {
         }
         let mut trouble = None;
         for _ in 0..MOST_PIECES {
-            let piece = match hand.provider.console(&hand.key, way.position).await {
+            let piece = match hand.provider.console(&hand.key, ConsoleFrom::Position(way.position)).await {
                 Ok(piece) if piece.data.is_empty() => break,
                 Ok(piece) => piece,
                 Err(error) => {
@@ -200,7 +204,7 @@ impl Runs {
                     return Ok(());
                 }
             };
-            way.position = ConsoleFrom::Position(piece.next);
+            way.position = piece.next;
             way.has_spoken = true;
             for said in way.console.read(&piece.data) {
                 way.heard_at = Instant::now();
@@ -256,8 +260,11 @@ impl Runs {
         match self.machine(hand).await? {
             None => Err(failed("its machine is gone", &format!("windlass destroy --node {name}, then apply"), way)),
             Some(machine) if machine.power == PowerState::Off => {
-                let advice = "something outside Windlass ended it; windlass apply switches it on again";
-                Err(failed("its machine does not run any more", advice, way))
+                // What it said last comes into the report.
+                self.read_console(hand, way).await?;
+                let advice = "windlass apply switches it on again";
+                let why = machine.note.map_or_else(String::new, |note| format!(": {note}"));
+                Err(failed(&format!("its machine does not run any more{why}"), advice, way))
             }
             Some(machine) => {
                 way.accel = machine.accel.or(way.accel);
@@ -342,12 +349,17 @@ fn failed(message: &str, advice: &str, way: &Way) -> StepFailure {
     StepFailure::Said { message, advice, console_tail: way.console.tail() }
 }
 
-/// Waits for an event about the node. A store that cannot be read is looked at again with the next tick.
-async fn about(news: &mut Follower, hand: &Hand<'_>) {
+/// Waits for events about the node; whether something happened to its machine. A store that cannot be read is looked at
+/// again with the next tick.
+async fn about(news: &mut Follower, hand: &Hand<'_>) -> bool {
     loop {
         match news.next().await {
-            Ok(Some(events)) if events.iter().any(|event| event.node.as_ref() == Some(&hand.key.name)) => return,
-            Ok(Some(_)) => {}
+            Ok(Some(mut events)) => {
+                events.retain(|event| event.node.as_ref() == Some(&hand.key.name));
+                if !events.is_empty() {
+                    return events.iter().any(|event| event.kind == EventKind::MachineStopped);
+                }
+            }
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }

@@ -3,12 +3,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, unfold};
 use serde_json::json;
-use tokio::time::sleep;
 use tonic::{Request, Response, Status};
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
@@ -22,9 +20,6 @@ use crate::caller::Caller;
 use crate::change::Wish;
 use crate::provider::{ConsoleFrom, MachineKey, PowerAction, Provider, ProviderError};
 use crate::server::Controller;
-
-/// How often a console that is followed is looked at: a person does not see the difference to at once.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Most of a console's end that is read to find its last lines.
 const LONGEST_TAIL_BYTES: u64 = 4 << 20;
@@ -156,7 +151,7 @@ impl Console {
             if !self.follow {
                 return None;
             }
-            sleep(LOOK_EVERY).await;
+            self.provider.console_grows(&self.key, self.position).await;
         }
         None
     }

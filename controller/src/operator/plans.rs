@@ -134,6 +134,7 @@ fn on_wire(cluster: &ClusterName, provider: ProviderKind, machine: MachineReport
         accel: machine.accel.map(|accel| accel.to_string()).unwrap_or_default(),
         created_unix_millis: machine.created_at.0,
         disks: machine.disks.into_iter().map(disk).collect(),
+        note: machine.note.unwrap_or_default(),
         joined,
     }
 }

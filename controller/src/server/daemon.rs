@@ -145,6 +145,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     .await?;
     let mut signals = Signals::new().map_err(ServeError::Signal)?;
     let servers = start(&controller, listeners)?;
+    controller.watch_machines();
     controller.jobs.resume().await;
     if !controller.epoch.is_read_only() {
         controller.runs.resume();

@@ -162,6 +162,18 @@ kinds! {
     MachineTrouble = "machine.trouble", Warning;
     /// A machine was deleted.
     MachineDeleted = "machine.deleted", Warning;
+    /// A machine is off and nobody here switched it off.
+    MachineStopped = "machine.stopped", Warning;
+    /// A machine restarted itself.
+    MachineRestarted = "machine.restarted", Info;
+    /// The kernel in a machine panicked.
+    MachinePanicked = "machine.panicked", Warning;
+    /// A machine's disk cannot be read or written on its host.
+    MachineDiskFailed = "machine.disk-failed", Warning;
+    /// A machine stands still.
+    MachinePaused = "machine.paused", Warning;
+    /// A machine that stood still goes on.
+    MachineResumed = "machine.resumed", Info;
     /// Somebody switched a machine on or off, or reset it.
     MachinePower = "machine.power", Warning;
 }

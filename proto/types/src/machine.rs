@@ -220,6 +220,9 @@ pub struct MachineReport {
     pub cluster: Option<ClusterName>,
     /// Whether it runs.
     pub power: PowerState,
+    /// What is out of order with it, in words, as far as the provider knows: why it is off, or stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Whether its making was carried through. Creating it again finishes what was interrupted.
     pub complete: bool,
     /// Its data disks.

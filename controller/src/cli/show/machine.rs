@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use windlass_proto::v1;
+use windlass_types::escape::Escaped;
 use windlass_types::time::UnixMillis;
 
 use super::{Listed, size, utc};
@@ -19,6 +20,8 @@ pub(crate) struct MachineView {
     id: String,
     provider: String,
     power: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    note: String,
     complete: bool,
     joined: bool,
     addresses: Vec<String>,
@@ -60,7 +63,15 @@ impl From<v1::Machine> for MachineView {
             joined: machine.joined,
             addresses: machine.addresses,
             accel: machine.accel,
+            note: machine.note,
         }
+    }
+}
+
+impl MachineView {
+    /// What is out of order with it, as a line below the list; `None` if nothing is.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        (!self.note.is_empty()).then(|| format!("{}: {}", Escaped(&self.name), Escaped(&self.note)))
     }
 }
 

@@ -26,6 +26,9 @@ pub(super) const CONSOLE: &str = "console.log";
 /// Where QEMU takes commands. Relative: a socket's address is short, and QEMU is started in the directory.
 pub(super) const QMP_SOCKET: &str = "qmp.sock";
 
+/// Where QEMU tells what happens, to one listener. The other socket too takes one at a time, and is for commands.
+pub(super) const EVENT_SOCKET: &str = "events.sock";
+
 /// The firmware's own words are kept in memory only, because the machine could write there without end.
 pub(super) const FIRMWARE: &str = "firmware";
 
@@ -101,8 +104,10 @@ fn console(arguments: &mut Arguments, directory: &Path) {
     arguments.add("-serial", "chardev:console");
     arguments.add("-chardev", format!("ringbuf,id={FIRMWARE},size={FIRMWARE_BYTES}"));
     arguments.add("-device", format!("isa-debugcon,iobase=0x402,chardev={FIRMWARE}"));
-    arguments.add("-chardev", format!("socket,id=qmp,path={QMP_SOCKET},server=on,wait=off"));
-    arguments.add("-mon", "chardev=qmp,mode=control");
+    for (id, socket) in [("qmp", QMP_SOCKET), ("events", EVENT_SOCKET)] {
+        arguments.add("-chardev", format!("socket,id={id},path={socket},server=on,wait=off"));
+        arguments.add("-mon", format!("chardev={id},mode=control"));
+    }
 }
 
 fn disks(arguments: &mut Arguments, record: &Record, directory: &Path) {

@@ -29,7 +29,7 @@ const BASE: &str = "console.base";
 pub(super) fn read(directory: &Path, from: ConsoleFrom) -> io::Result<ConsolePiece> {
     rotate(directory)?;
     let (older, base) = (length(&directory.join(OLDER))?, base(directory)?);
-    let end = base + length(&directory.join(CONSOLE))?;
+    let end = end(directory)?;
     let oldest = base.saturating_sub(older);
     let start = match from {
         ConsoleFrom::Tail(bytes) => end.saturating_sub(bytes),
@@ -50,6 +50,11 @@ pub(super) fn read(directory: &Path, from: ConsoleFrom) -> io::Result<ConsolePie
     }
     let next = start + data.len() as u64;
     Ok(ConsolePiece { data, next })
+}
+
+/// The position after the last byte.
+pub(super) fn end(directory: &Path) -> io::Result<u64> {
+    Ok(base(directory)? + length(&directory.join(CONSOLE))?)
 }
 
 /// Empties the file if it has grown large.

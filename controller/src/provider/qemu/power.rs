@@ -41,6 +41,7 @@ impl QemuProvider {
         let directory = self.directory(key);
         let accel = self.accel_for(tools, key, record.spec.accel).await?;
         record.accel = Some(accel);
+        record.shall_be_on();
         record.write(&directory)?;
         let network = Network::new(&self.place, &record.spec);
         let call = Call {
@@ -49,8 +50,18 @@ impl QemuProvider {
             directory: directory.clone(),
             deadline: START_WITHIN,
         };
-        run(call).await.map_err(|source| QemuError::Start { machine: key.clone(), source })?;
-        Process::find(&directory, &record.id).map(|_| ()).ok_or_else(|| QemuError::Gone(key.clone()))
+        let started = run(call).await.map_err(|source| QemuError::Start { machine: key.clone(), source });
+        let process =
+            started.and_then(|_| Process::find(&directory, &record.id).ok_or_else(|| QemuError::Gone(key.clone())));
+        match process {
+            Ok(process) => self.listen(key, record, process).await,
+            Err(error) => {
+                record.shall_be_off();
+                record.write(&directory)?;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Ends the process of a machine: by its own means, else by force.
@@ -89,8 +100,12 @@ impl QemuProvider {
         }
         let is_on = Process::find(&self.directory(key), &record.id).is_some();
         match (action, is_on) {
-            (PowerAction::On, true) | (PowerAction::Off, false) => Ok(()),
-            (PowerAction::Off, true) => self.end(key, &record).await,
+            (PowerAction::On, true) => self.go_on(key, &record).await,
+            (PowerAction::Off, _) => {
+                record.shall_be_off();
+                record.write(&self.directory(key))?;
+                self.end(key, &record).await
+            }
             (PowerAction::On | PowerAction::Reset, false) => {
                 let room = self.room.lock().await;
                 super::host::check_memory(std::slice::from_ref(&record.spec))?;
@@ -99,6 +114,15 @@ impl QemuProvider {
                 self.listen_to_kvm(key, &mut record).await
             }
             (PowerAction::Reset, true) => self.tell(key, &record, "system_reset", json!({})).await.map(|_| ()),
+        }
+    }
+
+    /// Lets a machine go on that stands still, because a disk of it was full or somebody stopped it.
+    async fn go_on(&self, key: &MachineKey, record: &Record) -> Result<(), QemuError> {
+        let status = self.tell(key, record, "query-status", json!({})).await?;
+        match status["status"].as_str() {
+            Some("paused" | "io-error") => self.tell(key, record, "cont", json!({})).await.map(drop),
+            _ => Ok(()),
         }
     }
 

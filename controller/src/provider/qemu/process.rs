@@ -39,6 +39,12 @@ impl Process {
         names_machine.then_some(Self { pid, started })
     }
 
+    /// Its number.
+    #[cfg(test)]
+    pub(super) const fn pid(self) -> i32 {
+        self.pid
+    }
+
     /// Whether this very process still runs.
     pub(super) fn runs(self) -> bool {
         start_time(self.pid) == Some(self.started)

@@ -4,6 +4,7 @@
 //! A connection first sees that it talks to the right machine: a socket may have been left by another. The directory may
 //! have a longer path than a socket's address can hold, so it is reached through its descriptor.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
@@ -55,6 +56,8 @@ pub enum QmpError {
 pub(super) struct Monitor {
     lines: Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
+    /// Events that came before the answer to a command.
+    early: VecDeque<Value>,
 }
 
 impl Monitor {
@@ -64,7 +67,7 @@ impl Monitor {
         let path = format!("/proc/self/fd/{}/{socket}", folder.as_raw_fd());
         let stream = within(UnixStream::connect(path)).await?.map_err(QmpError::Connect)?;
         let (read, write) = stream.into_split();
-        let mut monitor = Self { lines: BufReader::new(read).lines(), write };
+        let mut monitor = Self { lines: BufReader::new(read).lines(), write, early: VecDeque::new() };
         let greeting = within(monitor.read()).await??;
         if greeting.get("QMP").is_none() {
             return Err(QmpError::Malformed);
@@ -75,7 +78,7 @@ impl Monitor {
         if uuid == id.as_str() { Ok(monitor) } else { Err(QmpError::OtherMachine(uuid.chars().take(64).collect())) }
     }
 
-    /// Gives a command and waits for its answer; events that come meanwhile are passed over.
+    /// Gives a command and waits for its answer; events that come meanwhile are kept.
     pub(super) async fn execute(&mut self, command: &'static str, arguments: Value) -> Result<Value, QmpError> {
         let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
         line.push('\n');
@@ -90,6 +93,15 @@ impl Monitor {
                 let reason = windlass_types::escape::Escaped(reason).to_string();
                 return Err(QmpError::Refused { command, reason });
             }
+            self.early.push_back(answer);
+        }
+    }
+
+    /// The next event, however long that takes.
+    pub(super) async fn event(&mut self) -> Result<Value, QmpError> {
+        match self.early.pop_front() {
+            Some(event) => Ok(event),
+            None => self.read().await,
         }
     }
 

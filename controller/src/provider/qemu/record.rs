@@ -42,6 +42,12 @@ pub(super) struct Record {
     /// Disks it was given later.
     #[serde(default)]
     pub(super) attached: Vec<DiskSpec>,
+    /// The boot of the host in which it was switched on; `None` if it shall be off.
+    #[serde(default)]
+    pub(super) on_since_boot: Option<String>,
+    /// Why it is off although nobody switched it off.
+    #[serde(default)]
+    pub(super) ended: Option<String>,
 }
 
 /// A record that cannot be read or written.
@@ -85,7 +91,8 @@ impl Record {
     /// Of a machine that is to be made.
     pub(super) fn new(id: MachineId, spec: MachineSpec, spec_hash: Sha256Digest, created_at: UnixMillis) -> Self {
         let format = FORMAT.to_owned();
-        Self { format, id, spec, spec_hash, created_at, complete: false, accel: None, attached: Vec::new() }
+        let (attached, on_since_boot, ended) = (Vec::new(), None, None);
+        Self { format, id, spec, spec_hash, created_at, complete: false, accel: None, attached, on_since_boot, ended }
     }
 
     /// Reads the record of a machine; `None` if nothing is there.
@@ -135,13 +142,28 @@ impl Record {
         fs::rename(&unfinished, directory).and_then(|()| File::open(parent)?.sync_all()).map_err(failed)
     }
 
+    /// Notes that it shall be on, in this boot of the host.
+    pub(super) fn shall_be_on(&mut self) {
+        (self.on_since_boot, self.ended) = (Some(boot_of_host()), None);
+    }
+
+    /// Notes that it shall be off.
+    pub(super) fn shall_be_off(&mut self) {
+        (self.on_since_boot, self.ended) = (None, None);
+    }
+
+    /// Whether the host is still in the boot in which it was switched on.
+    pub(super) fn is_of_this_boot(&self) -> bool {
+        self.on_since_boot.as_deref() == Some(&boot_of_host())
+    }
+
     /// All data disks, in the order in which the machine has them.
     pub(super) fn disks(&self) -> impl Iterator<Item = &DiskSpec> {
         self.spec.data_disks.iter().chain(&self.attached)
     }
 
     /// What is reported of it.
-    pub(super) fn report(&self, power: PowerState) -> MachineReport {
+    pub(super) fn report(&self, power: PowerState, note: Option<String>) -> MachineReport {
         let disk = |disk: &DiskSpec| DiskReport {
             name: disk.name.clone(),
             size_bytes: disk.size_bytes,
@@ -152,6 +174,7 @@ impl Record {
             name: self.spec.name.clone(),
             cluster: Some(self.spec.cluster.clone()),
             power,
+            note,
             complete: self.complete,
             disks: self.disks().map(disk).collect(),
             addresses: self.spec.address.iter().map(|lan| lan.address().into()).collect(),
@@ -161,6 +184,11 @@ impl Record {
             spec: Some(Box::new(self.spec.clone())),
         }
     }
+}
+
+/// Another one after each restart; empty if the kernel does not tell.
+fn boot_of_host() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Writes a file that only this user can read, and sees that it is on the disk.
