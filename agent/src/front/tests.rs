@@ -23,6 +23,7 @@ use crate::test_pki::TestCa;
 use crate::test_server::InProcess;
 
 mod replaced;
+mod steps;
 mod transfers;
 
 use transfers::Stored;
@@ -71,7 +72,11 @@ impl Peer {
 
     async fn order(&self, job: &str, sequence: u64, argv: &[&str], timeout_millis: u64) {
         let argv = argv.iter().map(|&text| text.to_owned()).collect();
-        let action = Some(v1::order::Action::Exec(v1::ExecAction { argv }));
+        self.act(job, sequence, v1::order::Action::Exec(v1::ExecAction { argv }), timeout_millis).await;
+    }
+
+    async fn act(&self, job: &str, sequence: u64, action: v1::order::Action, timeout_millis: u64) {
+        let action = Some(action);
         let (job, node) = (job.to_owned(), "node1".to_owned());
         let output_limit_bytes = 1 << 20;
         let order = v1::Order {
@@ -136,6 +141,7 @@ struct World {
     stored: Stored,
     dial: InProcess,
     runner: FakeRunner,
+    host: FakeHost,
     identity: Identity,
     agent: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
     handover: CancellationToken,
@@ -169,6 +175,7 @@ impl World {
             stored,
             dial,
             runner: FakeRunner::new(play),
+            host: FakeHost::new("node1"),
             identity,
             agent: None,
             handover: CancellationToken::new(),
@@ -184,7 +191,7 @@ impl World {
             join_dial: dial,
             clock: Arc::new(SystemClock),
             runner: Arc::new(self.runner.clone()),
-            host: Arc::new(FakeHost::new("node1")),
+            host: Arc::new(self.host.clone()),
             seed: 1,
             status: watch::Sender::new(String::new()),
             handover: self.handover.clone(),

@@ -9,6 +9,7 @@ use windlass_types::action::Action;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::escape::Escaped;
 use windlass_types::name::{JobId, NodeName};
+use windlass_types::node_step::NodeStep;
 use windlass_types::time::UnixMillis;
 
 use crate::journal::Order;
@@ -74,6 +75,9 @@ pub fn judge(wire: v1::Order, job: &JobId, known: Known, rules: &Rules<'_>) -> V
         Err(error) => Verdict::Refuse(ErrorChain(&error).to_string()),
         Ok(Action::Exec(_)) if !rules.exec => {
             Verdict::Refuse("running programs is switched off on this node: see `exec` in its agent.toml".to_owned())
+        }
+        Ok(Action::Step(order)) if !rules.exec && matches!(order.step, NodeStep::Hook { .. }) => {
+            Verdict::Refuse("a hook is a program, and running programs is switched off on this node".to_owned())
         }
         Ok(action) => Verdict::Accept(Order {
             job: job.clone(),
@@ -156,6 +160,9 @@ mod tests {
     #[test]
     fn a_node_can_switch_programs_off() {
         assert!(matches!(judged(order(), Known::No, false, 0), Verdict::Refuse(_)));
+        let hook = r#"{"id":"a","step":{"kind":"hook","argv":["true"],"timeout_millis":1}}"#;
+        let hook = Some(v1::order::Action::Step(v1::StepAction { order: hook.into() }));
+        assert!(matches!(judged(v1::Order { action: hook, ..order() }, Known::No, false, 0), Verdict::Refuse(_)));
         let get = Some(v1::order::Action::GetFile(v1::GetFileAction { path: "/etc/motd".into() }));
         let order = v1::Order { action: get, ..order() };
         assert!(matches!(judged(order, Known::No, false, 0), Verdict::Accept(_)));

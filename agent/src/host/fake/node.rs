@@ -34,6 +34,8 @@ pub struct Node {
     pub repository: Vec<ModelPackage>,
     /// The power fails when a transaction has installed so many packages.
     pub power_fails_after: Option<usize>,
+    /// Files that are not there, whatever the rest says.
+    pub lacks: Vec<PathBuf>,
     /// Units that are started at boot.
     pub enabled: Vec<String>,
     /// Swap units that are not masked.
@@ -134,12 +136,14 @@ impl Node {
         add(procfs::MOUNTS.into(), self.mountinfo());
         add("/etc/passwd".into(), "root:x:0:0:root:/root:/bin/bash\n".into());
         add("/etc/group".into(), "root:x:0:\nwheel:x:10:\n".into());
+        add("/usr/sbin/visudo".into(), String::new());
         self.add_kernels(&mut add);
         for (_, program) in package_manager::PROGRAMS.iter().filter(|(name, _)| *name == self.package_manager.name) {
             add((*program).into(), String::new());
         }
         self.add_attributes(&mut add);
         files.extend(self.files.clone());
+        files.retain(|path, _| !self.lacks.contains(path));
         files
     }
 

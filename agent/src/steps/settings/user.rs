@@ -14,12 +14,21 @@ use crate::host::tools::{Program, argv};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Checks lines for sudo; part of it.
+const VISUDO: &str = "/usr/sbin/visudo";
+
 /// Where a line for sudo is tried before it is put where sudo looks: one wrong line there locks everybody out.
 const TRIED: &str = "/run/windlass-sudoers";
 
 pub(super) fn look(here: &Here<'_>, user: &User) -> Result<Found<SettingDue>, StepError> {
     if user.name.as_str() == "root" && !user.present {
         return Ok(blocked("root cannot be taken away", "leave the setting out"));
+    }
+    if user.sudo && here.host.modified(Path::new(VISUDO)).is_err() {
+        return Ok(blocked(
+            format!("there is no sudo on this node for {}", user.name),
+            "install the package sudo first",
+        ));
     }
     let keys = user.authorized_keys.iter().flatten();
     if keys.clone().any(|key| key.chars().any(char::is_control)) {
@@ -98,7 +107,7 @@ async fn apply_sudo(here: &Here<'_>, user: &User) -> Result<(), StepError> {
     let Some(text) = wished else { return remove(here, &path).await };
     let file = NewFile { content: text.as_bytes(), mode: 0o440, uid: 0, gid: 0 };
     here.host.place(Path::new(TRIED), &file).await.map_err(StepError::file("write", TRIED))?;
-    here.tools.run(&Program::query(argv(["visudo", "-c", "-f", TRIED]), DEADLINE)).await?;
+    here.tools.run(&Program::query(argv([VISUDO, "-c", "-f", TRIED]), DEADLINE)).await?;
     // What was tried stays until the next boot, as it is no secret.
     here.host.place(&path, &file).await.map_err(StepError::file("write", &path))
 }

@@ -213,6 +213,10 @@ async fn a_user_is_made_with_groups_keys_and_sudo_and_taken_away() {
     };
     let gone = Setting::User(User { present: false, ..user.clone() });
     assert_eq!(lives(make, &gone).await, ["remove /etc/sudoers.d/windlass-ada", "remove user ada"]);
+    let without_sudo = with("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")();
+    without_sudo.change(|node| node.lacks.push("/usr/sbin/visudo".into()));
+    let found = surveyed(&without_sudo, vec![Setting::User(user.clone())]).await;
+    assert!(matches!(&found[..], [Found::Blocked { reason, .. }] if reason.contains("no sudo")), "{found:?}");
     let hidden = User { authorized_keys: Some(vec!["ssh-ed25519 A\nssh-ed25519 B".into()]), ..user };
     let found = surveyed(&FakeHost::new("node1"), vec![Setting::User(hidden)]).await;
     assert!(matches!(&found[..], [Found::Blocked { .. }]), "{found:?}");

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Steps of runs as orders: their lease, their answer, and what becomes of them when the agent or the machine goes.
+
+use windlass_types::action::Argv;
+use windlass_types::name::RunId;
+use windlass_types::name::on_node::BootId;
+use windlass_types::node_step::{Lease, NodeStep, StepOrder};
+use windlass_types::survey::Survey;
+
+use super::*;
+
+fn order(step: NodeStep, lease: Option<u64>) -> v1::order::Action {
+    let (run, node) = (RunId::new("r1").expect("valid"), NodeName::new("node1").expect("valid"));
+    let lease = lease.map(|number| Lease { number, node, run: run.clone() });
+    let order = StepOrder { run: Some(run), id: "step/node1".into(), step, lease };
+    v1::order::Action::Step(v1::StepAction { order: serde_json::to_vec(&order).expect("JSON").into() })
+}
+
+fn hook(millis: &str) -> NodeStep {
+    let argv = Argv::new(vec!["drain".into(), millis.into()]).expect("valid");
+    NodeStep::Hook { argv, timeout_millis: 60_000 }
+}
+
+fn well(argv: &Argv) -> Script {
+    Script { code: 0, ..play(argv) }
+}
+
+/// The agent is killed; the machine and its programs go on.
+fn kill(world: &mut World, peer: Peer) {
+    let (_, task) = world.agent.take().expect("running");
+    task.abort();
+    drop(peer);
+}
+
+#[tokio::test]
+async fn a_survey_answers_on_its_output() {
+    let mut world = World::new();
+    world.runner = FakeRunner::of(&world.host);
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    peer.act("1", 1, order(NodeStep::Survey(Box::default()), None), 0).await;
+    let outcome = peer.outcome().await;
+    assert_eq!((outcome.result(), outcome.exit_code), (v1::JobResult::Exited, 0), "{outcome:?}");
+    let kept = world.stored.0.lock().expect("stored").get(&("1".to_owned(), 1)).cloned();
+    let answer = if outcome.stdout.is_empty() { kept.expect("stored") } else { outcome.stdout.to_vec() };
+    let survey: Survey = serde_json::from_slice(&answer).expect("a survey");
+    assert_eq!(survey.kernels.running.as_str(), world.host.node().running_kernel);
+}
+
+#[tokio::test]
+async fn a_step_without_a_lease_or_with_one_that_is_over_is_refused_after_a_restart_too() {
+    let mut world = World::new();
+    world.runner = FakeRunner::new(well);
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    peer.act("1", 1, order(hook("0"), None), 0).await;
+    let outcome = peer.outcome().await;
+    assert_eq!(outcome.result(), v1::JobResult::Refused);
+    assert!(outcome.message.contains("no lease"), "{}", outcome.message);
+    peer.acknowledge("1").await;
+    peer.act("2", 2, order(hook("0"), Some(7)), 0).await;
+    assert_eq!(peer.outcome().await.exit_code, 0);
+    peer.acknowledge("2").await;
+    kill(&mut world, peer);
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    peer.act("3", 3, order(hook("0"), Some(6)), 0).await;
+    loop {
+        let report = peer.report().await;
+        let Some(v1::job_report::State::Outcome(outcome)) = report.state.filter(|_| report.job == "3") else {
+            continue;
+        };
+        assert!(outcome.message.contains("lease 6 is over"), "{}", outcome.message);
+        break;
+    }
+    assert_eq!(world.runner.effects().len(), 1);
+}
+
+#[tokio::test]
+async fn a_killed_agent_finds_the_program_of_its_step_and_starts_none_twice() {
+    let mut world = World::new();
+    world.runner = FakeRunner::new(well);
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    peer.act("1", 1, order(hook("600"), Some(1)), 0).await;
+    assert!(matches!(peer.report().await.state, Some(v1::job_report::State::Started(_))));
+    kill(&mut world, peer);
+    world.start();
+    let (mut peer, hello) = world.welcome().await;
+    assert_eq!(hello.jobs, ["1"]);
+    let outcome = peer.outcome().await;
+    assert_eq!((outcome.result(), outcome.exit_code), (v1::JobResult::Exited, 0), "{outcome:?}");
+    assert_eq!(world.runner.effects().len(), 1);
+}
+
+#[tokio::test]
+async fn one_step_at_a_time() {
+    let mut world = World::new();
+    world.runner = FakeRunner::new(well);
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    peer.act("1", 1, order(hook("400"), Some(1)), 0).await;
+    peer.act("2", 2, order(hook("0"), Some(1)), 0).await;
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        let report = peer.report().await;
+        if matches!(report.state, Some(v1::job_report::State::Outcome(_))) {
+            ended.push(report.job);
+        }
+    }
+    assert_eq!(ended, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_reboot_is_reported_from_the_boot_after_it_and_happens_once() {
+    let mut world = World::new();
+    world.runner = FakeRunner::of(&world.host);
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    let boot_id = BootId::new("00000000-0000-4000-8000-000000000001").expect("valid");
+    peer.act("1", 1, order(NodeStep::Boot { boot_id, once: None }, Some(1)), 0).await;
+    assert!(matches!(peer.report().await.state, Some(v1::job_report::State::Started(_))), "no end before the boot");
+    kill(&mut world, peer);
+    world.runner.lose_power();
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    let outcome = peer.outcome().await;
+    assert_eq!((outcome.result(), outcome.exit_code), (v1::JobResult::Exited, 0), "{outcome:?}");
+    assert!(outcome.changed);
+    assert_eq!(world.host.effects()["reboot"], 1);
+}
