@@ -81,8 +81,10 @@ pub enum SpecError {
         reason: String,
     },
     /// Of another version or kind.
-    #[error("understand the spec: {key} must be {expected}, not {found:?}")]
+    #[error("understand the spec at line {line}: {key} must be {expected}, not {found:?}")]
     Kind {
+        /// Counted from 1.
+        line: u64,
         /// Which key.
         key: &'static str,
         /// What it must be.
@@ -113,8 +115,9 @@ impl Cluster {
             serde_saphyr::from_str_with_options(text, options()).map_err(|error| syntax(&error))?;
         let required = [("apiVersion", API_VERSION, document.api_version), ("kind", "Cluster", document.kind)];
         for (key, expected, found) in required {
-            if found != expected {
-                return Err(SpecError::Kind { key, expected, found });
+            if found.value != expected {
+                let line = found.defined.line();
+                return Err(SpecError::Kind { line, key, expected, found: found.value });
             }
         }
         let cluster = Self { name: document.metadata.name, body: document.spec };

@@ -23,11 +23,11 @@ use super::value::{NETWORK_PATTERN, Network, SIZE_PATTERN, Size};
 #[schemars(title = "Windlass cluster")]
 pub struct Document {
     /// `windlass/v1`
-    #[schemars(extend("const" = "windlass/v1"))]
-    pub api_version: String,
+    #[schemars(with = "String", extend("const" = "windlass/v1"))]
+    pub api_version: Spanned<String>,
     /// `Cluster`
-    #[schemars(extend("const" = "Cluster"))]
-    pub kind: String,
+    #[schemars(with = "String", extend("const" = "Cluster"))]
+    pub kind: Spanned<String>,
     /// What it is called.
     pub metadata: Metadata,
     /// What it shall be.
