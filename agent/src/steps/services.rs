@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use windlass_types::name::on_node::UnitName;
+use windlass_types::package::is_core;
 use windlass_types::survey::Kernels;
 use windlass_types::time::UnixMillis;
 
@@ -10,23 +11,6 @@ use super::{Check, Here, Kind, StepError};
 use crate::host::procfs::{STAT, parse_boot_time};
 use crate::host::rpm::Installed;
 use crate::host::systemctl;
-
-/// Packages that everything uses: what runs from before they were updated runs with the old ones.
-const CORE: [&str; 13] = [
-    "glibc",
-    "systemd",
-    "systemd-libs",
-    "openssl-libs",
-    "openssl",
-    "gnutls",
-    "dbus",
-    "dbus-daemon",
-    "dbus-broker",
-    "dbus-libs",
-    "linux-firmware",
-    "microcode_ctl",
-    "polkit",
-];
 
 /// Restarting these ends sessions, the bus that everything talks over, or ourselves: a reboot is for them.
 const NEVER_RESTARTED: [&str; 5] =
@@ -98,7 +82,7 @@ pub(super) fn reboot_reasons(here: &Here<'_>, kernels: &Kernels, installed: &[In
     }
     let Some(booted_at) = booted_at(here) else { return reasons };
     for Installed { package, at } in installed {
-        if CORE.contains(&package.name.as_str()) && *at > booted_at {
+        if is_core(&package.name) && *at > booted_at {
             reasons.push(format!("{package} was installed after the node was booted"));
         }
     }

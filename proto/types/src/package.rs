@@ -45,21 +45,34 @@ pub struct PackageChange {
     pub repository: Option<RepositoryId>,
 }
 
-/// Packages on which everything runs, so that a new version is in use everywhere only after a reboot.
-const CORE: [&str; 7] = ["glibc", "systemd", "dbus", "openssl-libs", "gnutls", "linux-firmware", "microcode_ctl"];
+/// Packages that everything uses: what runs from before they were updated runs with the old ones.
+const CORE: [&str; 13] = [
+    "glibc",
+    "systemd",
+    "systemd-libs",
+    "openssl-libs",
+    "openssl",
+    "gnutls",
+    "dbus",
+    "dbus-daemon",
+    "dbus-broker",
+    "dbus-libs",
+    "linux-firmware",
+    "microcode_ctl",
+    "polkit",
+];
 
-/// Whether everything runs on a package, or it is a part of such a one, as `systemd-libs` is.
+/// Whether everything uses a package, so that a new version is in use everywhere only after a reboot.
 #[must_use]
 pub fn is_core(name: &PackageName) -> bool {
-    let rests = CORE.iter().filter_map(|core| name.as_str().strip_prefix(core));
-    rests.into_iter().any(|rest| rest.is_empty() || rest.starts_with('-'))
+    CORE.contains(&name.as_str())
 }
 
 impl PackageChange {
-    /// Whether its effect is complete only after a reboot: it replaces something on which everything runs.
+    /// Whether its effect is complete only after a reboot.
     #[must_use]
     pub fn needs_reboot(&self) -> bool {
-        self.from.is_some() && self.from != self.to && is_core(&self.name)
+        self.to.is_some() && self.from != self.to && is_core(&self.name)
     }
 
     /// The package as it will be, unless it is removed.
@@ -134,9 +147,9 @@ mod tests {
         assert!(change("glibc", Some("1-1"), "2-1").needs_reboot());
         assert!(change("systemd-libs", Some("1-1"), "2-1").needs_reboot());
         assert!(!change("bash", Some("1-1"), "2-1").needs_reboot());
-        assert!(!change("systemdx", Some("1-1"), "2-1").needs_reboot());
         assert!(!change("glibc", Some("1-1"), "1-1").needs_reboot());
-        assert!(!change("glibc", None, "1-1").needs_reboot());
+        // An agent sees only that it was installed after the boot.
+        assert!(change("glibc", None, "1-1").needs_reboot());
     }
 
     #[test]
