@@ -198,6 +198,8 @@ impl Tools for Programs {
         let number = self.jobs.table().journal.state().step(&self.order.job).program + 1;
         self.record(Record::Program { job: self.order.job.clone(), number })?;
         let (key, shown) = (self.key(number)?, program.argv.to_string());
+        // A power cut can forget the number of a program and leave what it printed.
+        Spool::remove_of(&self.root(), &key).map_err(|e| not_kept("remove what an earlier program printed", &e))?;
         let spool =
             Spool::begin(&self.root(), &key, MOST_PRINTED).map_err(|e| not_kept("keep what a program prints", &e))?;
         let mut running = self

@@ -33,8 +33,11 @@ fn kill(world: &mut World, peer: Peer) {
 }
 
 #[tokio::test]
-async fn a_survey_answers_on_its_output() {
+async fn a_survey_answers_on_its_output_whatever_a_power_cut_left_there() {
     let mut world = World::new();
+    let left = world.directory.path().join("programs/000011");
+    std::fs::create_dir_all(&left).expect("made");
+    std::fs::write(left.join("stdout"), "not a package\n").expect("written");
     world.runner = FakeRunner::of(&world.host);
     world.start();
     let (mut peer, _) = world.welcome().await;
