@@ -78,13 +78,17 @@ impl Fleet {
     ) -> Result<Arc<Self>, FleetError> {
         let mut nodes = BTreeMap::new();
         for entry in store.range(NODES, None, usize::MAX).await? {
-            let record: NodeRecord = serde_json::from_slice(&entry.value)
+            let mut record: NodeRecord = serde_json::from_slice(&entry.value)
                 .map_err(|source| FleetError::Record { key: entry.key.clone(), source })?;
-            let facts = match store.get(&format!("{FACTS}{}", record.name)).await? {
+            let facts: Facts = match store.get(&format!("{FACTS}{}", record.name)).await? {
                 Some(entry) => serde_json::from_slice(&entry.value)
                     .map_err(|source| FleetError::Record { key: entry.key.clone(), source })?,
                 None => BTreeMap::new(),
             };
+            // The record is stored when somebody changes the node, the facts at every boot.
+            if let Some(KnownFact { fact: Fact::Boot(boot), .. }) = facts.get(&Subject::Boot) {
+                record.boot_id = Some(boot.boot_id.clone());
+            }
             let entry = NodeEntry::new(record, facts, clock.now(), clock_skew_limit);
             nodes.insert(entry.record.name.clone(), Arc::new(Mutex::new(entry)));
         }

@@ -26,6 +26,8 @@ pub struct Evidence<'a> {
     pub disconnected_because: &'a str,
     /// What its agent observed.
     pub facts: &'a Facts,
+    /// The boot its agent spoke of last.
+    pub boot_id: Option<&'a str>,
     /// Its clock minus the controller's.
     pub clock_offset_millis: i64,
     /// How much of that is too much.
@@ -84,6 +86,11 @@ impl Evidence<'_> {
         if self.facts.is_empty() {
             return Some("its facts have not arrived yet".to_owned());
         }
+        if let (Some(Fact::Boot(boot)), Some(now)) = (self.fact(Subject::Boot), self.boot_id)
+            && boot.boot_id != now
+        {
+            return Some("it was rebooted, and what is known of it is from before".to_owned());
+        }
         if let Some(Fact::Services(services)) = self.fact(Subject::Services) {
             let ill: Vec<_> = services.iter().filter(|service| !service.is_well()).collect();
             if let Some(first) = ill.first() {
@@ -130,7 +137,7 @@ fn announce(kind: ConditionKind, holds: bool, name: &NodeName, reason: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use windlass_types::facts::ServiceState;
+    use windlass_types::facts::{Boot, ServiceState};
 
     const NOW: UnixMillis = UnixMillis(1_000);
 
@@ -146,6 +153,7 @@ mod tests {
             address: connected.then(|| SocketAddr::from(([10, 0, 0, 1], 1))),
             disconnected_because: "no heartbeat for 30 s",
             facts: &facts,
+            boot_id: Some("b2"),
             clock_offset_millis,
             clock_skew_limit: Duration::from_secs(10),
         };
@@ -164,6 +172,15 @@ mod tests {
         let (conditions, news) = judge(Facts::from([known(Fact::PendingReboot(vec![]))]), true, 500);
         assert!(holds(&conditions, ConditionKind::Healthy));
         assert_eq!(news, [EventKind::NodeConnected, EventKind::NodeHealthy]);
+    }
+
+    #[test]
+    fn what_is_known_from_before_a_reboot_makes_nobody_healthy() {
+        for (known_boot, healthy) in [("b1", false), ("b2", true)] {
+            let boot = Boot { boot_id: known_boot.into(), booted_at: NOW };
+            let (conditions, _) = judge(Facts::from([known(Fact::Boot(boot))]), true, 0);
+            assert_eq!(holds(&conditions, ConditionKind::Healthy), healthy, "{known_boot}");
+        }
     }
 
     #[test]

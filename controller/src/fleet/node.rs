@@ -188,6 +188,7 @@ impl NodeEntry {
             address: self.session.as_ref().map(|session| session.view.address),
             disconnected_because: &self.disconnected_because,
             facts: &self.facts,
+            boot_id: self.record.boot_id.as_deref(),
             clock_offset_millis: self.clock_offset_millis,
             clock_skew_limit,
         };
