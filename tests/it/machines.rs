@@ -214,7 +214,7 @@ async fn a_change_that_needs_another_machine_is_blocked_until_the_node_is_destro
     bastion.words(&format!("apply -f {} --yes", bastion.spec(&THREE[..1]))).await.done();
     let spec = bastion.spec(&["{name: node1, cpus: 4, roles: [worker]}"]);
     let blocked = bastion.words(&format!("apply -f {spec} --yes")).await;
-    blocked.assert_refused(4, "cpus 2 to 4", "windlass destroy --node node1");
+    blocked.assert_refused(4, "cpus 2 to 4", "windlass destroy --cluster k8s1 --node");
     assert_eq!(bastion.provider.made()["node1"], 1);
     bastion.words("destroy --cluster k8s1 --node node1 --confirm k8s1").await.done();
     bastion.words(&format!("apply -f {spec} --yes")).await.done();

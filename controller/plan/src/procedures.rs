@@ -88,7 +88,7 @@ pub(crate) fn machine(
         (ProviderKind::Qemu, None, None) => {
             create(wished, "it is in the spec, and there is no such machine", decided);
         }
-        (ProviderKind::Qemu, None, Some(_)) => without_machine(known, &wished.name, decided),
+        (ProviderKind::Qemu, None, Some(_)) => without_machine(known, wished, decided),
         (ProviderKind::Qemu, Some(machine), None) if !machine.complete => {
             create(wished, "its making was interrupted", decided);
         }
@@ -102,10 +102,11 @@ fn create(wished: &MachineSpec, reason: &str, decided: &mut Decided) {
 }
 
 /// A node whose machine is gone, or which never had one of ours.
-fn without_machine(known: &Known<'_>, name: &NodeName, decided: &mut Decided) {
+fn without_machine(known: &Known<'_>, wished: &MachineSpec, decided: &mut Decided) {
+    let name = &wished.name;
     if known.members.contains(name) {
         let reason = "its machine is gone, and was not deleted by Windlass";
-        decided.block(name, reason, format!("windlass destroy --node {name} forgets it; then apply makes it anew"));
+        decided.block(name, reason, format!("{} forgets it; then apply makes it anew", destroying(wished)));
         return;
     }
     let reason = "a node of this name has joined already, and has no machine of this cluster";
@@ -125,13 +126,12 @@ fn present(
     let anew = needs_making_anew(machine, wished);
     if !anew.is_empty() {
         let reason = format!("cannot be changed in place: {}", anew.join("; "));
-        decided.block(name, reason, format!("undo that in the spec, or: windlass destroy --node {name}, then apply"));
+        decided.block(name, reason, format!("undo that in the spec, or: {}, then apply", destroying(wished)));
         return;
     }
     if node.is_none() && !known.may_join(name, now) {
         let reason = "it never joined, and its join token has ended";
-        let advice =
-            format!("windlass console {name} --tail 50 may say why; windlass destroy --node {name}, then apply");
+        let advice = format!("windlass console {name} --tail 50 may say why; {}, then apply", destroying(wished));
         decided.block(name, reason, advice);
         return;
     }
@@ -152,11 +152,16 @@ fn present(
     }
 }
 
+/// The command that makes room for another machine of this name.
+fn destroying(wished: &MachineSpec) -> String {
+    format!("windlass destroy --cluster {} --node {}", wished.cluster, wished.name)
+}
+
 /// A node that has joined.
 fn enrolled(node: &NodeStatus, wished: &MachineSpec, decided: &mut Decided) {
     let name = &wished.name;
     if node.is_revoked {
-        let advice = format!("windlass destroy --node {name}, then apply");
+        let advice = format!("{}, then apply", destroying(wished));
         return decided.block(name, "its certificates were revoked", advice);
     }
     if !node.is_healthy {

@@ -211,6 +211,8 @@ impl Runs {
                 trouble = match said {
                     Said::Retrying(why) => Some(Trouble::Retrying(why)),
                     Said::Failed(why) => Some(Trouble::GivenUp(why)),
+                    // News of an earlier boot.
+                    Said::Reached(_) if way.past == Past::IsOver => None,
                     Said::Reached(stage) => {
                         self.advance(hand, way, stage).await;
                         None
@@ -228,7 +230,7 @@ impl Runs {
             (Some(Trouble::GivenUp(why)), Past::TryAgain) if why.is_worth_another_try() => {
                 self.try_again(hand, &why).await
             }
-            (Some(Trouble::GivenUp(why)), _) => Err(given_up(&hand.key.name, &why, way.console.tail())),
+            (Some(Trouble::GivenUp(why)), _) => Err(given_up(&hand.key, &why, way.console.tail())),
         }
     }
 
@@ -258,7 +260,10 @@ impl Runs {
         }
         let name = &hand.key.name;
         match self.machine(hand).await? {
-            None => Err(failed("its machine is gone", &format!("windlass destroy --node {name}, then apply"), way)),
+            None => {
+                let advice = format!("windlass destroy --cluster {} --node {name}, then apply", hand.key.cluster);
+                Err(failed("its machine is gone", &advice, way))
+            }
             Some(machine) if machine.power == PowerState::Off => {
                 // What it said last comes into the report.
                 self.read_console(hand, way).await?;

@@ -6,6 +6,7 @@ use windlass_types::name::NodeName;
 
 use super::steps::StepFailure;
 use crate::cloud_init::mark;
+use crate::provider::MachineKey;
 
 /// What it means that a machine, before it was looked at, gave up its first boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +44,12 @@ pub(super) fn stuck_at(name: &NodeName, stage: Option<MachineStage>) -> (String,
 }
 
 /// A machine that tries nothing more before its next boot.
-pub(super) fn given_up(name: &NodeName, why: &mark::Trouble, console_tail: String) -> StepFailure {
+pub(super) fn given_up(key: &MachineKey, why: &mark::Trouble, console_tail: String) -> StepFailure {
     let mut advice = why.advice().to_owned();
     if why.is_worth_another_try() {
-        advice.push_str("; then windlass apply lets it try again. ");
-        advice.push_str(&format!("If the spec was wrong: mend it, windlass destroy --node {name}, and apply"));
+        let MachineKey { cluster, name } = key;
+        advice.push_str("; then windlass apply lets it try again. If the spec was wrong: mend it, ");
+        advice.push_str(&format!("windlass destroy --cluster {cluster} --node {name}, and apply"));
     }
     StepFailure::Said { message: format!("{}: {}", why.code, why.detail), advice, console_tail }
 }
@@ -73,7 +75,8 @@ mod tests {
     fn what_was_refused_is_not_tried_again() {
         let told = |code: &str| {
             let why = mark::Trouble { code: code.to_owned(), attempt: 6, detail: "no".to_owned() };
-            let StepFailure::Said { message, advice, .. } = given_up(&name(), &why, String::new()) else {
+            let key = MachineKey::new("k8s1".parse().expect("a name"), name());
+            let StepFailure::Said { message, advice, .. } = given_up(&key, &why, String::new()) else {
                 panic!("nothing said")
             };
             format!("{message}; {advice}")
