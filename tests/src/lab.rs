@@ -3,11 +3,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// The lab.
@@ -51,24 +52,33 @@ impl Lab {
     pub async fn serve(&self) -> Repositories {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let files = axum::Router::new().fallback(file).with_state(self.directory.join("repos"));
-        let server = tokio::spawn(async move { axum::serve(listener, files).await.expect("it serves") });
-        Repositories { port, server }
+        let offered = Arc::new(Mutex::new(Some("repo")));
+        let served = Served { directory: self.directory.join("repos"), offered: Arc::clone(&offered) };
+        let files = axum::Router::new().fallback(file).with_state(served);
+        let door = Door { listener, offered: Arc::clone(&offered) };
+        let server = tokio::spawn(async move { axum::serve(door, files).await.expect("it serves") });
+        Repositories { port, offered, server }
     }
 }
 
-/// The server of the repositories.
+/// The server of the repositories. Machines that wait for one find whichever is offered now.
 #[derive(Debug)]
 pub struct Repositories {
     port: u16,
+    offered: Arc<Mutex<Option<&'static str>>>,
     server: JoinHandle<()>,
 }
 
 impl Repositories {
-    /// Where a machine finds one of them: `repo`, or another one of the lab's.
+    /// Where a machine finds the repository.
     #[must_use]
-    pub fn url(&self, name: &str) -> String {
-        format!("http://10.0.2.2:{}/{name}", self.port)
+    pub fn url(&self) -> String {
+        format!("http://10.0.2.2:{}/repository", self.port)
+    }
+
+    /// Offers `repo`, or another one of the lab's, from now on; or hangs up on everybody.
+    pub fn offer(&self, name: Option<&'static str>) {
+        *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = name;
     }
 }
 
@@ -78,12 +88,43 @@ impl Drop for Repositories {
     }
 }
 
-async fn file(State(directory): State<PathBuf>, uri: Uri) -> impl IntoResponse {
-    let path = Path::new(uri.path().trim_start_matches('/'));
-    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
-        return (StatusCode::BAD_REQUEST, Vec::new());
+#[derive(Debug, Clone)]
+struct Served {
+    directory: PathBuf,
+    offered: Arc<Mutex<Option<&'static str>>>,
+}
+
+/// Takes connections while something is offered.
+struct Door {
+    listener: TcpListener,
+    offered: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl axum::serve::Listener for Door {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            let accepted = axum::serve::Listener::accept(&mut self.listener).await;
+            if self.offered.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                return accepted;
+            }
+        }
     }
-    match tokio::fs::read(directory.join(path)).await {
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+async fn file(State(served): State<Served>, uri: Uri) -> impl IntoResponse {
+    let offered = *served.offered.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = Path::new(uri.path().trim_start_matches("/repository/"));
+    let (Some(offered), true) = (offered, path.components().all(|part| matches!(part, Component::Normal(_)))) else {
+        return (StatusCode::NOT_FOUND, Vec::new());
+    };
+    match tokio::fs::read(served.directory.join(offered).join(path)).await {
         Ok(content) => (StatusCode::OK, content),
         Err(_) => (StatusCode::NOT_FOUND, Vec::new()),
     }

@@ -4,7 +4,16 @@
 //!
 //! - [`one_machine`]: from nothing to a node and back. It runs with all other tests, last.
 //!
-//! `make vm-test` runs the rest too.
+//! `make vm-test` runs the rest too:
+//!
+//! - [`failures`]: machines that do not become nodes.
+//! - [`first_boot`]: first boots through power cuts, twice, and without cloud-init.
+//! - [`overhead`]: how much of the time is Windlass's own.
+//! - [`three_nodes`]: a cluster, one of whose machines is killed, and whose host loses its power.
 
+mod failures;
+mod first_boot;
 mod one_machine;
+mod overhead;
 mod site;
+mod three_nodes;

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::overhead;
 use crate::site::{Site, with_site};
 
 const STAGES: [&str; 6] = ["created", "booting", "cloud-init", "agent-installed", "enrolled", "healthy"];
@@ -24,8 +25,10 @@ sh ./join --state-dir /tmp/thief/state
 async fn a_machine_becomes_a_node_obeys_returns_after_a_reset_and_goes_without_a_trace() {
     with_site(async |site| {
         let spec = site.spec(&["{name: node1, address: 10.77.0.11, cpus: 2, memory: 1GiB, roles: [worker]}"]);
+        let watch = overhead::watch(site, "node1");
         let applied = site.apply(&spec).await;
         assert_eq!(applied.code, 0, "{applied:?}");
+        watch.tell(site).await;
         for stage in STAGES {
             assert!(applied.stderr.contains(&format!("node1: {stage} after ")), "{stage}: {applied:?}");
         }

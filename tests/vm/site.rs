@@ -13,10 +13,10 @@ use windlass_tests::agent::holds;
 use windlass_tests::controller::Controller;
 use windlass_tests::lab::{Lab, Repositories};
 use windlass_tests::process::{Answer, run_within};
-use windlass_tests::wait::wait_until;
+use windlass_tests::wait::{wait_for, wait_until};
 
 /// An emulated machine is a node after one or two minutes; on a host that is busy with others it takes as long as it takes.
-pub(crate) const BOOT: Duration = Duration::from_secs(900);
+pub(crate) const BOOT: Duration = Duration::from_secs(1500);
 
 /// How much of what was written is shown when a test fails.
 const SHOWN_LINES: usize = 60;
@@ -74,7 +74,7 @@ impl Site {
     /// A spec with these nodes and nothing wrong in it.
     pub(crate) fn spec(&self, nodes: &[&'static str]) -> Spec {
         let (image, key) = (self.lab.image(), self.lab.key());
-        Spec { name: "vm1", image, repository: self.repositories.url("repo"), key, nodes: nodes.to_vec() }
+        Spec { name: "vm1", image, repository: self.repositories.url(), key, nodes: nodes.to_vec() }
     }
 
     /// Writes a spec; its path.
@@ -143,6 +143,43 @@ impl Site {
     /// The directory of a machine of the cluster.
     pub(crate) fn machine(&self, node: &str) -> PathBuf {
         self.machines().join("vm1").join(node)
+    }
+
+    /// What a machine has written to its console.
+    pub(crate) fn console(&self, node: &str) -> String {
+        let written = std::fs::read(self.machine(node).join("console.log")).unwrap_or_default();
+        String::from_utf8_lossy(&written).into_owned()
+    }
+
+    /// Waits until a machine has written this to its console.
+    pub(crate) async fn wait_console(&self, node: &str, words: &str) {
+        let what = format!("{node} to write {words:?}");
+        wait_until(&what, BOOT, async || self.console(node).contains(words)).await;
+    }
+
+    /// Applies a spec without waiting; the run's id.
+    pub(crate) async fn begin(&self, spec: &Spec) -> String {
+        let path = self.write(spec);
+        let begun = self.windlass(&["apply", "-f", &path, "--yes", "--detach"]).await;
+        assert_eq!(begun.code, 7, "{begun:?}");
+        begun.stdout.trim().to_owned()
+    }
+
+    /// Waits until an event of this kind says so.
+    pub(crate) async fn wait_event(&self, kind: &str, words: &str) -> Value {
+        let what = format!("the event {kind} with {words:?}");
+        wait_for(&what, BOOT, async || self.event(kind, words).await).await.0
+    }
+
+    /// The first event of this kind that says so.
+    pub(crate) async fn event(&self, kind: &str, words: &str) -> Option<Value> {
+        let says = |event: &Value| event["type"] == kind && event["message"].as_str().unwrap_or("").contains(words);
+        self.controller.events().await.into_iter().find(says)
+    }
+
+    /// A fact of a node's boot.
+    pub(crate) async fn boot_id(&self, node: &str) -> String {
+        self.node(node).await["facts"]["boot"]["value"]["boot_id"].as_str().expect("a boot id").to_owned()
     }
 
     /// The processes of machines.
