@@ -9,7 +9,7 @@
 //! - [`record`]: what is stored.
 //! - [`steps`]: what each step does.
 //! - [`machine`]: following a machine until its node is healthy.
-//! - [`console`]: what a machine says on its console.
+//! - [`console`]: what a machine says on its console. [`stages`]: how far it is.
 //! - [`times`]: how long that takes.
 //! - `trouble`: what is said of a machine that does not become a node.
 //! - [`apply`]: from a plan that was shown to a run.
@@ -19,6 +19,7 @@ pub mod console;
 pub mod machine;
 pub mod record;
 pub mod run;
+pub mod stages;
 pub mod steps;
 pub mod times;
 mod trouble;

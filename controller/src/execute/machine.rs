@@ -13,7 +13,6 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::machine::{Accel, MachineStage, PowerState, ProviderKind};
 use windlass_types::name::{LabelKey, LabelValue};
-use windlass_types::run::StepState;
 
 use super::Runs;
 use super::console::{Console, Said};
@@ -156,7 +155,7 @@ impl Runs {
             if let Err(refuted) = self.read_console(hand, way).await {
                 tracing::debug!(node = %hand.key.name, ?refuted, "a node that has joined says that it failed");
             }
-            self.advance(hand, way, MachineStage::Enrolled).await;
+            self.advance(hand, &way.expected, MachineStage::Enrolled).await;
             self.seal(hand).await;
             if let Some(labels) = labels.filter(|labels| !labels.is_empty()) {
                 let labelled = self.with.fleet.label(&hand.key.name, labels.clone(), &[]).await;
@@ -164,7 +163,7 @@ impl Runs {
             }
         }
         if node.is_healthy {
-            self.advance(hand, way, MachineStage::Healthy).await;
+            self.advance(hand, &way.expected, MachineStage::Healthy).await;
         }
         Ok(node.is_healthy)
     }
@@ -214,7 +213,7 @@ impl Runs {
                     // News of an earlier boot.
                     Said::Reached(_) if way.past == Past::IsOver => None,
                     Said::Reached(stage) => {
-                        self.advance(hand, way, stage).await;
+                        self.advance(hand, &way.expected, stage).await;
                         None
                     }
                 };
@@ -310,42 +309,6 @@ impl Runs {
             }
             None | Some(_) => Ok(()),
         }
-    }
-
-    /// A stage was reached, and the next is waited for.
-    async fn advance(&self, hand: &Hand<'_>, way: &Way, stage: MachineStage) {
-        let next = stage.next().map_or(0, |next| way.expected.until(next));
-        hand.run.progress().change(hand.id, |record| {
-            if record.stage().is_none_or(|reached| reached < stage) {
-                record.expected_stage_millis = next;
-            }
-        });
-        self.reached(hand, stage).await;
-    }
-
-    /// Keeps and tells that a stage was reached, unless it or a later one was before.
-    pub(super) async fn reached(&self, hand: &Hand<'_>, stage: MachineStage) {
-        let now = self.with.clock.now();
-        let mut is_new = false;
-        let record = hand.run.progress().change(hand.id, |record| {
-            is_new = record.stage().is_none_or(|reached| reached < stage) && record.state == StepState::Running;
-            if is_new {
-                record.reached.insert(stage, now);
-                record.message.clear();
-                record.advice.clear();
-            }
-        });
-        if !is_new {
-            return;
-        }
-        // News, on which no step depends: a store that cannot be written stops the run when this step ends.
-        if let Err(error) = self.with.records.save_step(&hand.run.id(), hand.id, &record).await {
-            tracing::warn!(NODE = %hand.key.name, %stage, error = %ErrorChain(&error), "a stage cannot be kept");
-        }
-        let after = record.started_at.map_or(0, |began| now.since(began).as_secs());
-        let message = format!("{}: {stage} after {after} s", hand.key.name);
-        self.tell(hand.run, EventKind::MachineStage, hand.id, message);
-        hand.run.signal();
     }
 }
 

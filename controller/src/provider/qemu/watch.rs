@@ -34,12 +34,16 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// What is out of order with machines that run.
 type Notes = Mutex<HashMap<MachineId, String>>;
 
+/// To which process of each machine somebody listens.
+type Heard = Mutex<HashMap<MachineId, Process>>;
+
 /// All listeners.
 #[derive(Debug)]
 pub(super) struct Watch {
     teller: UnboundedSender<MachineNews>,
     told: tokio::sync::Mutex<UnboundedReceiver<MachineNews>>,
     notes: Arc<Notes>,
+    heard: Arc<Heard>,
     listeners: Mutex<JoinSet<()>>,
     began: tokio::sync::OnceCell<()>,
 }
@@ -48,8 +52,8 @@ impl Default for Watch {
     fn default() -> Self {
         let (teller, told) = unbounded_channel();
         let told = tokio::sync::Mutex::new(told);
-        let (notes, listeners) = (Arc::default(), Mutex::default());
-        Self { teller, told, notes, listeners, began: tokio::sync::OnceCell::new() }
+        let (notes, heard, listeners) = (Arc::default(), Arc::default(), Mutex::default());
+        Self { teller, told, notes, heard, listeners, began: tokio::sync::OnceCell::new() }
     }
 }
 
@@ -69,6 +73,7 @@ struct Listener {
     turn: Arc<tokio::sync::Mutex<()>>,
     teller: UnboundedSender<MachineNews>,
     notes: Arc<Notes>,
+    heard: Arc<Heard>,
     lately: HashMap<String, Instant>,
 }
 
@@ -83,8 +88,10 @@ impl QemuProvider {
             turn: self.turn(key),
             teller: self.watch.teller.clone(),
             notes: Arc::clone(&self.watch.notes),
+            heard: Arc::clone(&self.watch.heard),
             lately: HashMap::new(),
         };
+        locked(&self.watch.heard).insert(record.id.clone(), process);
         let monitor = listener.connect().await;
         let mut listeners = self.watch.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         while listeners.try_join_next().is_some() {}
@@ -123,6 +130,10 @@ impl QemuProvider {
             let directory = self.directory(&key);
             // Anew, in its turn: it may have been switched meanwhile.
             let Ok(Some(mut record)) = Record::read(&directory, &key) else { continue };
+            // Its listener knows more.
+            if locked(&self.watch.heard).contains_key(&record.id) {
+                continue;
+            }
             match Process::find(&directory, &record.id) {
                 Some(process) => self.listen(&key, &record, process).await,
                 None if record.complete => {
@@ -149,6 +160,13 @@ impl Listener {
         }
         locked(&self.notes).remove(&self.id);
         let _turn = self.turn.lock().await;
+        {
+            let mut heard = locked(&self.heard);
+            // Another process of the machine has a listener of its own.
+            if heard.get(&self.id) == Some(&self.process) {
+                heard.remove(&self.id);
+            }
+        }
         let Ok(Some(mut record)) = Record::read(&self.directory, &self.key) else { return };
         let runs_again = Process::find(&self.directory, &record.id).is_some();
         if record.id == self.id && !runs_again {
@@ -205,8 +223,13 @@ impl Listener {
                 None => drop(notes.remove(&self.id)),
             }
         }
-        let Some((kind, message)) = happening.told(&self.key.name) else { return };
         let now = Instant::now();
+        let Some((kind, message)) = happening.told(&self.key.name) else {
+            // A firmware that is reset before it was done resets the machine once more.
+            let again = Happening::Restarted { by_guest: true }.told(&self.key.name);
+            self.lately.extend(again.map(|(_, message)| (message, now)));
+            return;
+        };
         self.lately.retain(|_, at| now.duration_since(*at) < TELL_AGAIN);
         if self.lately.insert(message.clone(), now).is_none() {
             let _nobody_listens = self.teller.send(MachineNews { machine: self.key.clone(), kind, message });
@@ -228,6 +251,6 @@ fn close(directory: &Path, key: &MachineKey, record: &mut Record, ending: Ending
     Some(MachineNews { machine: key.clone(), kind, message })
 }
 
-fn locked(notes: &Notes) -> MutexGuard<'_, HashMap<MachineId, String>> {
-    notes.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
