@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Who is granted what, who is refused, and what of it survives a restart.
 
 use std::time::Duration;
 
