@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as Turn, watch};
+use windlass_plan::{LeaseStatus, Snapshot};
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::escape::Escaped;
 use windlass_types::event::EventKind;
@@ -45,6 +46,16 @@ pub struct Known {
     /// Nodes on which nothing is begun.
     pub quarantined: BTreeMap<NodeName, Quarantine>,
     next: u64,
+}
+
+impl Known {
+    /// Puts it into a snapshot.
+    pub fn write(&self, snapshot: &mut Snapshot) {
+        let status = |held: &Held| LeaseStatus { lease: held.lease.clone(), since: held.since, by: held.by.clone() };
+        snapshot.leases = self.leases.values().map(status).collect();
+        let reason = |(node, quarantine): (&NodeName, &Quarantine)| (node.clone(), quarantine.reason.clone());
+        snapshot.quarantined = self.quarantined.iter().map(reason).collect();
+    }
 }
 
 /// What became of a request.
@@ -162,7 +173,7 @@ impl Arbiter {
         if let Some(held) = held.as_ref().filter(|_| reason.trim().is_empty()) {
             let run = &held.lease.run;
             return Err(Refusal::new(Reason::Unsafe, format!("run {run} holds {node}, which may not be whole"))
-                .advise(format!("look at it with `windlass attach {run}`; then add --reason TEXT")));
+                .advise(format!("look at it with `windlass run attach {run}`; then add --reason TEXT")));
         }
         let transaction = Transaction::new().delete(lease_key(node)).delete(quarantine_key(node));
         let _: Committed = self.store.commit(transaction).await.map_err(|error| crate::join::store(&error))?;

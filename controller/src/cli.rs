@@ -26,11 +26,13 @@ mod goldens;
 mod lines;
 mod machine;
 mod node;
+mod nodes_wish;
 mod operator;
 mod plan;
 mod progress;
 mod reference;
 mod restore;
+mod run;
 mod run_bars;
 mod run_summary;
 mod run_watch;
@@ -38,6 +40,7 @@ mod schema;
 mod select;
 mod serve;
 mod show;
+mod status;
 mod stop;
 mod suggest;
 mod support;
@@ -97,11 +100,15 @@ enum Command {
         something to do"
     )]
     Plan(plan::PlanArgs),
+    /// Show how nodes and machines differ from their spec; changes nothing
+    #[command(after_help = "Examples:\n  windlass diff -f cluster.yaml\n  windlass diff -f cluster.yaml \
+        --detailed-exitcode    ends with 2 if something differs")]
+    Diff(plan::DiffArgs),
     /// Make a cluster as its spec says, and show how it comes along
     #[command(
         after_help = "Examples:\n  windlass apply -f cluster.yaml\n  windlass apply plan.json    does exactly this \
         plan, or refuses because the world changed\n  windlass apply -f cluster.yaml --yes -o json\n\n\
-        Ctrl-C leaves the run running: windlass attach RUN, windlass stop RUN."
+        Ctrl-C leaves the run running: windlass run attach RUN, windlass run stop RUN."
     )]
     Apply(apply::ApplyArgs),
     /// Destroy a cluster's machines, or some of them, with all their data
@@ -110,12 +117,28 @@ enum Command {
         windlass destroy -f cluster.yaml --confirm k8s1"
     )]
     Destroy(apply::DestroyArgs),
+    /// Update what is installed on nodes, node by node
+    #[command(subcommand)]
+    Update(nodes_wish::UpdateArgs),
+    /// Upgrade nodes, node by node
+    #[command(subcommand)]
+    Upgrade(nodes_wish::UpgradeArgs),
+    /// Reboot nodes, the next one when the last one is healthy again
+    #[command(after_help = "Examples:\n  windlass reboot node1\n  windlass reboot --rolling --all --if-needed\n  \
+        windlass reboot --rolling -l role/worker=yes --max-unavailable 2")]
+    Reboot(nodes_wish::RebootArgs),
+    /// List, follow and steer runs: plans that are being carried out
+    #[command(subcommand)]
+    Run(run::RunArgs),
+    /// Show whether everything is well, which run has which node, and what waits for what
+    #[command(after_help = "Examples:\n  windlass status\n  windlass status --wait --timeout 1h")]
+    Status(status::StatusArgs),
     /// Print the JSON Schema of cluster.yaml, for editors
     Schema(schema::SchemaArgs),
     /// Make, list and delete join tokens
     #[command(subcommand)]
     Token(token::TokenArgs),
-    /// Show nodes, machines, tokens, jobs, runs, events or operators
+    /// Show nodes, machines, tokens, jobs, events or operators
     #[command(subcommand)]
     Get(get::GetArgs),
     /// Run a program on nodes
@@ -125,9 +148,9 @@ enum Command {
         No shell reads the arguments; for a pipe or a variable: -- sh -c 'COMMAND'.\n\
         Ctrl-C leaves the job running: windlass attach JOB, windlass stop JOB.")]
     Exec(exec::ExecArgs),
-    /// Show a job or a run from its beginning and follow it
+    /// Show a job from its beginning and follow it
     Attach(exec::AttachArgs),
-    /// End a job or a run
+    /// End a job
     Stop(stop::StopArgs),
     /// Copy a file to nodes or from nodes
     #[command(after_help = "Examples:\n  windlass cp motd node1:/etc/motd\n  windlass cp --all motd :/etc/motd\n  \
@@ -143,7 +166,7 @@ enum Command {
     /// Switch machines on and off
     #[command(subcommand)]
     Machine(machine::MachineArgs),
-    /// Label, revoke or remove a node
+    /// Label, quarantine, release, revoke or remove a node
     #[command(subcommand)]
     Node(node::NodeArgs),
     /// Decide who may call from elsewhere
@@ -245,7 +268,13 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
     match command {
         Command::Serve(arguments) => serve::run(context, arguments).await,
         Command::Plan(arguments) => plan::run(context, arguments).await,
+        Command::Diff(arguments) => plan::diff(context, arguments).await,
         Command::Apply(arguments) => apply::run(context, arguments).await,
+        Command::Update(arguments) => nodes_wish::update(context, arguments).await,
+        Command::Upgrade(arguments) => nodes_wish::upgrade(context, arguments).await,
+        Command::Reboot(arguments) => nodes_wish::reboot(context, arguments).await,
+        Command::Run(arguments) => run::run(context, arguments).await,
+        Command::Status(arguments) => status::run(context, arguments).await,
         Command::Destroy(arguments) => apply::destroy(context, arguments).await,
         Command::Schema(arguments) => schema::run(context, &arguments),
         Command::Token(arguments) => token::run(context, arguments).await,
@@ -312,8 +341,22 @@ mod tests {
             "windlass destroy --cluster k8s1 --node node1 --node node2",
             "windlass schema",
             "windlass get machines --cluster k8s1 -o wide",
-            "windlass get runs -o json",
-            "windlass attach r7",
+            "windlass diff -f c.yaml --detailed-exitcode -o json",
+            "windlass update packages --all --security --exclude docker-ce --reboot-if-needed --yes",
+            "windlass update packages node1 --only curl --only openssl --dry-run",
+            "windlass upgrade kernel -l a=b --channel elrepo-lt --version 5.4.1-1.el7 --keep 2",
+            "windlass reboot --rolling --all --if-needed --max-unavailable 2 --on-failure continue:3 --unreachable skip",
+            "windlass reboot node1 --window daily --detach",
+            "windlass run list -o json",
+            "windlass run show r7 -o yaml",
+            "windlass run attach r7 -o json",
+            "windlass run pause r7",
+            "windlass run resume r7",
+            "windlass run stop r7",
+            "windlass run retry r7 --detach",
+            "windlass status --wait --timeout 1h -o json",
+            "windlass node quarantine node1 --reason smoke",
+            "windlass node release node1 --reason mended",
             "windlass attach 42",
             "windlass stop 42",
             "windlass events -f --since 17 --node node1 -o json",
@@ -360,6 +403,10 @@ mod tests {
             "windlass exec --all --batch 0 -- ls",
             "windlass operator create alice --role root --out f",
             "windlass ca rotate --yes --detailed-exitcode",
+            "windlass run attach 42",
+            "windlass update packages --all --security --only curl",
+            "windlass reboot --all --unreachable hope",
+            "windlass node quarantine node1",
         ] {
             assert!(understood(line).is_err(), "{line}");
         }

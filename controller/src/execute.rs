@@ -2,24 +2,35 @@
 //! Carries plans out. It may stop; it may not improvise: every choice is in the plan.
 //!
 //! Where a step stands is stored before it begins and when it has ended, so a controller that is killed goes on where it
-//! was. A step that was under way then is begun anew: it looks first, and does what is not done. Steps of different nodes
-//! go on side by side, within the plan's limit, and one that fails holds up only those that wait for it.
+//! was. A step that was under way then is begun anew: it looks first, and does what is not done; one that a node does is
+//! found again by the id of its order. Steps of different nodes go on side by side, within the plan's limit.
 //!
 //! - [`run`]: which step may begin; pure.
 //! - [`record`]: what is stored.
-//! - [`steps`]: what each step does.
-//! - [`machine`]: following a machine until its node is healthy.
+//! - [`drive`]: begins what may begin, until all has ended.
+//! - [`hold`]: asks the arbiter for nodes, and gives them back.
+//! - [`control`]: stop, pause, resume, retry.
+//! - [`steps`]: what each step does; [`on_node`]: those that a node does itself.
+//! - [`as_planned`]: whether a node still is as it was when it was planned for.
+//! - [`machine`], [`health`]: following a machine, and a node, until it is healthy.
 //! - [`console`]: what a machine says on its console. [`stages`]: how far it is.
-//! - [`times`]: how long that takes.
+//! - [`times`], [`step_times`]: how long that takes.
 //! - `trouble`: what is said of a machine that does not become a node.
 //! - [`apply`]: from a plan that was shown to a run.
 
 pub mod apply;
+mod as_planned;
 pub mod console;
+mod control;
+mod drive;
+mod health;
+mod hold;
 pub mod machine;
+mod on_node;
 pub mod record;
 pub mod run;
 pub mod stages;
+pub mod step_times;
 pub mod steps;
 pub mod times;
 mod trouble;
@@ -27,26 +38,27 @@ mod trouble;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch as signal;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, watch as signal};
 use tokio_util::sync::CancellationToken;
-use windlass_plan::{PlannedStep, StepId};
+use windlass_plan::StepId;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
-use windlass_types::name::RunId;
-use windlass_types::run::{RunState, StepState};
+use windlass_types::name::{NodeName, RunId};
+use windlass_types::run::StepState;
+use windlass_types::time::UnixMillis;
 
 use self::record::{RecordError, Records, RunRecord};
-use self::run::{Progress, StepRecord};
-use self::steps::StepFailure;
+use self::run::{Progress, StepRecord, Told};
+use self::step_times::StepTimes;
 use self::times::TimesStore;
+use crate::arbiter::Arbiter;
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::fleet::Fleet;
 use crate::jobs::Jobs;
 use crate::observe::Observer;
-use crate::store::StoreError;
+use crate::survey::Surveyor;
 use crate::tokens::Tokens;
 use crate::trust::Trust;
 
@@ -55,17 +67,23 @@ use crate::trust::Trust;
 pub struct Foundations {
     /// Looks at everything.
     pub observer: Observer,
+    /// Asks nodes how they differ from what they shall be.
+    pub surveyor: Surveyor,
+    /// Who may take which node down.
+    pub arbiter: Arc<Arbiter>,
     /// The stored runs.
     pub records: Records,
-    /// How long things take.
+    /// How long machines take.
     pub times: TimesStore,
+    /// How long steps on nodes take.
+    pub step_times: StepTimes,
     /// The nodes.
     pub fleet: Arc<Fleet>,
     /// The tokens.
     pub tokens: Arc<Tokens>,
     /// Who is trusted.
     pub trust: Arc<Trust>,
-    /// The jobs, which end when their node is removed.
+    /// The jobs: what nodes do, and what ends when their node is removed.
     pub jobs: Arc<Jobs>,
     /// The events.
     pub events: Arc<EventLog>,
@@ -92,6 +110,10 @@ pub(crate) struct ActiveRun {
     changed: signal::Sender<u64>,
     /// Cancelled when waiting shall end.
     pub(crate) stop: CancellationToken,
+    /// Somebody told it something.
+    pub(crate) nudge: Notify,
+    /// When nodes were last asked how they are.
+    pub(crate) surveyed: Mutex<HashMap<NodeName, UnixMillis>>,
 }
 
 /// A run as a copy.
@@ -101,17 +123,20 @@ pub struct RunView {
     pub record: RunRecord,
     /// Where its steps stand.
     pub steps: BTreeMap<StepId, StepRecord>,
+    /// Nodes in its hands.
+    pub holds: Vec<NodeName>,
 }
 
 impl ActiveRun {
-    fn new(record: RunRecord, known: BTreeMap<StepId, StepRecord>) -> Arc<Self> {
-        let progress = Progress::new(record.plan.clone(), record.stop_requested, known);
+    pub(crate) fn new(record: RunRecord, known: BTreeMap<StepId, StepRecord>) -> Arc<Self> {
+        let told = Told { stop: record.stop_requested, pause: record.paused.clone() };
+        let progress = Mutex::new(Progress::new(record.plan.clone(), told, known));
         let stop = CancellationToken::new();
         if record.stop_requested {
             stop.cancel();
         }
-        let changed = signal::channel(0).0;
-        Arc::new(Self { record: Mutex::new(record), progress: Mutex::new(progress), changed, stop })
+        let (changed, record) = (signal::channel(0).0, Mutex::new(record));
+        Arc::new(Self { record, progress, changed, stop, nudge: Notify::new(), surveyed: Mutex::default() })
     }
 
     pub(crate) fn record(&self) -> MutexGuard<'_, RunRecord> {
@@ -122,6 +147,10 @@ impl ActiveRun {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn surveyed(&self) -> MutexGuard<'_, HashMap<NodeName, UnixMillis>> {
+        self.surveyed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn signal(&self) {
         self.changed.send_modify(|version| *version += 1);
     }
@@ -129,18 +158,11 @@ impl ActiveRun {
     pub(crate) fn id(&self) -> RunId {
         self.record().id.clone()
     }
-
-    fn view(&self) -> RunView {
-        let record = self.record().clone();
-        let progress = self.progress();
-        let steps = record.plan.steps.iter().map(|planned| (planned.id.clone(), progress.step(&planned.id))).collect();
-        RunView { record, steps }
-    }
 }
 
 impl Runs {
-    /// Reads runs that were under way; [`Runs::resume`] continues them. From a backup that was `restored` they are only
-    /// brought to their end: what they would do may have been done, and undone, since.
+    /// Reads runs that were under way; [`Runs::resume_all`] continues them. From a backup that was `restored` they are
+    /// only brought to their end: what they would do may have been done, and undone, since.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -155,7 +177,7 @@ impl Runs {
     }
 
     /// Continues the runs a former process left under way.
-    pub fn resume(self: &Arc<Self>) {
+    pub fn resume_all(self: &Arc<Self>) {
         for run in self.under_way_now() {
             let message = format!("run {} goes on after the controller's restart", run.id());
             self.with.events.emit_in_run(EventKind::RunResumed, None, &run.id(), message);
@@ -163,36 +185,18 @@ impl Runs {
         }
     }
 
-    /// Records a run and begins it.
+    /// Begins a run that is recorded. Its nodes were asked just now.
     pub(crate) fn begin(self: &Arc<Self>, record: RunRecord) {
         let run = ActiveRun::new(record, BTreeMap::new());
-        self.active().insert(run.id(), Arc::clone(&run));
         let message = {
-            let record = run.record();
-            let steps = record.plan.steps.len();
-            format!("{} began run {} on {}: {steps} steps", record.created_by, record.id, record.plan.subject())
+            let (record, now) = (run.record(), self.with.clock.now());
+            run.surveyed().extend(record.plan.turns.iter().map(|turn| (turn.node.clone(), now)));
+            let (steps, what) = (record.plan.steps.len(), record.plan.subject());
+            format!("{} began run {} on {what}: {steps} steps", record.created_by, record.id)
         };
+        self.active().insert(run.id(), Arc::clone(&run));
         self.with.events.emit_in_run(EventKind::RunStarted, None, &run.id(), message);
         self.spawn(&run);
-    }
-
-    /// Asks a run to stop: no further step begins, and waiting ends.
-    ///
-    /// # Errors
-    /// If there is no such run or the store cannot be written.
-    pub async fn stop(&self, id: &RunId, by: &str) -> Result<RunView, Refusal> {
-        let Some(run) = self.find(id) else { return self.view(id).await };
-        let record = {
-            let mut record = run.record();
-            record.stop_requested = true;
-            record.clone()
-        };
-        self.with.records.save(&record).await.map_err(|error| crate::join::store(&error))?;
-        run.progress().stop_requested = true;
-        self.with.events.emit_in_run(EventKind::RunStopRequested, None, id, format!("{by} asked run {id} to stop"));
-        run.stop.cancel();
-        run.signal();
-        Ok(run.view())
     }
 
     /// A run and where its steps stand.
@@ -201,13 +205,35 @@ impl Runs {
     /// If there is no such run or the store cannot be read.
     pub async fn view(&self, id: &RunId) -> Result<RunView, Refusal> {
         if let Some(run) = self.find(id) {
-            return Ok(run.view());
+            return Ok(self.seen(&run));
         }
         let record = self.with.records.get(id).await.map_err(|error| refusal(&error))?.ok_or_else(|| {
-            Refusal::new(Reason::NotFound, format!("there is no run {id}")).advise("`windlass get runs` lists them")
+            Refusal::new(Reason::NotFound, format!("there is no run {id}")).advise("`windlass run list` lists them")
         })?;
         let steps = self.with.records.steps(&record).await.map_err(|error| refusal(&error))?;
-        Ok(RunView { record, steps })
+        Ok(RunView { record, steps, holds: self.held_by(id) })
+    }
+
+    pub(crate) fn seen(&self, run: &ActiveRun) -> RunView {
+        let record = run.record().clone();
+        let steps = run.progress().records().map(|(planned, known)| (planned.id.clone(), known.clone())).collect();
+        RunView { holds: self.held_by(&record.id), record, steps }
+    }
+
+    /// How many steps of a run under way have ended well; `None` if it is not under way.
+    #[must_use]
+    pub fn done(&self, id: &RunId) -> Option<u32> {
+        let run = self.find(id)?;
+        let progress = run.progress();
+        let done = progress.records().filter(|(_, record)| record.state == StepState::Done).count();
+        Some(u32::try_from(done).unwrap_or(u32::MAX))
+    }
+
+    /// Nodes in a run's hands.
+    #[must_use]
+    pub fn held_by(&self, id: &RunId) -> Vec<NodeName> {
+        let known = self.with.arbiter.known();
+        known.leases.into_iter().filter(|(_, held)| held.lease.run == *id).map(|(node, _)| node).collect()
     }
 
     /// The newest runs.
@@ -228,6 +254,12 @@ impl Runs {
     #[must_use]
     pub const fn observer(&self) -> &Observer {
         &self.with.observer
+    }
+
+    /// Who may take which node down.
+    #[must_use]
+    pub const fn arbiter(&self) -> &Arc<Arbiter> {
+        &self.with.arbiter
     }
 
     fn under_way_now(&self) -> Vec<Arc<ActiveRun>> {
@@ -252,124 +284,9 @@ impl Runs {
         });
     }
 
-    /// Begins whatever may begin, until every step has ended.
-    async fn drive(self: &Arc<Self>, run: &Arc<ActiveRun>) -> Result<(), StoreError> {
-        let mut under_way = JoinSet::new();
-        loop {
-            let left_over = run.progress().left_over();
-            for (id, state) in left_over {
-                self.ended(run, &id, state, None).await?;
-            }
-            let ready = run.progress().ready();
-            for planned in ready {
-                self.began(run, &planned.id).await?;
-                let (runs, run) = (Arc::clone(self), Arc::clone(run));
-                under_way.spawn(async move { runs.step(&run, planned).await });
-            }
-            let verdict = run.progress().verdict();
-            if let Some(verdict) = verdict {
-                return self.finish(run, verdict).await;
-            }
-            tokio::select! {
-                Some(result) = under_way.join_next() => result.unwrap_or(Ok(()))?,
-                () = run.stop.cancelled(), if under_way.is_empty() => {}
-            }
-        }
-    }
-
-    async fn step(self: &Arc<Self>, run: &Arc<ActiveRun>, planned: PlannedStep) -> Result<(), StoreError> {
-        let id = planned.id.clone();
-        let worked = tokio::spawn({
-            let (runs, run) = (Arc::clone(self), Arc::clone(run));
-            async move { runs.carry_out(&run, &planned).await }
-        });
-        match worked.await {
-            Ok(Ok(())) => self.ended(run, &id, StepState::Done, None).await,
-            Ok(Err(StepFailure::Stopped)) => self.ended(run, &id, StepState::Stopped, None).await,
-            Ok(Err(failure)) => self.ended(run, &id, StepState::Failed, Some(failure)).await,
-            Err(_) => {
-                let failure =
-                    StepFailure::said("the step ended in an error of the program", "see the controller's log");
-                self.ended(run, &id, StepState::Failed, Some(failure)).await
-            }
-        }
-    }
-
-    /// The intent, stored before anything is done.
-    async fn began(&self, run: &ActiveRun, id: &StepId) -> Result<(), StoreError> {
-        let now = self.with.clock.now();
-        let record = run.progress().change(id, |record| {
-            record.state = StepState::Running;
-            record.started_at.get_or_insert(now);
-        });
-        self.with.records.save_step(&run.id(), id, &record).await?;
-        run.signal();
-        self.tell(run, EventKind::StepStarted, id, format!("{id} began"));
-        Ok(())
-    }
-
-    /// The result.
-    async fn ended(
-        &self,
-        run: &ActiveRun,
-        id: &StepId,
-        state: StepState,
-        failure: Option<StepFailure>,
-    ) -> Result<(), StoreError> {
-        let now = self.with.clock.now();
-        let record = run.progress().change(id, |record| {
-            record.state = state;
-            record.ended_at = Some(now);
-            match failure {
-                Some(failure) => failure.write(record),
-                None => {
-                    record.message.clear();
-                    record.advice.clear();
-                }
-            }
-        });
-        self.with.records.save_step(&run.id(), id, &record).await?;
-        let took =
-            record.started_at.map_or_else(String::new, |began| format!(" after {} s", now.since(began).as_secs()));
-        match state {
-            StepState::Done => self.tell(run, EventKind::StepDone, id, format!("{id} is done{took}")),
-            StepState::Failed => {
-                self.tell(run, EventKind::StepFailed, id, format!("{id} failed{took}: {}", record.message));
-            }
-            StepState::Skipped | StepState::Stopped | StepState::Waiting | StepState::Running => {}
-        }
-        run.signal();
-        Ok(())
-    }
-
-    async fn finish(&self, run: &Arc<ActiveRun>, verdict: RunState) -> Result<(), StoreError> {
-        let mut record = run.record().clone();
-        record.state = verdict;
-        record.ended_at = Some(self.with.clock.now());
-        self.with.records.finish(&record).await?;
-        let id = record.id.clone();
-        let message = format!("run {id} has {}", ended_as(verdict));
-        self.with.events.emit_in_run(EventKind::RunEnded, None, &id, message);
-        // Whoever watches is told of the end only when all events up to it can be read.
-        self.with.events.flush().await;
-        *run.record() = record;
-        self.active().remove(&id);
-        run.signal();
-        Ok(())
-    }
-
     pub(crate) fn tell(&self, run: &ActiveRun, kind: EventKind, step: &StepId, message: String) {
         let node = run.record().plan.step(step).map(|planned| planned.step.node().clone());
         self.with.events.emit_in_run(kind, node.as_ref(), &run.id(), message);
-    }
-}
-
-const fn ended_as(verdict: RunState) -> &'static str {
-    match verdict {
-        RunState::Succeeded => "succeeded",
-        RunState::Failed => "failed",
-        RunState::Stopped => "been stopped",
-        RunState::Running => "not ended",
     }
 }
 
@@ -377,8 +294,8 @@ const fn ended_as(verdict: RunState) -> &'static str {
 pub(crate) fn refusal(error: &RecordError) -> Refusal {
     match error {
         RecordError::Store(error) => crate::join::store(error),
-        RecordError::Busy(id) => Refusal::new(Reason::RunInProgress, error.to_string())
-            .advise(format!("watch it with `windlass attach {id}`, or end it with `windlass stop {id}`")),
+        RecordError::Busy { run, .. } => Refusal::new(Reason::RunInProgress, error.to_string())
+            .advise(format!("watch it with `windlass run attach {run}`, or end it with `windlass run stop {run}`")),
         RecordError::Unreadable { .. } => {
             Refusal::new(Reason::Other, ErrorChain(error).to_string()).advise("see the controller's log")
         }

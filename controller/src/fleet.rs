@@ -9,6 +9,7 @@ pub mod conditions;
 mod node;
 mod refresh;
 pub mod session;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
 use windlass_types::escape::Quoted;
@@ -27,7 +28,7 @@ use windlass_types::name::{LabelKey, LabelValue, NodeName};
 use windlass_types::selector::NodeSelector;
 use windlass_types::time::UnixMillis;
 
-pub use node::{KnownFact, NodeRecord, NodeView, Revocation, SessionView};
+pub use node::{KnownFact, NodeRecord, NodeView, Revocation, SessionView, Standing};
 
 use crate::clock::Clock;
 use crate::events::EventLog;
@@ -58,6 +59,7 @@ pub struct Fleet {
     nodes: RwLock<BTreeMap<NodeName, Arc<Mutex<NodeEntry>>>>,
     refreshes: Refreshes,
     next_session: std::sync::atomic::AtomicU64,
+    turned: watch::Sender<u64>,
 }
 
 /// A node that cannot be told anything now.
@@ -100,6 +102,7 @@ impl Fleet {
             nodes: RwLock::new(nodes),
             refreshes: Refreshes::default(),
             next_session: std::sync::atomic::AtomicU64::new(1),
+            turned: watch::channel(0).0,
         }))
     }
 
@@ -408,7 +411,11 @@ impl Fleet {
 
     /// Draws the conclusions about a node anew and tells of those that turned.
     fn conclude(&self, entry: &mut NodeEntry) {
-        for (kind, message) in entry.conclude(self.clock.now(), self.clock_skew_limit) {
+        let news = entry.conclude(self.clock.now(), self.clock_skew_limit);
+        if !news.is_empty() {
+            self.turned.send_modify(|version| *version += 1);
+        }
+        for (kind, message) in news {
             self.events.emit(kind, Some(&entry.record.name), None, message);
         }
     }

@@ -198,6 +198,20 @@ impl Jobs {
         Ok(record)
     }
 
+    /// Whether nothing is ordered, because this controller was restored from a backup.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.epoch.is_read_only()
+    }
+
+    /// Whether a job was made for this request and is still known.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn is_known(&self, request_id: &str) -> Result<bool, StoreError> {
+        self.records.is_known(request_id).await
+    }
+
     /// Removes all that is kept of a job that has ended, and nothing of one that has not.
     pub async fn forget(&self, id: &JobId) {
         if let Err(error) = self.records.forget(id).await {

@@ -12,7 +12,7 @@ use windlass_types::machine::{MachineReport, ProviderKind};
 use windlass_types::name::{ClusterName, NodeName};
 use windlass_types::time::UnixMillis;
 
-use crate::fleet::{Fleet, NodeView};
+use crate::fleet::{Fleet, Standing};
 use crate::provider::{Provider, ProviderError};
 use crate::store::{Committed, Store, StoreError, Transaction};
 use crate::tokens::{TokenError, Tokens};
@@ -101,8 +101,27 @@ impl Observer {
         });
         let tokens = tokens.collect();
         let members = self.members(cluster).await?;
-        let nodes = self.fleet.list(None, usize::MAX).iter().map(status).collect();
-        Ok(Snapshot { machines, nodes, tokens, members, ..Snapshot::default() })
+        Ok(Snapshot { machines, tokens, members, ..self.nodes() })
+    }
+
+    /// How the nodes are now, and nothing else.
+    #[must_use]
+    pub fn nodes(&self) -> Snapshot {
+        Snapshot { nodes: self.fleet.standings().iter().map(status).collect(), ..Snapshot::default() }
+    }
+
+    /// The clusters to which nodes belong.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn memberships(&self) -> Result<BTreeMap<NodeName, ClusterName>, ObserveError> {
+        let mut found = BTreeMap::new();
+        for cluster in self.clusters().await? {
+            for node in self.members(&cluster.name).await? {
+                found.insert(node, cluster.name.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// What the provider says exists of a cluster.
@@ -121,7 +140,7 @@ impl Observer {
     /// How one node is; `None` if nobody of this name has joined.
     #[must_use]
     pub fn node(&self, name: &NodeName) -> Option<NodeStatus> {
-        self.fleet.view(name).as_ref().map(status)
+        self.fleet.standing(name).as_ref().map(status)
     }
 
     /// The clusters for which plans were carried out.
@@ -155,7 +174,11 @@ impl Observer {
         Ok(())
     }
 
-    async fn members(&self, cluster: &ClusterName) -> Result<Vec<NodeName>, StoreError> {
+    /// The nodes of a cluster.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn members(&self, cluster: &ClusterName) -> Result<Vec<NodeName>, StoreError> {
         let prefix = format!("{MEMBERS}{cluster}/");
         let entries = self.store.range(&prefix, None, usize::MAX).await?;
         Ok(entries.iter().filter_map(|entry| NodeName::new(&entry.key[prefix.len()..]).ok()).collect())
@@ -176,7 +199,7 @@ fn member_key(cluster: &ClusterName, node: &NodeName) -> String {
     format!("{MEMBERS}{cluster}/{node}")
 }
 
-fn status(view: &NodeView) -> NodeStatus {
+fn status(view: &Standing) -> NodeStatus {
     let condition = |kind| view.conditions.iter().find(|condition| condition.kind == kind);
     let holds = |kind| condition(kind).is_some_and(|condition| condition.holds);
     let is_healthy = holds(ConditionKind::Healthy);

@@ -34,6 +34,7 @@ use windlass_types::time::UnixMillis;
 pub use daemon::{ServeError, serve};
 pub use listeners::ListenError;
 
+use crate::arbiter::Arbiter;
 use crate::audit::AuditLog;
 use crate::change::Changes;
 use crate::clock::Clock;
@@ -64,6 +65,7 @@ use crate::pki::{Authority, OrderKey};
 use crate::room::{Ballast, Room};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::survey::Surveyor;
 use crate::tokens::Tokens;
 use crate::transfer::TransferApi;
 use crate::trust::Trust;
@@ -193,7 +195,10 @@ impl Controller {
         .await?;
         let changes = Changes::new(audit, ballast);
         let tokens = Arc::new(Tokens::new(Arc::clone(&store), Arc::clone(&clock)));
+        let arbiter = Arbiter::open(Arc::clone(&store), Arc::clone(&events), Arc::clone(&clock)).await?;
         let with = crate::execute::Foundations {
+            surveyor: Surveyor::new(Arc::clone(&jobs), Arc::clone(&fleet)),
+            arbiter,
             observer: Observer {
                 store: Arc::clone(&store),
                 fleet: Arc::clone(&fleet),
@@ -202,6 +207,7 @@ impl Controller {
             },
             records: crate::execute::record::Records::new(Arc::clone(&store)),
             times: crate::execute::times::TimesStore::new(Arc::clone(&store)),
+            step_times: crate::execute::step_times::StepTimes::new(Arc::clone(&store)),
             fleet: Arc::clone(&fleet),
             tokens: Arc::clone(&tokens),
             trust: Arc::clone(&trust),

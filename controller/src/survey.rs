@@ -64,7 +64,7 @@ impl Surveyor {
         let mut surveyed = Surveyed::default();
         let mut groups: HashMap<SurveyRequest, Vec<NodeName>> = HashMap::new();
         for (node, request) in requests {
-            match self.fleet.view(&node).as_ref().map_or_else(|| Some(unknown()), incapable) {
+            match self.unaskable(&node) {
                 Some(why) => drop(surveyed.unsurveyed.insert(node, why)),
                 None => groups.entry(request).or_default().push(node),
             }
@@ -79,6 +79,15 @@ impl Surveyor {
             }
         }
         Ok(surveyed)
+    }
+
+    fn unaskable(&self, node: &NodeName) -> Option<String> {
+        if self.jobs.is_read_only() {
+            return Some(
+                "the controller was restored from a backup and orders nothing before it is confirmed".to_owned(),
+            );
+        }
+        self.fleet.view(node).as_ref().map_or_else(|| Some(unknown()), incapable)
     }
 
     async fn ask_alike(

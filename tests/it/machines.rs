@@ -231,12 +231,12 @@ async fn a_second_run_is_refused_and_the_first_can_be_attached_and_stopped() {
     let booting = async || bastion.words("events --since 0").await.stdout.contains("node1: cloud-init");
     wait_until("the machine to boot", LONG, booting).await;
     let second = bastion.words(&format!("apply -f {spec} --yes")).await;
-    second.assert_refused(6, "run r1 is under way", "windlass attach r1");
+    second.assert_refused(6, "run r1 is under way", "windlass run attach r1");
     let attached = tokio::spawn({
-        let mut attach = bastion.command("attach r1");
+        let mut attach = bastion.command("run attach r1");
         async move { windlass_tests::process::run(&mut attach).await }
     });
-    bastion.words("stop r1").await.done();
+    bastion.words("run stop r1").await.done();
     let attached = attached.await.expect("no panic");
     assert!(attached.code == 1 && attached.stderr.contains("was stopped"), "{attached:?}");
     assert!(attached.stderr.contains("node1: booting"), "from the beginning: {attached:?}");
@@ -254,8 +254,8 @@ async fn stages_and_their_times_survive_the_controller() {
     wait_until("the machine to boot", LONG, async || told().await == 1).await;
     bastion.kill9().await;
     bastion.restart().await;
-    bastion.words("stop r1").await.done();
-    let attached = bastion.words("attach r1 -o json").await;
+    bastion.words("run stop r1").await.done();
+    let attached = bastion.words("run attach r1 -o json").await;
     assert_eq!(attached.stdout.matches("node1: cloud-init after").count(), 1, "told twice: {attached:?}");
     let run: serde_json::Value =
         serde_json::from_str(attached.stdout.lines().last().expect("the run")).expect("a line of JSON");
@@ -276,9 +276,9 @@ async fn ctrl_c_leaves_the_run_running_and_says_how_to_return() {
     wait_until("the run to be shown", LONG, async || said().contains("create/node1 began")).await;
     apply.signal(Signal::SIGINT);
     assert_eq!(apply.wait().await.code(), Some(7), "{}", said());
-    assert!(said().contains("run r1 continues: windlass attach r1"), "{}", said());
+    assert!(said().contains("run r1 continues: windlass run attach r1"), "{}", said());
     bastion.provider.gate.add_permits(1);
-    bastion.words("attach r1").await.done();
+    bastion.words("run attach r1").await.done();
     assert_eq!(healthy(&bastion).await, ["node1"]);
 }
 
@@ -296,7 +296,7 @@ async fn machines_that_exist_are_adopted_by_a_controller_as_it_is_installed() {
     let detached = controller.cli(&["apply", "-f", &spec, "--yes", "--detach"]).await;
     assert_eq!(detached.code, 7, "{detached:?}");
     let _web2 = Agent::connected(&controller, "web2").await;
-    controller.words("attach r1").await.done();
+    controller.words("run attach r1").await.done();
     let again = controller.cli(&["plan", "-f", &spec, "--detailed-exitcode"]).await;
     assert_eq!(again.code, 0, "{again:?}");
     // Its machine is nobody's to delete: it is revoked and forgotten, and goes on running.
@@ -350,7 +350,7 @@ async fn killed_at_many_moments_the_controller_always_comes_to_the_same_end() {
             bastion.kill9().await;
             bastion.restart().await;
         }
-        let attached = bastion.words("attach r1").await;
+        let attached = bastion.words("run attach r1").await;
         assert_eq!(attached.code, 0, "round {round}: {attached:?}");
         assert_eq!(bastion.provider.made().values().copied().collect::<Vec<_>>(), [1, 1], "round {round}");
         let again = bastion.words(&format!("plan -f {spec} --detailed-exitcode")).await;

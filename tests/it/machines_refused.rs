@@ -37,8 +37,8 @@ async fn is_refused(controller: &Controller, spec: &str, why: &str, advice: &str
     let says = format!("{}{}", planned.stdout, planned.stderr);
     assert!(planned.code == 0 && says.contains("Cannot be applied now: ") && says.contains(why), "{planned:?}");
     controller.cli(&["apply", "-f", spec, "--yes"]).await.assert_refused(4, why, advice);
-    for list in ["machines", "nodes", "runs", "tokens"] {
-        assert_eq!(controller.words(&format!("get {list} -o name")).await.ok(), "", "{list}");
+    for list in ["get machines", "get nodes", "run list", "get tokens"] {
+        assert_eq!(controller.words(&format!("{list} -o name")).await.ok(), "", "{list}");
     }
     let machines = controller.state_inside().join("machines");
     let left: Vec<_> = std::fs::read_dir(machines).map(|left| left.flatten().collect()).unwrap_or_default();

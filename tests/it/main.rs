@@ -46,6 +46,7 @@ mod machines_refused;
 mod manual;
 mod renewal;
 mod restore;
+mod rolls;
 mod systemd;
 mod token_timing;
 mod traps;

@@ -23,6 +23,7 @@ use windlass_controller::store::Store;
 use windlass_controller::store::memory::MemoryStore;
 use windlass_types::machine::ProviderKind;
 
+use crate::dying_store::DyingStore;
 use crate::fake_provider::{FakeProvider, Shared};
 use crate::process::{Answer, command, program, run};
 
@@ -36,6 +37,7 @@ pub const SPEC_HEAD: &str = "apiVersion: windlass/v1\nkind: Cluster\nmetadata: {
 pub struct Bastion {
     directory: TempDir,
     disk: Arc<MemoryStore>,
+    store: Arc<DyingStore>,
     /// Its machines.
     pub provider: Arc<FakeProvider>,
     runtime: Option<Runtime>,
@@ -55,7 +57,8 @@ impl Bastion {
         let provider = FakeProvider::new(directory.path().join("guests"));
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let disk = MemoryStore::new();
-        let mut bastion = Self { directory, disk, provider, runtime: None, agents_at: any, join_at: any };
+        let store = DyingStore::new(Arc::clone(&disk));
+        let mut bastion = Self { directory, disk, store, provider, runtime: None, agents_at: any, join_at: any };
         bastion.restart().await;
         bastion
     }
@@ -80,8 +83,9 @@ impl Bastion {
         let runtime = Runtime::new().expect("a runtime");
         let providers =
             Providers::from([(ProviderKind::Qemu, Arc::new(Shared(Arc::clone(&self.provider))) as Arc<dyn Provider>)]);
+        self.store = DyingStore::new(Arc::clone(&self.disk));
         let live =
-            live(Arc::clone(&self.disk), self.directory.path().to_owned(), providers, self.agents_at, self.join_at);
+            live(Arc::clone(&self.store), self.directory.path().to_owned(), providers, self.agents_at, self.join_at);
         let served = runtime.spawn(live).await.expect("no panic");
         (self.agents_at, self.join_at) = served;
         self.runtime = Some(runtime);
@@ -127,6 +131,18 @@ impl Bastion {
         windlass
     }
 
+    /// Where its agents connect, and where machines join.
+    #[must_use]
+    pub const fn listeners(&self) -> (SocketAddr, SocketAddr) {
+        (self.agents_at, self.join_at)
+    }
+
+    /// Its disk, which may be the last thing it writes to.
+    #[must_use]
+    pub fn store(&self) -> Arc<DyingStore> {
+        Arc::clone(&self.store)
+    }
+
     /// Everything the store holds, as text: for searching secrets.
     #[must_use]
     pub fn disk(&self) -> Arc<MemoryStore> {
@@ -152,7 +168,7 @@ fn advertised(at: SocketAddr) -> String {
 }
 
 async fn live(
-    disk: Arc<MemoryStore>,
+    disk: Arc<DyingStore>,
     directory: PathBuf,
     providers: Providers,
     agents_at: SocketAddr,
@@ -189,16 +205,25 @@ async fn live(
     tokio::spawn(Arc::clone(&controller).serve(operators, controller.routes()));
     controller.watch_machines();
     controller.jobs.resume().await;
-    controller.runs.resume();
+    controller.runs.resume_all();
     (agents_at, join_at)
 }
 
+/// Ports below those that connections are given: one that was just left is there for the next controller.
+const PORTS: std::ops::Range<u16> = 11_000..32_000;
+
 /// A port that was just left is free again at once.
 async fn bind(at: SocketAddr) -> TcpListener {
-    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-    socket.set_reuseaddr(true).expect("allowed");
-    socket.bind(at).expect("free");
-    socket.listen(64).expect("listens")
+    let listen = |port: u16| {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("allowed");
+        socket.bind(SocketAddr::new(at.ip(), port)).and_then(|()| socket.listen(64))
+    };
+    if at.port() != 0 {
+        return listen(at.port()).expect("free");
+    }
+    let first = fastrand::u16(..20_000);
+    (PORTS.start + first..PORTS.end).find_map(|port| listen(port).ok()).expect("one is free")
 }
 
 fn local(path: &Path) -> UnixListener {

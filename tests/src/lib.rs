@@ -7,6 +7,7 @@
 //! - [`container`]: a Debian with a real systemd, and Windlass installed in it.
 //! - [`lab`]: what virtual machines boot from and install from.
 //! - [`wire`]: clients that choose everything themselves, for those who attack.
+//! - [`modelled`]: a node inside the test, on a model of a machine; [`dying_store`]: a disk that a controller dies at.
 //! - [`session`]: an agent's session held by hand.
 //! - [`wait`]: waiting for something to become true.
 //! - [`example`]: the example configurations, with their keys in force.
@@ -16,10 +17,12 @@ pub mod agent;
 pub mod bastion;
 pub mod container;
 pub mod controller;
+pub mod dying_store;
 pub mod example;
 pub mod fake_provider;
 pub mod fuzz;
 pub mod lab;
+pub mod modelled;
 pub mod process;
 pub mod session;
 pub mod wait;

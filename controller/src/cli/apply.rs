@@ -168,7 +168,7 @@ async fn begin(context: &Context, request: v1::ApplyPlanRequest, pace: &PaceArgs
         return Ok(Exit::Done);
     }
     if pace.detach {
-        context.terminal.say(format_args!("run {0} has begun: windlass attach {0}", Escaped(&run)));
+        context.terminal.say(format_args!("run {0} has begun: windlass run attach {0}", Escaped(&run)));
         run_watch::print_id(context, &run)?;
         return Ok(Exit::Detached);
     }

@@ -15,10 +15,9 @@ use super::exit::Exit;
 use super::failure::{Cause, Failure};
 use super::follow::{self, Followed, Sink};
 use super::lines::{Lines, Stream};
-use super::run_watch::{self, RunFormat};
 use super::select::ChoiceArgs;
 use super::show::{self, ResultFormat};
-use super::{suggest, verdict};
+use super::{stop, suggest, verdict};
 use crate::duration;
 
 /// How often a job is asked for when the connection breaks at the wrong moment; the request id makes it one job.
@@ -61,8 +60,8 @@ pub(crate) struct ExecArgs {
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
 pub(crate) struct AttachArgs {
-    /// Id of the job, such as 42, or of the run, such as r7
-    #[arg(value_name = "JOB|RUN")]
+    /// Id of the job, such as 42
+    #[arg(value_name = "JOB")]
     id: String,
     /// How the result is written
     #[arg(short, long, value_enum, default_value = "text")]
@@ -85,17 +84,13 @@ pub(crate) async fn run(context: &Context, arguments: ExecArgs) -> Result<Exit, 
     show_to_its_end(context, &job.id, arguments.pace.output).await
 }
 
-/// Shows a job or a run from its beginning and follows it.
+/// Shows a job from its beginning and follows it.
 ///
 /// # Errors
 /// If there is no such thing, or the controller is gone for a minute.
 pub(crate) async fn attach(context: &Context, arguments: AttachArgs) -> Result<Exit, Failure> {
     if RunId::new(arguments.id.as_str()).is_ok() {
-        let format = match arguments.output {
-            ResultFormat::Text => RunFormat::Text,
-            ResultFormat::Json => RunFormat::Json,
-        };
-        return run_watch::watch(context, &arguments.id, format).await;
+        return Err(stop::is_a_run("attach", &arguments.id));
     }
     show_to_its_end(context, &arguments.id, arguments.output).await
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `windlass get`: nodes, machines, tokens, jobs, runs, events and operators.
+//! `windlass get`: nodes, machines, tokens, jobs, events and operators.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -41,8 +41,6 @@ pub(crate) enum GetArgs {
     Jobs(JobsArgs),
     /// Machines of all clusters, as their providers report them
     Machines(MachinesArgs),
-    /// Runs, newest first
-    Runs(JobsArgs),
     /// Events, oldest first
     Events(EventsArgs),
     /// Operators and their roles
@@ -141,7 +139,6 @@ pub(crate) async fn run(context: &Context, arguments: GetArgs) -> Result<Exit, F
             }
             Ok(exit)
         }
-        GetArgs::Runs(arguments) => print(context, &runs(context, arguments.newest).await?, arguments.list.output),
         GetArgs::Events(arguments) => {
             print(context, &events::collect(context, &arguments.range).await?, arguments.list.output)
         }
@@ -246,6 +243,14 @@ pub(crate) async fn list_nodes(
     context: &Context,
     selector: Option<v1::NodeSelector>,
 ) -> Result<Vec<NodeView>, Failure> {
+    Ok(raw_nodes(context, selector).await?.into_iter().map(NodeView::from).collect())
+}
+
+/// All chosen nodes, as the controller sends them.
+///
+/// # Errors
+/// If the controller cannot be reached or refuses.
+pub(crate) async fn raw_nodes(context: &Context, selector: Option<v1::NodeSelector>) -> Result<Vec<v1::Node>, Failure> {
     let mut client = context.nodes().await?;
     let mut nodes = Vec::new();
     let mut page_token = String::new();
@@ -253,7 +258,7 @@ pub(crate) async fn list_nodes(
         let request = v1::ListNodesRequest { selector: selector.clone(), page_size: 0, page_token };
         let answer = client.list_nodes(request).await;
         let page = answer.map_err(|status| Failure::call("list the nodes", &status))?.into_inner();
-        nodes.extend(page.nodes.into_iter().map(NodeView::from));
+        nodes.extend(page.nodes);
         if page.next_page_token.is_empty() {
             return Ok(nodes);
         }
@@ -316,7 +321,10 @@ async fn machines(context: &Context, cluster: Option<ClusterName>) -> Result<Vec
 }
 
 /// The newest runs.
-async fn runs(context: &Context, newest: u32) -> Result<Vec<RunView>, Failure> {
+///
+/// # Errors
+/// If the controller cannot be reached or refuses.
+pub(crate) async fn runs(context: &Context, newest: u32) -> Result<Vec<RunView>, Failure> {
     let answer = context.runs().await?.list_runs(v1::ListRunsRequest { newest }).await;
     let runs = answer.map_err(|status| Failure::call("list the runs", &status))?.into_inner().runs;
     Ok(runs.into_iter().map(RunView::from).collect())

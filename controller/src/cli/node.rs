@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `windlass node`: labels, and the end of trust.
+//! `windlass node`: labels, quarantine, and the end of trust.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -25,6 +25,10 @@ pub(crate) enum NodeArgs {
         after_help = "Examples:\n  windlass node label node1 role=worker rack=r12\n  windlass node label node1 rack-"
     )]
     Label(LabelArgs),
+    /// Leave a node alone: no run takes it down any more
+    Quarantine(QuarantineArgs),
+    /// End a node's quarantine, and take it from the run that holds it
+    Release(ReleaseArgs),
     /// End the trust in a node: its connections are closed, its certificates refused
     Revoke(RevokeArgs),
     /// Revoke a node and forget it; its name is free again
@@ -47,6 +51,28 @@ pub(crate) struct LabelArgs {
     /// KEY=VALUE sets a label, KEY- removes it
     #[arg(value_name = "LABEL", required = true, value_parser = label_change)]
     changes: Vec<LabelChange>,
+}
+
+/// Arguments of `node quarantine`.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineArgs {
+    /// The node
+    #[arg(value_name = "NODE", value_parser = node_name, add = ArgValueCompleter::new(node_names))]
+    node: String,
+    /// Why, for whoever meets it
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Arguments of `node release`.
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    /// The node
+    #[arg(value_name = "NODE", value_parser = node_name, add = ArgValueCompleter::new(node_names))]
+    node: String,
+    /// Why, for the record; needed if a run holds it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
 }
 
 /// Arguments of `node revoke`.
@@ -89,6 +115,8 @@ fn label_change(text: &str) -> Result<LabelChange, String> {
 pub(crate) async fn run(context: &Context, arguments: NodeArgs) -> Result<Exit, Failure> {
     match arguments {
         NodeArgs::Label(arguments) => set_labels(context, arguments).await,
+        NodeArgs::Quarantine(arguments) => quarantine(context, arguments).await,
+        NodeArgs::Release(arguments) => release(context, arguments).await,
         NodeArgs::Revoke(arguments) => revoke(context, arguments).await,
         NodeArgs::Remove(arguments) => remove(context, arguments).await,
     }
@@ -119,6 +147,40 @@ async fn set_labels(context: &Context, arguments: LabelArgs) -> Result<Exit, Fai
     if labels.is_empty() {
         context.terminal.say(format_args!("{} has no labels now", Escaped(&node)));
     }
+    Ok(Exit::Done)
+}
+
+async fn quarantine(context: &Context, arguments: QuarantineArgs) -> Result<Exit, Failure> {
+    let QuarantineArgs { node, reason } = arguments;
+    let request = v1::QuarantineNodeRequest { node: node.clone(), reason };
+    if let Err(status) = context.nodes().await?.quarantine_node(request).await {
+        let failure = Failure::call(format!("quarantine {node}"), &status);
+        return Err(near_node(context, failure, &[node]).await);
+    }
+    let mut out = context.terminal.out();
+    writeln!(out, "{node} is quarantined; to end that: windlass node release {node}")?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+async fn release(context: &Context, arguments: ReleaseArgs) -> Result<Exit, Failure> {
+    let ReleaseArgs { node, reason } = arguments;
+    let answer = context.nodes().await?.release_node(v1::ReleaseNodeRequest { node: node.clone(), reason }).await;
+    let released = match answer {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            let failure = Failure::call(format!("release {node}"), &status);
+            return Err(near_node(context, failure, &[node]).await);
+        }
+    };
+    let mut out = context.terminal.out();
+    if released.was_quarantined {
+        writeln!(out, "{node} is quarantined no longer")?;
+    }
+    if !released.run.is_empty() {
+        writeln!(out, "run {} holds {node} no longer; see that it is well: windlass status", Escaped(&released.run))?;
+    }
+    out.flush()?;
     Ok(Exit::Done)
 }
 

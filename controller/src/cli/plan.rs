@@ -73,6 +73,20 @@ impl PlanArgs {
     }
 }
 
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The spec
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// End with 2 if something differs
+    #[arg(long)]
+    detailed_exitcode: bool,
+    /// How the result is written
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: ResultFormat,
+}
+
 /// A plan as it came from the controller.
 #[derive(Debug)]
 pub(crate) struct Proposed {
@@ -142,6 +156,15 @@ pub(crate) async fn run(context: &Context, arguments: PlanArgs) -> Result<Exit, 
     })
 }
 
+/// Shows what differs from the spec: the plan that nobody is asked to apply.
+///
+/// # Errors
+/// If the spec cannot be used, or the controller not be reached.
+pub(crate) async fn diff(context: &Context, arguments: DiffArgs) -> Result<Exit, Failure> {
+    let DiffArgs { file, detailed_exitcode, output } = arguments;
+    run(context, PlanArgs { file, detailed_exitcode, output: vec![Output::Format(output)] }).await
+}
+
 fn hint(context: &Context, arguments: &PlanArgs, proposed: &Proposed) {
     if proposed.plan.steps.is_empty() || arguments.format() != ResultFormat::Text {
         return;
@@ -169,7 +192,7 @@ pub(crate) fn shown(proposed: &Proposed) -> String {
     }
     if !answer.run.is_empty() {
         let run = Escaped(&answer.run);
-        text.push_str(&format!("\nRun {run} is under way on this cluster: windlass attach {run}\n"));
+        text.push_str(&format!("\nRun {run} is under way on this cluster: windlass run attach {run}\n"));
     }
     text
 }

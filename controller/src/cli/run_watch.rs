@@ -65,7 +65,7 @@ pub(crate) async fn watch(context: &Context, id: &str, format: RunFormat) -> Res
     }
     let Some(run) = run else {
         let id = Escaped(id);
-        terminal.say(format_args!("\nrun {id} continues: windlass attach {id}; to end it: windlass stop {id}"));
+        terminal.say(format_args!("\nrun {id} continues: windlass run attach {id}; to end it: windlass run stop {id}"));
         return Ok(Exit::Detached);
     };
     conclude(context, run, format).await
@@ -98,7 +98,7 @@ async fn to_its_end(context: &Context, id: &str, display: &mut Display) -> Resul
             return Err(failure);
         }
         if Instant::now() > give_up {
-            return Err(failure.advise(format!("the run continues with the controller: windlass attach {id}")));
+            return Err(failure.advise(format!("the run continues with the controller: windlass run attach {id}")));
         }
         tokio::time::sleep(PAUSE).await;
         if let Ok(channel) = context.connect().await {
@@ -120,7 +120,9 @@ async fn follow(
     while let Some(message) = stream.message().await.map_err(failed)? {
         *after = message.events.last().map_or(*after, |event| event.cursor);
         show(context, display, &message)?;
-        if let Some(run) = message.run.filter(|run| run.state() != v1::RunState::Running) {
+        if let Some(run) =
+            message.run.filter(|run| !matches!(run.state(), v1::RunState::Running | v1::RunState::Paused))
+        {
             return Ok(run);
         }
     }
@@ -192,7 +194,9 @@ fn report(run: &v1::Run) -> String {
     let state = match run.state() {
         v1::RunState::Succeeded => "succeeded",
         v1::RunState::Stopped => "was stopped",
-        v1::RunState::Failed | v1::RunState::Running | v1::RunState::Unspecified => "failed in part",
+        v1::RunState::Failed | v1::RunState::Running | v1::RunState::Paused | v1::RunState::Unspecified => {
+            "failed in part"
+        }
     };
     let mut text = format!(
         "run {} {state} after {}: {done} of {} steps done\n",
@@ -211,7 +215,15 @@ fn report(run: &v1::Run) -> String {
         }
     }
     for step in run.steps.iter().filter(|step| step.state() == v1::StepState::Skipped) {
-        text.push_str(&format!("{} was not begun: a step it waits for failed\n", Escaped(&step.id)));
+        let why = match step.message.as_str() {
+            "" => Escaped("a step it waits for failed, or the rules of the run say so"),
+            message => Escaped(message),
+        };
+        text.push_str(&format!("{} was not begun: {why}\n", Escaped(&step.id)));
+    }
+    if !run.holds.is_empty() {
+        let (id, holds) = (Escaped(&run.id), run.holds.join(", "));
+        text.push_str(&format!("it still holds {}: windlass run retry {id}\n", Escaped(&holds)));
     }
     for blocked in &run.blocked {
         text.push_str(&format!("left as it is: {}\n", Escaped(blocked)));
@@ -225,9 +237,11 @@ fn exit_of(run: &v1::Run) -> Exit {
         v1::RunState::Succeeded if run.blocked.is_empty() => Exit::Done,
         v1::RunState::Succeeded => Exit::NodesFailed,
         _ if run.steps.iter().any(is_done) => Exit::NodesFailed,
-        v1::RunState::Failed | v1::RunState::Stopped | v1::RunState::Running | v1::RunState::Unspecified => {
-            Exit::Failed
-        }
+        v1::RunState::Failed
+        | v1::RunState::Stopped
+        | v1::RunState::Running
+        | v1::RunState::Paused
+        | v1::RunState::Unspecified => Exit::Failed,
     }
 }
 

@@ -4,19 +4,20 @@
 //! What was shown is what runs: at the moment of applying everything is observed and planned again, and unless the result
 //! does exactly the same, nothing is begun and the differences are named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use windlass_plan::difference::differences;
 use windlass_plan::plan::SCHEMA;
-use windlass_plan::{Plan, Policy, Step};
+use windlass_plan::{NodeWish, Plan, Policy, Snapshot, Step};
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::digest::Sha256Digest;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::machine::{MachineSpec, ProviderKind};
 use windlass_types::name::{ClusterName, NodeName, RunId};
 use windlass_types::run::RunState;
+use windlass_types::survey::SurveyRequest;
 
 use super::record::{Inputs, RunRecord, StoredRepository};
 use super::times::{Crowd, Times};
@@ -24,6 +25,7 @@ use super::{Runs, refusal};
 use crate::cloud_init::{AGENT_PACKAGE, FirstBoot, JoinOrder, UserData};
 use crate::observe::{ClusterRecord, ObserveError};
 use crate::spec::Cluster;
+use crate::store::StoreError;
 
 /// Differences that are named; more help nobody.
 const MOST_DIFFERENCES: usize = 5;
@@ -37,6 +39,13 @@ pub enum Wish {
         cluster: Box<Cluster>,
         /// The files it names.
         files: BTreeMap<String, String>,
+    },
+    /// Something of nodes that are there, whatever cluster they belong to.
+    Nodes {
+        /// What shall become of each.
+        wishes: BTreeMap<NodeName, NodeWish>,
+        /// Under which rules.
+        policy: Box<Policy>,
     },
     /// Nothing of a cluster, or of some of its nodes.
     Destruction {
@@ -61,6 +70,16 @@ pub struct Proposal {
     /// A run under way on the cluster.
     pub run: Option<RunId>,
     inputs: Inputs,
+    members: Vec<NodeName>,
+}
+
+/// How young what nodes know of their repositories has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// As it was when the plan was shown: the same question shall have the same answer.
+    AsShown,
+    /// Fetched anew.
+    Fresh,
 }
 
 /// A plan that was shown to a person.
@@ -75,22 +94,23 @@ pub struct Shown {
 }
 
 impl Runs {
-    /// Looks at everything and says what would be done.
+    /// Looks at everything, asks the nodes, and says what would be done.
     ///
     /// # Errors
     /// If something cannot be looked at, or the wish cannot be understood.
-    pub async fn propose(&self, wish: &Wish) -> Result<Proposal, Refusal> {
-        let (plan, inputs) = match wish {
-            Wish::Spec { cluster, files } => self.plan_spec(cluster, files).await?,
-            Wish::Destruction { cluster, nodes } => (self.plan_destruction(cluster, nodes).await?, Inputs::default()),
+    pub async fn propose(&self, wish: &Wish, metadata: Metadata, by: &str) -> Result<Proposal, Refusal> {
+        let (plan, inputs, members) = match wish {
+            Wish::Spec { cluster, files } => self.plan_spec(cluster, files, metadata, by).await?,
+            Wish::Nodes { wishes, policy } => self.plan_wishes(wishes, policy, metadata, by).await?,
+            Wish::Destruction { cluster, nodes } => {
+                (self.plan_destruction(cluster, nodes).await?, Inputs::default(), Vec::new())
+            }
         };
         let obstacle = self.obstacle(&plan, &inputs).await.err();
-        let run = match &plan.cluster {
-            Some(cluster) => self.with.records.under_way(cluster).await.map_err(|error| crate::join::store(&error))?,
-            None => None,
-        };
+        let busy = self.with.records.under_way(&plan).await.map_err(|error| crate::join::store(&error))?;
         let (expected_millis, expected_is_guess) = self.expected(&plan).await?;
-        Ok(Proposal { plan, obstacle, expected_millis, expected_is_guess, run, inputs })
+        let run = busy.map(|busy| busy.run);
+        Ok(Proposal { plan, obstacle, expected_millis, expected_is_guess, run, inputs, members })
     }
 
     /// Begins to carry out a plan that was shown; `None` if there is nothing to do.
@@ -102,9 +122,10 @@ impl Runs {
             return Err(Refusal::new(Reason::BadRequest, "the plan is damaged, or of another version")
                 .advise("make a new one with `windlass plan -o FILE`"));
         }
-        let proposal = self.propose(wish).await?;
-        if let Some(id) = proposal.run {
-            return Err(refusal(&super::record::RecordError::Busy(id)));
+        let proposal = self.propose(wish, Metadata::AsShown, &by).await?;
+        if let Some(run) = proposal.run {
+            let what = proposal.plan.subject();
+            return Err(refusal(&super::record::RecordError::Busy { run, what }));
         }
         unchanged(&shown, &proposal.plan)?;
         confirmed(&shown)?;
@@ -115,10 +136,9 @@ impl Runs {
             return Err(obstacle);
         }
         let now = self.with.clock.now();
-        let (Some(name), Some(provider)) = (proposal.plan.cluster.clone(), proposal.plan.provider) else {
-            return Err(Refusal::new(Reason::BadRequest, "the plan names no cluster"));
-        };
-        let cluster = ClusterRecord { name, provider, since: now };
+        let plan = &proposal.plan;
+        let cluster = plan.cluster.clone().zip(plan.provider);
+        let cluster = cluster.map(|(name, provider)| ClusterRecord { name, provider, since: now });
         let record = RunRecord {
             id: RunId::new("r0").expect("an r and a digit"),
             plan: proposal.plan,
@@ -127,17 +147,40 @@ impl Runs {
             created_at: now,
             first_event: self.with.events.durable(),
             stop_requested: false,
+            paused: None,
+            members: proposal.members,
             state: RunState::Running,
             ended_at: None,
         };
-        let record = self.with.records.create(record, &cluster).await.map_err(|error| refusal(&error))?;
+        let record = self.with.records.create(record, cluster.as_ref()).await.map_err(|error| refusal(&error))?;
         let id = record.id.clone();
         self.begin(record);
         Ok(Some(id))
     }
 
-    /// How long a plan takes, milliseconds, and whether that is a guess.
+    /// How long a plan takes, milliseconds, and whether that is a guess: first the machines, then the nodes, so many at
+    /// once as may be down.
     async fn expected(&self, plan: &Plan) -> Result<(u64, bool), Refusal> {
+        let (machines, is_guess) = self.expected_of_machines(plan).await?;
+        let nodes = self.expected_of_nodes(plan).await.map_err(|error| crate::join::store(&error))?;
+        Ok((machines + nodes, is_guess))
+    }
+
+    async fn expected_of_nodes(&self, plan: &Plan) -> Result<u64, StoreError> {
+        let (mut free, mut leased): (BTreeMap<_, u64>, BTreeMap<_, u64>) = Default::default();
+        for planned in &plan.steps {
+            if let Step::OnNode { node, step } = &planned.step {
+                let part = if planned.lease { &mut leased } else { &mut free };
+                *part.entry(node).or_default() += self.with.step_times.expected(step.verb()).await?;
+            }
+        }
+        let longest = leased.values().max().copied().unwrap_or(0);
+        let at_once = u64::from(plan.policy.max_unavailable.max(1));
+        let down = (leased.values().sum::<u64>() / at_once).max(longest);
+        Ok(free.values().max().copied().unwrap_or(0) + down)
+    }
+
+    async fn expected_of_machines(&self, plan: &Plan) -> Result<(u64, bool), Refusal> {
         let Some(kind) = plan.provider.filter(|kind| *kind != ProviderKind::Existing) else { return Ok((0, false)) };
         let provider = self.with.observer.provider(kind).map_err(|error| unobserved(&error))?;
         let new = plan.steps.iter().find_map(|planned| match &planned.step {
@@ -154,19 +197,70 @@ impl Runs {
         Ok((Crowd::of(plan, provider.processors()).whole(&alone), is_guess))
     }
 
-    async fn plan_spec(&self, cluster: &Cluster, files: &BTreeMap<String, String>) -> Result<(Plan, Inputs), Refusal> {
+    async fn plan_spec(
+        &self,
+        cluster: &Cluster,
+        files: &BTreeMap<String, String>,
+        metadata: Metadata,
+        by: &str,
+    ) -> Result<(Plan, Inputs, Vec<NodeName>), Refusal> {
         let home = std::env::var("HOME").ok();
         let mut spec = cluster.machines(home.as_deref()).map_err(|error| bad(&error))?;
         spec.wishes = cluster.wishes(files).map_err(|error| bad(&error))?;
-        let inputs = inputs(cluster, files)?;
+        let inputs = Inputs { wishes: spec.wishes.clone(), ..inputs(cluster, files)? };
         let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
         if let Some(other) = known.iter().find(|other| other.name == spec.name && other.provider != spec.provider) {
             let message = format!("cluster {} was made with the provider {}", spec.name, other.provider);
             return Err(Refusal::new(Reason::Unsafe, message).advise("destroy it first, or give this one another name"));
         }
         let snapshot = self.with.observer.snapshot(&spec.name, spec.provider).await;
-        let snapshot = snapshot.map_err(|error| unobserved(&error))?;
-        Ok((windlass_plan::plan(&snapshot, &spec, &cluster.policy(), self.with.clock.now()), inputs))
+        let mut snapshot = snapshot.map_err(|error| unobserved(&error))?;
+        self.survey(&mut snapshot, &spec.wishes, metadata, by).await?;
+        let members = spec.machines.iter().map(|machine| machine.name.clone()).collect();
+        Ok((windlass_plan::plan(&snapshot, &spec, &cluster.policy(), self.with.clock.now()), inputs, members))
+    }
+
+    async fn plan_wishes(
+        &self,
+        wishes: &BTreeMap<NodeName, NodeWish>,
+        policy: &Policy,
+        metadata: Metadata,
+        by: &str,
+    ) -> Result<(Plan, Inputs, Vec<NodeName>), Refusal> {
+        let members = self.neighbours(wishes).await?;
+        let mut snapshot = Snapshot { members: members.clone(), ..self.with.observer.nodes() };
+        self.survey(&mut snapshot, wishes, metadata, by).await?;
+        let plan = windlass_plan::plan_nodes(&snapshot, wishes, policy, self.with.clock.now());
+        Ok((plan, Inputs { wishes: wishes.clone(), ..Inputs::default() }, members))
+    }
+
+    /// Nodes that count when it is asked how many are down: those of the same clusters. One that belongs to none may be
+    /// needed by anybody, so then all count.
+    async fn neighbours(&self, wishes: &BTreeMap<NodeName, NodeWish>) -> Result<Vec<NodeName>, Refusal> {
+        let memberships = self.with.observer.memberships().await.map_err(|error| unobserved(&error))?;
+        let clusters: Option<BTreeSet<_>> = wishes.keys().map(|node| memberships.get(node)).collect();
+        let Some(clusters) = clusters else { return Ok(Vec::new()) };
+        let same = memberships.iter().filter(|(_, cluster)| clusters.contains(cluster));
+        Ok(same.map(|(node, _)| node.clone()).collect())
+    }
+
+    /// Asks the nodes for which something is wished how they are. Those that have not joined cannot be asked yet.
+    async fn survey(
+        &self,
+        snapshot: &mut Snapshot,
+        wishes: &BTreeMap<NodeName, NodeWish>,
+        metadata: Metadata,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        let ask = |(node, wish): (&NodeName, &NodeWish)| {
+            let is_known = !wish.is_empty() && snapshot.node(node).is_some();
+            let refresh = metadata == Metadata::Fresh && (wish.packages.is_some() || wish.kernel.is_some());
+            is_known.then(|| (node.clone(), SurveyRequest { refresh, ..wish.request() }))
+        };
+        let surveyed = self.with.surveyor.ask(wishes.iter().filter_map(ask).collect(), by).await?;
+        (snapshot.surveys, snapshot.unsurveyed) = (surveyed.surveys, surveyed.unsurveyed);
+        self.with.arbiter.known().write(snapshot);
+        Ok(())
     }
 
     async fn plan_destruction(&self, cluster: &ClusterName, nodes: &[NodeName]) -> Result<Plan, Refusal> {
@@ -261,7 +355,8 @@ fn inputs(cluster: &Cluster, files: &BTreeMap<String, String>) -> Result<Inputs,
             })
         });
     let repositories = repositories.collect::<Result<_, Refusal>>()?;
-    Ok(Inputs { repositories, ssh_keys: cluster.body.ssh.authorized_keys.clone() })
+    let ssh_keys = cluster.body.ssh.authorized_keys.clone();
+    Ok(Inputs { repositories, ssh_keys, wishes: BTreeMap::new() })
 }
 
 fn unchanged(shown: &Shown, now: &Plan) -> Result<(), Refusal> {
@@ -280,12 +375,12 @@ fn unchanged(shown: &Shown, now: &Plan) -> Result<(), Refusal> {
 
 fn confirmed(shown: &Shown) -> Result<(), Refusal> {
     let lost: Vec<_> = shown.plan.destroyed().into_iter().map(ToString::to_string).collect();
-    if lost.is_empty() || shown.plan.cluster.as_ref().is_some_and(|cluster| shown.confirmation == cluster.as_str()) {
+    let cluster = shown.plan.cluster.as_ref().map_or("", ClusterName::as_str);
+    if lost.is_empty() || !cluster.is_empty() && shown.confirmation == cluster {
         return Ok(());
     }
     let message = format!("this destroys {}, and the cluster's name was not typed", lost.join(", "));
-    Err(Refusal::new(Reason::Unsafe, message)
-        .advise(format!("add --confirm {}", shown.plan.cluster.as_ref().map_or("", ClusterName::as_str))))
+    Err(Refusal::new(Reason::Unsafe, message).advise(format!("add --confirm {cluster}")))
 }
 
 fn bad(error: &dyn std::error::Error) -> Refusal {

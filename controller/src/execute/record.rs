@@ -2,15 +2,15 @@
 //! What the store keeps of runs.
 //!
 //! `runs/ID` the record with its plan; `run-steps/ID/STEP` where each step stands, written before it begins and when it
-//! has ended; `cluster-run/NAME` the run under way on a cluster, of which there is one at most; `run-times/…` how long
-//! machines took. Ids are padded so that they sort.
+//! has ended; `cluster-run/NAME` the run under way on a cluster and `node-run/NODE` the one that has a node, of which there
+//! is one at most; `run-times/…` how long things took. Ids are padded so that they sort.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use windlass_plan::{Plan, StepId};
-use windlass_types::name::{ClusterName, RunId};
+use windlass_plan::{NodeWish, Plan, StepId};
+use windlass_types::name::{NodeName, RunId};
 use windlass_types::run::RunState;
 use windlass_types::time::UnixMillis;
 
@@ -21,6 +21,8 @@ use crate::store::{Committed, Compare, Store, StoreError, Transaction};
 
 const RUNS: &str = "runs/";
 const NEXT: &str = "meta/next-run";
+const CLUSTER_LOCKS: &str = "cluster-run/";
+const NODE_LOCKS: &str = "node-run/";
 
 /// Runs kept; older ones are forgotten.
 const KEEP: u64 = 200;
@@ -42,19 +44,28 @@ pub struct RunRecord {
     pub first_event: u64,
     /// Somebody asked it to stop.
     pub stop_requested: bool,
+    /// Why it begins no further node; `None` if it does.
+    #[serde(default)]
+    pub paused: Option<String>,
+    /// Nodes that count when it is asked how many are down; empty if all do.
+    #[serde(default)]
+    pub members: Vec<NodeName>,
     /// Where it stands.
     pub state: RunState,
     /// When it ended.
     pub ended_at: Option<UnixMillis>,
 }
 
-/// What new machines are told besides their plan. Nothing in it is secret.
+/// What new machines are told besides their plan, and what nodes shall become.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inputs {
     /// Where packages come from.
     pub repositories: Vec<StoredRepository>,
     /// Keys that may log in with ssh.
     pub ssh_keys: Vec<String>,
+    /// What the nodes shall become: they are asked again before each one's turn.
+    #[serde(default)]
+    pub wishes: BTreeMap<NodeName, NodeWish>,
 }
 
 /// A repository with the content of its key.
@@ -83,9 +94,14 @@ pub enum RecordError {
     /// The state database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Another run is under way on the cluster.
-    #[error("run {0} is under way on this cluster")]
-    Busy(RunId),
+    /// Another run is under way there.
+    #[error("run {run} is under way on {what}")]
+    Busy {
+        /// Which.
+        run: RunId,
+        /// On what.
+        what: String,
+    },
     /// A record cannot be read.
     #[error("understand the stored record {key}")]
     Unreadable {
@@ -110,16 +126,17 @@ impl Records {
         Self { store }
     }
 
-    /// Stores a new run, if no other is under way on its cluster. The id is filled in.
+    /// Stores a new run, if no other is under way on its cluster or any of its nodes. The id is filled in.
     ///
     /// # Errors
     /// Names the other run.
-    pub async fn create(&self, mut record: RunRecord, cluster: &ClusterRecord) -> Result<RunRecord, RecordError> {
-        let lock = lock_key(&cluster.name);
+    pub async fn create(
+        &self,
+        mut record: RunRecord,
+        cluster: Option<&ClusterRecord>,
+    ) -> Result<RunRecord, RecordError> {
         loop {
-            if let Some(other) = self.under_way(&cluster.name).await? {
-                return Err(RecordError::Busy(other));
-            }
+            self.require_free(&record.plan).await?;
             let entry = self.store.get(NEXT).await?;
             let number: u64 =
                 entry.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()).unwrap_or(1);
@@ -128,26 +145,68 @@ impl Records {
                 Some(entry) => Compare::Unchanged(entry.key.clone(), entry.revision),
                 None => Compare::Absent(NEXT.to_owned()),
             };
-            let transaction = Transaction::new()
-                .when(counter)
-                .when(Compare::Absent(lock.clone()))
-                .put(NEXT, (number + 1).to_string())
-                .put(lock.clone(), record.id.as_str())
-                .put(run_key(&record.id), json(&record));
-            let transaction = know(forget_old(transaction, number), cluster);
+            let transaction = Transaction::new().when(counter).put(NEXT, (number + 1).to_string());
+            let transaction = taking(transaction, &record).put(run_key(&record.id), json(&record));
+            let transaction = self.forget_old(transaction, number).await?;
+            let transaction = match cluster {
+                Some(cluster) => know(transaction, cluster),
+                None => transaction,
+            };
             if let Committed::Yes(_) = self.store.commit(transaction).await? {
                 return Ok(record);
             }
         }
     }
 
-    /// The run under way on a cluster.
+    /// Stores that a run goes on, with the steps that wait again. One that has ended must find its nodes free.
+    ///
+    /// # Errors
+    /// Names the run that has one of them.
+    pub async fn reopen(&self, record: &RunRecord, steps: &[(StepId, StepRecord)]) -> Result<(), RecordError> {
+        loop {
+            let mut transaction = Transaction::new().put(run_key(&record.id), json(record));
+            match self.under_way(&record.plan).await? {
+                Some(Busy { run, .. }) if run == record.id => {}
+                Some(Busy { run, what }) => return Err(RecordError::Busy { run, what }),
+                None => transaction = taking(transaction, record),
+            }
+            for (id, step) in steps {
+                transaction = transaction.put(step_key(&record.id, id), json(step));
+            }
+            if let Committed::Yes(_) = self.store.commit(transaction).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn require_free(&self, plan: &Plan) -> Result<(), RecordError> {
+        match self.under_way(plan).await? {
+            Some(Busy { run, what }) => Err(RecordError::Busy { run, what }),
+            None => Ok(()),
+        }
+    }
+
+    /// The run that is under way where this plan would be carried out.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn under_way(&self, cluster: &ClusterName) -> Result<Option<RunId>, StoreError> {
-        let entry = self.store.get(&lock_key(cluster)).await?;
-        Ok(entry.and_then(|entry| RunId::new(String::from_utf8(entry.value).ok()?).ok()))
+    pub async fn under_way(&self, plan: &Plan) -> Result<Option<Busy>, StoreError> {
+        for (key, what) in locks(plan) {
+            let entry = self.store.get(&key).await?;
+            if let Some(run) = entry.and_then(|entry| RunId::new(String::from_utf8(entry.value).ok()?).ok()) {
+                return Ok(Some(Busy { run, what }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn forget_old(&self, transaction: Transaction, number: u64) -> Result<Transaction, RecordError> {
+        let Some(old) = number.checked_sub(KEEP).filter(|old| *old > 0) else { return Ok(transaction) };
+        let old = RunId::new(format!("r{old}")).expect("an r and a number");
+        if self.get(&old).await?.is_some_and(|record| !record.state.is_final()) {
+            return Ok(transaction);
+        }
+        Ok(transaction.delete(run_key(&old)).delete_prefix(format!("run-steps/{old}/")))
     }
 
     /// Runs that were under way.
@@ -155,13 +214,14 @@ impl Records {
     /// # Errors
     /// If the store cannot be read.
     pub async fn unfinished(&self) -> Result<Vec<RunRecord>, RecordError> {
+        let mut ids = BTreeSet::new();
+        for locks in [CLUSTER_LOCKS, NODE_LOCKS] {
+            let entries = self.store.range(locks, None, usize::MAX).await?;
+            ids.extend(entries.into_iter().filter_map(|entry| RunId::new(String::from_utf8(entry.value).ok()?).ok()));
+        }
         let mut found = Vec::new();
-        for entry in self.store.range("cluster-run/", None, usize::MAX).await? {
-            if let Some(id) = String::from_utf8(entry.value).ok().and_then(|id| RunId::new(id).ok())
-                && let Some(record) = self.get(&id).await?
-            {
-                found.push(record);
-            }
+        for id in ids {
+            found.extend(self.get(&id).await?);
         }
         Ok(found)
     }
@@ -227,29 +287,39 @@ impl Records {
         Ok(())
     }
 
-    /// Stores that a run has ended: its cluster is free for the next.
+    /// Stores that a run has ended: its cluster and its nodes are free for the next.
     ///
     /// # Errors
     /// If the store cannot be written.
     pub async fn finish(&self, record: &RunRecord) -> Result<(), StoreError> {
         let transaction = Transaction::new().put(run_key(&record.id), json(record));
-        let transaction = match &record.plan.cluster {
-            Some(cluster) => transaction.delete(lock_key(cluster)),
-            None => transaction,
-        };
-        let _: Committed = self.store.commit(transaction).await?;
+        let free = |transaction: Transaction, (key, _)| transaction.delete(key);
+        let _: Committed = self.store.commit(locks(&record.plan).into_iter().fold(transaction, free)).await?;
         Ok(())
     }
 }
 
-fn forget_old(transaction: Transaction, number: u64) -> Transaction {
-    let Some(old) = number.checked_sub(KEEP).filter(|old| *old > 0) else { return transaction };
-    let old = RunId::new(format!("r{old}")).expect("an r and a number");
-    transaction.delete(run_key(&old)).delete_prefix(format!("run-steps/{old}/"))
+/// A run that is in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    /// Which.
+    pub run: RunId,
+    /// On what.
+    pub what: String,
 }
 
-fn lock_key(cluster: &ClusterName) -> String {
-    format!("cluster-run/{cluster}")
+/// What a plan takes for itself while it is carried out, as keys and in words.
+fn locks(plan: &Plan) -> Vec<(String, String)> {
+    let cluster = plan.cluster.iter().map(|name| (format!("{CLUSTER_LOCKS}{name}"), "this cluster".to_owned()));
+    let nodes: BTreeSet<_> = plan.steps.iter().map(|planned| planned.step.node()).collect();
+    let nodes = nodes.into_iter().map(|node| (format!("{NODE_LOCKS}{node}"), node.to_string()));
+    cluster.chain(nodes).collect()
+}
+
+fn taking(transaction: Transaction, record: &RunRecord) -> Transaction {
+    locks(&record.plan).into_iter().fold(transaction, |transaction, (key, _)| {
+        transaction.when(Compare::Absent(key.clone())).put(key, record.id.as_str())
+    })
 }
 
 fn run_key(id: &RunId) -> String {

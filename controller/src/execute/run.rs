@@ -1,44 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A run as a state machine: which steps may begin, which never will, when it is over. Pure, no I/O, no clock.
+//!
+//! A step may begin when all it waits for are done. One that is done under a lease waits besides until its node is in the
+//! run's hands, which the arbiter decides. When a node fails, the plan's rules say what becomes of the others; nodes that
+//! are in the run's hands are brought to their end in any case, for nobody shall be left half done.
 
-use std::collections::BTreeMap;
+mod record;
+#[cfg(test)]
+mod tests;
 
-use serde::{Deserialize, Serialize};
-use windlass_plan::{Plan, PlannedStep, StepId};
-use windlass_types::machine::MachineStage;
+use std::collections::{BTreeMap, BTreeSet};
+
+use windlass_plan::{OnFailure, Plan, PlannedStep, Step, StepId};
+use windlass_types::name::NodeName;
 use windlass_types::run::{RunState, StepState};
-use windlass_types::time::UnixMillis;
 
-/// What is known of a step.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StepRecord {
-    /// Where it stands.
-    pub state: StepState,
-    /// When its machine reached each stage, as far as that was seen.
-    pub reached: BTreeMap<MachineStage, UnixMillis>,
-    /// When it began.
-    pub started_at: Option<UnixMillis>,
-    /// When it ended.
-    pub ended_at: Option<UnixMillis>,
-    /// How long it takes, milliseconds, as learned.
-    pub expected_millis: u64,
-    /// Until the next stage is reached from the beginning, milliseconds, as learned.
-    pub expected_stage_millis: u64,
-    /// Why it failed, or what troubles it.
-    pub message: String,
-    /// What to do about that.
-    pub advice: String,
-    /// The end of the machine's console, if it failed.
-    pub console_tail: String,
-}
+pub use self::record::StepRecord;
 
-impl StepRecord {
-    /// How far its machine has come.
-    #[must_use]
-    pub fn stage(&self) -> Option<MachineStage> {
-        self.reached.last_key_value().map(|(stage, _)| *stage)
-    }
+/// What somebody, or a failure, told a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// To stop: nothing further begins, and waiting ends.
+    pub stop: bool,
+    /// To begin no further node for now, and why.
+    pub pause: Option<String>,
 }
 
 /// A plan under way.
@@ -46,175 +31,277 @@ impl StepRecord {
 pub struct Progress {
     /// The plan.
     pub plan: Plan,
-    /// Somebody asked it to stop.
-    pub stop_requested: bool,
-    steps: BTreeMap<StepId, StepRecord>,
+    told: Told,
+    in_hand: BTreeSet<NodeName>,
+    index: BTreeMap<StepId, usize>,
+    links: Vec<Link>,
+    /// Steps that wait for no other any more, in the order of the plan.
+    ready: BTreeSet<usize>,
+    /// Steps that wait for one that was not done.
+    lost: Vec<usize>,
+    failed: BTreeSet<NodeName>,
+    turns: BTreeMap<NodeName, usize>,
+    open: usize,
+    running: usize,
+}
+
+/// A step and its neighbours.
+#[derive(Debug, Clone)]
+struct Link {
+    record: StepRecord,
+    /// Steps before it that are not done.
+    waits: usize,
+    next: Vec<usize>,
 }
 
 impl Progress {
     /// A plan of which so much is known. A step that was under way begins anew: every step may be done twice.
     #[must_use]
-    pub fn new(plan: Plan, stop_requested: bool, mut known: BTreeMap<StepId, StepRecord>) -> Self {
-        let mut step = |planned: &PlannedStep| {
+    pub fn new(plan: Plan, told: Told, mut known: BTreeMap<StepId, StepRecord>) -> Self {
+        let index: BTreeMap<_, _> = plan.steps.iter().enumerate().map(|(at, step)| (step.id.clone(), at)).collect();
+        let turns = plan.turns.iter().enumerate().map(|(at, turn)| (turn.node.clone(), at)).collect();
+        let link = |planned: &PlannedStep| {
             let mut record = known.remove(&planned.id).unwrap_or_default();
             if record.state == StepState::Running {
                 record.state = StepState::Waiting;
             }
-            (planned.id.clone(), record)
+            Link { record, waits: 0, next: Vec::new() }
         };
-        let steps = plan.steps.iter().map(&mut step).collect();
-        Self { plan, stop_requested, steps }
+        let links = plan.steps.iter().map(link).collect();
+        let (ready, lost, failed, in_hand) = Default::default();
+        let mut progress = Self { plan, told, in_hand, index, links, ready, lost, failed, turns, open: 0, running: 0 };
+        progress.connect();
+        progress
+    }
+
+    fn connect(&mut self) {
+        for at in 0..self.links.len() {
+            for before in &self.plan.steps[at].after {
+                // A plan whose step waits for one that is not in it was refused before.
+                let Some(before) = self.index.get(before).copied() else { continue };
+                self.links[before].next.push(at);
+                let state = self.links[before].record.state;
+                self.links[at].waits += usize::from(state != StepState::Done);
+                if state.is_final() && state != StepState::Done {
+                    self.lost.push(at);
+                }
+            }
+        }
+        for at in 0..self.links.len() {
+            let state = self.links[at].record.state;
+            self.open += usize::from(!state.is_final());
+            if state == StepState::Waiting && self.links[at].waits == 0 {
+                self.ready.insert(at);
+            }
+            if state == StepState::Failed {
+                self.note_failure(at);
+            }
+        }
+    }
+
+    /// What the run was told.
+    #[must_use]
+    pub const fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Tells the run something.
+    pub fn tell(&mut self, told: Told) {
+        self.told = told;
+    }
+
+    /// The arbiter gave a node to the run, or took it back.
+    pub fn set_in_hand(&mut self, node: &NodeName, is_in_hand: bool) {
+        if is_in_hand {
+            self.in_hand.insert(node.clone());
+        } else {
+            self.in_hand.remove(node);
+        }
+    }
+
+    /// The nodes in the run's hands.
+    #[must_use]
+    pub const fn in_hand(&self) -> &BTreeSet<NodeName> {
+        &self.in_hand
     }
 
     /// What is known of a step.
     #[must_use]
     pub fn step(&self, id: &StepId) -> StepRecord {
-        self.steps.get(id).cloned().unwrap_or_default()
+        self.index.get(id).map(|at| self.links[*at].record.clone()).unwrap_or_default()
+    }
+
+    /// Where a step stands.
+    #[must_use]
+    pub fn state(&self, id: &StepId) -> StepState {
+        self.index.get(id).map(|at| self.links[*at].record.state).unwrap_or_default()
+    }
+
+    /// All that is known, in the order of the plan.
+    pub fn records(&self) -> impl Iterator<Item = (&PlannedStep, &StepRecord)> {
+        self.plan.steps.iter().zip(self.links.iter().map(|link| &link.record))
     }
 
     /// Changes what is known of a step; gives what is known now.
     pub fn change(&mut self, id: &StepId, change: impl FnOnce(&mut StepRecord)) -> StepRecord {
-        let record = self.steps.entry(id.clone()).or_default();
-        change(record);
-        record.clone()
+        let Some(at) = self.index.get(id).copied() else { return StepRecord::default() };
+        let before = self.links[at].record.state;
+        change(&mut self.links[at].record);
+        let after = self.links[at].record.state;
+        if before != after {
+            self.moved(at, before, after);
+        }
+        self.links[at].record.clone()
     }
 
-    /// Steps that may begin now, in the order of the plan and within its limit.
-    #[must_use]
-    pub fn ready(&self) -> Vec<PlannedStep> {
-        if self.stop_requested {
-            return Vec::new();
+    fn moved(&mut self, at: usize, before: StepState, after: StepState) {
+        self.running =
+            self.running + usize::from(after == StepState::Running) - usize::from(before == StepState::Running);
+        self.open = self.open + usize::from(!after.is_final()) - usize::from(!before.is_final());
+        if after == StepState::Waiting && self.links[at].waits == 0 {
+            self.ready.insert(at);
+        } else {
+            self.ready.remove(&at);
         }
-        let under_way = self.steps.values().filter(|record| record.state == StepState::Running).count();
-        let free = (self.plan.policy.parallel as usize).saturating_sub(under_way);
-        let is_ready = |planned: &&PlannedStep| {
-            self.state(&planned.id) == StepState::Waiting
-                && planned.after.iter().all(|before| self.state(before) == StepState::Done)
+        if after == StepState::Failed {
+            self.note_failure(at);
+        }
+        if after.is_final() {
+            self.release_next(at, after == StepState::Done);
+        }
+    }
+
+    fn release_next(&mut self, at: usize, is_done: bool) {
+        for next in self.links[at].next.clone() {
+            if !is_done {
+                self.lost.push(next);
+                continue;
+            }
+            self.links[next].waits = self.links[next].waits.saturating_sub(1);
+            if self.links[next].waits == 0 && self.links[next].record.state == StepState::Waiting {
+                self.ready.insert(next);
+            }
+        }
+    }
+
+    /// Machines that fail hold up nobody: whether the others are made does not depend on them.
+    fn note_failure(&mut self, at: usize) {
+        if let Step::OnNode { node, .. } = &self.plan.steps[at].step {
+            self.failed.insert(node.clone());
+        }
+    }
+
+    /// Whether so much failed that no further node may begin and the run comes to its end.
+    #[must_use]
+    pub fn has_failed_too_often(&self) -> bool {
+        match self.plan.policy.on_failure {
+            OnFailure::Stop => !self.failed.is_empty(),
+            OnFailure::Continue { most } => self.failed.len() > most as usize,
+            OnFailure::Pause => false,
+        }
+    }
+
+    fn may_begin(&self, node: &NodeName) -> bool {
+        let holds_back = self.told.pause.is_some() || self.has_failed_too_often();
+        !self.told.stop && (!holds_back || self.in_hand.contains(node))
+    }
+
+    /// Steps that may begin now, in the order of the plan and within its limit. Steps of nodes that are `away` are left out.
+    #[must_use]
+    pub fn ready(&self, is_away: impl Fn(&NodeName) -> bool) -> Vec<PlannedStep> {
+        let free = (self.plan.policy.parallel as usize).saturating_sub(self.running);
+        let steps = self.ready.iter().map(|at| &self.plan.steps[*at]);
+        let may = |planned: &&PlannedStep| {
+            let node = planned.step.node();
+            self.may_begin(node) && (!planned.lease || self.in_hand.contains(node)) && !is_away(node)
         };
-        self.plan.steps.iter().filter(is_ready).take(free).cloned().collect()
+        steps.filter(may).take(free).cloned().collect()
+    }
+
+    /// Steps that wait for their node to come into the run's hands, by the turns of their nodes.
+    #[must_use]
+    pub fn asking(&self) -> Vec<&PlannedStep> {
+        let steps = self.ready.iter().map(|at| &self.plan.steps[*at]);
+        let asks = |planned: &&PlannedStep| {
+            let node = planned.step.node();
+            planned.lease && !self.in_hand.contains(node) && self.may_begin(node)
+        };
+        let mut asking: Vec<_> = steps.filter(asks).collect();
+        asking.sort_by_key(|planned| self.turns.get(planned.step.node()).copied().unwrap_or(usize::MAX));
+        asking
+    }
+
+    /// Nodes in the run's hands that need not be any more: nothing that was to be done under the lease is left. One whose
+    /// chain failed is kept: nobody knows how it is.
+    #[must_use]
+    pub fn finished_with(&self) -> Vec<NodeName> {
+        let is_whole = |node: &&NodeName| {
+            let mut leased = self.records().filter(|(planned, _)| planned.lease && planned.step.node() == *node);
+            leased.all(|(_, record)| record.state == StepState::Done)
+        };
+        let untouched = |node: &&NodeName| {
+            let mut leased = self.records().filter(|(planned, _)| planned.lease && planned.step.node() == *node);
+            leased.all(|(_, record)| record.state.is_final() && record.attempt == 0)
+        };
+        self.in_hand.iter().filter(|node| is_whole(node) || untouched(node)).cloned().collect()
     }
 
     /// Steps that wait and will never begin, and what becomes of them.
     #[must_use]
-    pub fn left_over(&self) -> Vec<(StepId, StepState)> {
-        let waiting = self.plan.steps.iter().filter(|planned| self.state(&planned.id) == StepState::Waiting);
-        let fate = |planned: &PlannedStep| {
-            let is_lost = |before: &StepId| {
-                let state = self.state(before);
-                state.is_final() && state != StepState::Done
-            };
-            if planned.after.iter().any(is_lost) {
-                Some((planned.id.clone(), StepState::Skipped))
-            } else {
-                self.stop_requested.then(|| (planned.id.clone(), StepState::Stopped))
+    pub fn left_over(&mut self) -> Vec<(StepId, StepState)> {
+        let mut fates = BTreeMap::new();
+        for at in std::mem::take(&mut self.lost) {
+            if self.links[at].record.state == StepState::Waiting {
+                fates.insert(at, StepState::Skipped);
             }
+        }
+        let everything = match (self.told.stop, self.has_failed_too_often()) {
+            (true, _) => Some(StepState::Stopped),
+            (false, true) => Some(StepState::Skipped),
+            (false, false) => None,
         };
-        waiting.filter_map(fate).collect()
+        if let Some(fate) = everything {
+            for at in 0..self.links.len() {
+                let is_waiting = self.links[at].record.state == StepState::Waiting;
+                if is_waiting && !self.may_begin(self.plan.steps[at].step.node()) {
+                    fates.entry(at).or_insert(fate);
+                }
+            }
+        }
+        fates.into_iter().map(|(at, fate)| (self.plan.steps[at].id.clone(), fate)).collect()
     }
 
     /// The final state, once every step has ended.
     #[must_use]
     pub fn verdict(&self) -> Option<RunState> {
-        let mut states = self.plan.steps.iter().map(|planned| self.state(&planned.id));
-        if !states.clone().all(StepState::is_final) {
+        if self.open > 0 {
             return None;
         }
-        Some(if states.clone().all(|state| state == StepState::Done) {
-            RunState::Succeeded
-        } else if states.any(|state| state == StepState::Failed) {
+        let has = |state| self.links.iter().any(|link| link.record.state == state);
+        Some(if has(StepState::Failed) {
+            RunState::Failed
+        } else if has(StepState::Stopped) {
+            RunState::Stopped
+        } else if has(StepState::Skipped) {
             RunState::Failed
         } else {
-            RunState::Stopped
+            RunState::Succeeded
         })
     }
 
-    fn state(&self, id: &StepId) -> StepState {
-        self.steps.get(id).map(|record| record.state).unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use windlass_plan::{Policy, Step};
-    use windlass_types::machine::ProviderKind;
-    use windlass_types::name::{ClusterName, NodeName};
-
-    /// A chain of steps per letter: `a1` waits for `a0`.
-    fn plan(parallel: u32, chains: &[usize]) -> Plan {
-        let mut steps = Vec::new();
-        for (chain, length) in chains.iter().enumerate() {
-            let mut before = None;
-            for link in 0..*length {
-                let name = NodeName::new(format!("c{chain}l{link}")).expect("a name");
-                let mut step = PlannedStep::new(Step::ForgetNode { name }, "a test");
-                step.after.extend(before.replace(step.id.clone()));
-                steps.push(step);
-            }
-        }
-        let cluster = ClusterName::new("c").expect("a name");
-        let policy = Policy { parallel, ..Policy::default() };
-        Plan { provider: Some(ProviderKind::Qemu), steps, ..Plan::empty(Some(cluster), policy) }
-    }
-
-    fn end(progress: &mut Progress, id: &StepId, state: StepState) {
-        progress.change(id, |record| record.state = state);
-    }
-
-    fn begin(progress: &mut Progress) -> Vec<StepId> {
-        let ready: Vec<_> = progress.ready().into_iter().map(|planned| planned.id).collect();
-        ready.iter().for_each(|id| end(progress, id, StepState::Running));
-        ready
-    }
-
-    #[test]
-    fn a_failed_step_holds_up_only_those_that_wait_for_it() {
-        let mut progress = Progress::new(plan(9, &[2, 1]), false, BTreeMap::new());
-        let begun = begin(&mut progress);
-        assert_eq!(begun.len(), 2);
-        end(&mut progress, &begun[0], StepState::Failed);
-        end(&mut progress, &begun[1], StepState::Done);
-        assert!(progress.ready().is_empty() && progress.verdict().is_none());
-        let left = progress.left_over();
-        assert_eq!(left.iter().map(|(_, state)| *state).collect::<Vec<_>>(), [StepState::Skipped]);
-        end(&mut progress, &left[0].0, StepState::Skipped);
-        assert_eq!(progress.verdict(), Some(RunState::Failed));
-    }
-
-    #[test]
-    fn a_step_that_was_under_way_begins_anew_and_one_that_is_done_does_not() {
-        let mut progress = Progress::new(plan(9, &[1, 1]), false, BTreeMap::new());
-        let begun = begin(&mut progress);
-        end(&mut progress, &begun[1], StepState::Done);
-        let known = begun.iter().map(|id| (id.clone(), progress.step(id))).collect();
-        let again = Progress::new(progress.plan.clone(), false, known);
-        assert_eq!(again.ready().iter().map(|planned| &planned.id).collect::<Vec<_>>(), [&begun[0]]);
-    }
-
-    proptest! {
-        #[test]
-        fn never_more_at_once_than_allowed_and_always_an_end(
-            parallel in 1_u32..4,
-            chains in proptest::collection::vec(1_usize..4, 0..5),
-            fates in proptest::collection::vec(any::<bool>(), 1..20),
-            stop_after in proptest::option::of(0_usize..10),
-        ) {
-            let mut progress = Progress::new(plan(parallel, &chains), false, BTreeMap::new());
-            let mut under_way = Vec::new();
-            for round in 0..100 {
-                progress.stop_requested |= stop_after == Some(round);
-                under_way.extend(begin(&mut progress));
-                prop_assert!(under_way.len() <= parallel as usize);
-                if let Some(id) = under_way.pop() {
-                    let is_well = fates[round % fates.len()];
-                    end(&mut progress, &id, if is_well { StepState::Done } else { StepState::Failed });
-                }
-                for (id, state) in progress.left_over() {
-                    end(&mut progress, &id, state);
-                }
-            }
-            prop_assert!(under_way.is_empty() && progress.verdict().is_some());
-        }
+    /// What did not end well waits again. Gives the steps for which that is so.
+    pub fn retry(&mut self) -> Vec<(StepId, StepRecord)> {
+        let is_unwell =
+            |record: &StepRecord| matches!(record.state, StepState::Failed | StepState::Skipped | StepState::Stopped);
+        let unwell: Vec<_> =
+            self.records().filter(|(_, record)| is_unwell(record)).map(|(planned, _)| planned.id.clone()).collect();
+        self.failed.clear();
+        let again = |id: StepId| {
+            let record = self.change(&id, |record| *record = record.again());
+            (id, record)
+        };
+        let changed = unwell.into_iter().map(again).collect();
+        self.lost.clear();
+        changed
     }
 }

@@ -62,6 +62,15 @@ impl StepFailure {
     }
 }
 
+/// How a step ended that ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepEnd {
+    /// It was done.
+    Done,
+    /// It was so already.
+    WasDone,
+}
+
 /// A step in the hands of the one who does it.
 pub(super) struct Hand<'a> {
     pub(super) run: &'a Arc<ActiveRun>,
@@ -75,7 +84,14 @@ impl Runs {
     ///
     /// # Errors
     /// Why it did not end well.
-    pub(super) async fn carry_out(&self, run: &Arc<ActiveRun>, planned: &PlannedStep) -> Result<(), StepFailure> {
+    pub(super) async fn carry_out(&self, run: &Arc<ActiveRun>, planned: &PlannedStep) -> Result<StepEnd, StepFailure> {
+        match &planned.step {
+            Step::OnNode { node, step } => self.on_node(run, planned, node, step).await,
+            _ => self.with_machine(run, planned).await.map(|()| StepEnd::Done),
+        }
+    }
+
+    async fn with_machine(&self, run: &Arc<ActiveRun>, planned: &PlannedStep) -> Result<(), StepFailure> {
         let (cluster, kind) = {
             let record = run.record();
             (record.plan.cluster.clone(), record.plan.provider)
@@ -109,9 +125,9 @@ impl Runs {
             }
             Step::DeleteMachine { name, .. } => self.delete(&hand, name).await,
             Step::ForgetNode { name } => self.forget(&hand, name).await,
-            Step::OnNode { step, .. } => {
-                let message = format!("this controller does not order it: {step}");
-                Err(StepFailure::said(message, "update the controller, then apply again"))
+            Step::OnNode { node, .. } => {
+                let message = format!("{node} does this itself");
+                Err(StepFailure::said(message, "this is a mistake in Windlass: please report it"))
             }
         }
     }

@@ -131,6 +131,17 @@ pub struct NodeView {
     pub memory_available_mebibytes: u32,
 }
 
+/// How a node is, without what was observed there.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// What is stored.
+    pub record: NodeRecord,
+    /// What is concluded.
+    pub conditions: Vec<Condition>,
+    /// It has a session.
+    pub is_connected: bool,
+}
+
 /// One node in memory.
 #[derive(Debug)]
 pub(super) struct NodeEntry {
@@ -193,6 +204,11 @@ impl NodeEntry {
             clock_skew_limit,
         };
         conditions::conclude(&mut self.conditions, &evidence, now)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let (record, conditions) = (self.record.clone(), self.conditions.clone());
+        Standing { record, conditions, is_connected: self.session.is_some() }
     }
 
     pub(super) fn view(&self) -> NodeView {

@@ -81,6 +81,11 @@ impl Records {
         }
     }
 
+    /// Whether a job was made for this request.
+    pub(super) async fn is_known(&self, request_id: &str) -> Result<bool, StoreError> {
+        Ok(self.text(&format!("job-requests/{request_id}")).await?.is_some())
+    }
+
     /// Removes all that is kept of a job that has ended.
     pub(super) async fn forget(&self, id: &JobId) -> Result<(), StoreError> {
         let Some(record) = self.get(id).await?.filter(|record| record.state.is_final()) else { return Ok(()) };

@@ -173,7 +173,7 @@ impl AdminService for AdminApi {
         // Agents learn the new epoch in a new session.
         self.0.trust.connections().close_certified();
         self.0.jobs.carry_on().await;
-        self.0.runs.resume();
+        self.0.runs.resume_all();
         Ok(Response::new(v1::ConfirmEpochResponse { epoch }))
     }
 

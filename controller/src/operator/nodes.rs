@@ -28,6 +28,9 @@ const LARGEST_PAGE: usize = 100;
 /// Longest wait for nodes that were asked to observe: below the deadline of every call.
 const LONGEST_REFRESH: Duration = Duration::from_secs(25);
 
+/// Characters of a reason that are kept.
+const MOST_REASON: usize = 200;
+
 /// The calls.
 #[derive(Debug)]
 pub struct NodeApi(pub Arc<Controller>);
@@ -118,6 +121,46 @@ impl NodeService for NodeApi {
         Ok(Response::new(v1::RevokeNodeResponse { closed_connections: closed }))
     }
 
+    async fn quarantine_node(
+        &self,
+        request: Request<v1::QuarantineNodeRequest>,
+    ) -> Result<Response<v1::QuarantineNodeResponse>, Status> {
+        let caller = Caller::of(&request);
+        let message = request.into_inner();
+        let name = NodeName::new(message.node).map_err(|error| bad(&error))?;
+        let reason = shortened(&message.reason);
+        let arguments = json!({ "reason": reason });
+        let wish = Wish { caller: &caller, verb: "node quarantine", object: format!("node/{name}"), arguments };
+        let by = caller.to_string();
+        let work = async {
+            if reason.is_empty() {
+                let refusal = Refusal::new(Reason::BadRequest, "a quarantine needs a reason");
+                return Err(refusal.advise("whoever meets it wants to know why: --reason TEXT"));
+            }
+            self.0.fleet.record(&name)?;
+            self.0.runs.arbiter().quarantine(&name, &reason, &by).await
+        };
+        self.0.changes.run(wish, work).await?;
+        Ok(Response::new(v1::QuarantineNodeResponse {}))
+    }
+
+    async fn release_node(
+        &self,
+        request: Request<v1::ReleaseNodeRequest>,
+    ) -> Result<Response<v1::ReleaseNodeResponse>, Status> {
+        let caller = Caller::of(&request);
+        let message = request.into_inner();
+        let name = NodeName::new(message.node).map_err(|error| bad(&error))?;
+        let reason = shortened(&message.reason);
+        let arguments = json!({ "reason": reason });
+        let wish = Wish { caller: &caller, verb: "node release", object: format!("node/{name}"), arguments };
+        let by = caller.to_string();
+        let released = self.0.changes.run(wish, self.0.runs.arbiter().release(&name, &reason, &by)).await?;
+        let (was_quarantined, held) = released;
+        let run = held.map(|held| held.lease.run.to_string()).unwrap_or_default();
+        Ok(Response::new(v1::ReleaseNodeResponse { was_quarantined, run }))
+    }
+
     async fn remove_node(
         &self,
         request: Request<v1::RemoveNodeRequest>,
@@ -174,6 +217,11 @@ impl NodeApi {
             memory_available_mebibytes: view.memory_available_mebibytes,
         }
     }
+}
+
+/// What a person wrote, as long as a line.
+fn shortened(text: &str) -> String {
+    text.trim().chars().take(MOST_REASON).collect()
 }
 
 fn condition(condition: Condition) -> v1::NodeCondition {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! PlanService.
 
+mod nodes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use windlass_types::name::{ClusterName, NodeName};
 use super::bad;
 use crate::caller::Caller;
 use crate::change::Wish as ChangeWish;
-use crate::execute::apply::{Shown, Wish, unobserved};
+use crate::execute::apply::{Metadata, Shown, Wish, unobserved};
 use crate::server::Controller;
 use crate::spec::{Cluster, LARGEST_FILE_BYTES};
 
@@ -36,7 +38,8 @@ impl PlanService for PlanApi {
         &self,
         request: Request<v1::PlanClusterRequest>,
     ) -> Result<Response<v1::PlanClusterResponse>, Status> {
-        let proposal = self.0.runs.propose(&wish(request.into_inner())?).await?;
+        let by = Caller::of(&request).to_string();
+        let proposal = self.0.runs.propose(&wish(request.into_inner())?, Metadata::Fresh, &by).await?;
         let plan = serde_json::to_string(&proposal.plan).map_err(|error| bad(&error))?;
         let (obstacle, obstacle_advice) =
             proposal.obstacle.map(|refusal| (refusal.message, refusal.advice)).unwrap_or_default();
@@ -57,22 +60,44 @@ impl PlanService for PlanApi {
     ) -> Result<Response<v1::ApplyPlanResponse>, Status> {
         let caller = Caller::of(&request);
         let message = request.into_inner();
-        let plan: Plan = serde_json::from_str(&message.plan).map_err(|error| {
-            Refusal::new(Reason::BadRequest, format!("the plan cannot be read: {error}"))
-                .advise("make a new one with `windlass plan -o FILE`")
-        })?;
+        let plan = read_plan(&message.plan)?;
         let wish = wish(message.request.unwrap_or_default())?;
         let sha256 = Sha256Digest::from_slice(&message.sha256).map_err(|error| bad(&error))?;
-        let steps: Vec<_> = plan.steps.iter().map(|planned| planned.id.to_string()).collect();
-        let change = ChangeWish {
-            caller: &caller,
-            verb: "plan apply",
-            object: plan.cluster.as_ref().map_or_else(|| "nodes".to_owned(), |cluster| format!("cluster/{cluster}")),
-            arguments: json!({ "plan": sha256.to_string(), "steps": steps, "confirmation": message.confirmation }),
-        };
         let shown = Shown { plan, sha256, confirmation: message.confirmation };
+        let change = audited(&caller, "plan apply", &shown);
         let run = self.0.changes.run(change, self.0.runs.apply(&wish, shown, caller.to_string())).await?;
         Ok(Response::new(v1::ApplyPlanResponse { run: run.map(String::from).unwrap_or_default() }))
+    }
+
+    async fn plan_nodes(
+        &self,
+        request: Request<v1::PlanNodesRequest>,
+    ) -> Result<Response<v1::PlanNodesResponse>, Status> {
+        let by = Caller::of(&request).to_string();
+        let wish = nodes::wish(&self.0, request.into_inner().wish)?;
+        let proposal = self.0.runs.propose(&wish, Metadata::Fresh, &by).await?;
+        let plan = serde_json::to_string(&proposal.plan).map_err(|error| bad(&error))?;
+        Ok(Response::new(v1::PlanNodesResponse {
+            plan,
+            sha256: proposal.plan.hash().as_bytes().to_vec().into(),
+            expected_millis: proposal.expected_millis,
+            run: proposal.run.map(String::from).unwrap_or_default(),
+        }))
+    }
+
+    async fn apply_nodes(
+        &self,
+        request: Request<v1::ApplyNodesRequest>,
+    ) -> Result<Response<v1::ApplyNodesResponse>, Status> {
+        let caller = Caller::of(&request);
+        let message = request.into_inner();
+        let plan = read_plan(&message.plan)?;
+        let wish = nodes::wish(&self.0, message.wish)?;
+        let sha256 = Sha256Digest::from_slice(&message.sha256).map_err(|error| bad(&error))?;
+        let shown = Shown { plan, sha256, confirmation: String::new() };
+        let change = audited(&caller, "nodes apply", &shown);
+        let run = self.0.changes.run(change, self.0.runs.apply(&wish, shown, caller.to_string())).await?;
+        Ok(Response::new(v1::ApplyNodesResponse { run: run.map(String::from).unwrap_or_default() }))
     }
 
     async fn list_machines(
@@ -95,6 +120,21 @@ impl PlanService for PlanApi {
         answer.machines.sort_by(|a, b| (&a.cluster, &a.name).cmp(&(&b.cluster, &b.name)));
         Ok(Response::new(answer))
     }
+}
+
+fn read_plan(text: &str) -> Result<Plan, Refusal> {
+    serde_json::from_str(text).map_err(|error| {
+        Refusal::new(Reason::BadRequest, format!("the plan cannot be read: {error}"))
+            .advise("make a new one with `windlass plan -o FILE`")
+    })
+}
+
+fn audited<'a>(caller: &'a Caller, verb: &'static str, shown: &Shown) -> ChangeWish<'a> {
+    let steps: Vec<_> = shown.plan.steps.iter().map(|planned| planned.id.to_string()).collect();
+    let arguments = json!({ "plan": shown.sha256.to_string(), "steps": steps, "confirmation": shown.confirmation });
+    let cluster = shown.plan.cluster.as_ref();
+    let object = cluster.map_or_else(|| "nodes".to_owned(), |cluster| format!("cluster/{cluster}"));
+    ChangeWish { caller, verb, object, arguments }
 }
 
 fn wish(request: v1::PlanClusterRequest) -> Result<Wish, Refusal> {

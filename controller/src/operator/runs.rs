@@ -45,7 +45,8 @@ impl RunService for RunApi {
             0 => MOST_RUNS,
             newest => newest.min(MOST_RUNS),
         };
-        let runs = self.0.runs.list(limit).await?.iter().map(head).collect();
+        let records = self.0.runs.list(limit).await?;
+        let runs = records.iter().map(|record| self.listed(record)).collect();
         Ok(Response::new(v1::ListRunsResponse { runs }))
     }
 
@@ -63,14 +64,78 @@ impl RunService for RunApi {
         Ok(Response::new(answers.boxed()))
     }
 
+    async fn pause_run(&self, request: Request<v1::PauseRunRequest>) -> Result<Response<v1::PauseRunResponse>, Status> {
+        let caller = Caller::of(&request);
+        let id = RunId::new(request.into_inner().id).map_err(|error| bad(&error))?;
+        let by = caller.to_string();
+        let view = self.0.changes.run(wish(&caller, "run pause", &id), self.0.runs.pause(&id, &by)).await?;
+        Ok(Response::new(v1::PauseRunResponse { run: Some(on_wire(&view)) }))
+    }
+
+    async fn resume_run(
+        &self,
+        request: Request<v1::ResumeRunRequest>,
+    ) -> Result<Response<v1::ResumeRunResponse>, Status> {
+        let caller = Caller::of(&request);
+        let id = RunId::new(request.into_inner().id).map_err(|error| bad(&error))?;
+        let by = caller.to_string();
+        let view = self.0.changes.run(wish(&caller, "run resume", &id), self.0.runs.resume(&id, &by)).await?;
+        Ok(Response::new(v1::ResumeRunResponse { run: Some(on_wire(&view)) }))
+    }
+
+    async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
+        let caller = Caller::of(&request);
+        let id = RunId::new(request.into_inner().id).map_err(|error| bad(&error))?;
+        let by = caller.to_string();
+        let view = self.0.changes.run(wish(&caller, "run retry", &id), self.0.runs.retry(&id, &by)).await?;
+        Ok(Response::new(v1::RetryRunResponse { run: Some(on_wire(&view)) }))
+    }
+
+    async fn list_holds(
+        &self,
+        _request: Request<v1::ListHoldsRequest>,
+    ) -> Result<Response<v1::ListHoldsResponse>, Status> {
+        let known = self.0.runs.arbiter().known();
+        let leases = known.leases.into_iter().map(|(node, held)| v1::Hold {
+            node: node.into(),
+            run: held.lease.run.into(),
+            lease: held.lease.number,
+            since_unix_millis: held.since.0,
+            by: held.by,
+            reason: String::new(),
+        });
+        let quarantined = known.quarantined.into_iter().map(|(node, quarantine)| v1::Hold {
+            node: node.into(),
+            since_unix_millis: quarantine.since.0,
+            by: quarantine.by,
+            reason: quarantine.reason,
+            ..v1::Hold::default()
+        });
+        let mut holds: Vec<_> = leases.chain(quarantined).collect();
+        holds.sort_by(|a, b| a.node.cmp(&b.node));
+        Ok(Response::new(v1::ListHoldsResponse { holds }))
+    }
+
     async fn stop_run(&self, request: Request<v1::StopRunRequest>) -> Result<Response<v1::StopRunResponse>, Status> {
         let caller = Caller::of(&request);
         let id = RunId::new(request.into_inner().id).map_err(|error| bad(&error))?;
-        let wish = Wish { caller: &caller, verb: "run stop", object: format!("run/{id}"), arguments: json!({}) };
         let by = caller.to_string();
-        let view = self.0.changes.run(wish, self.0.runs.stop(&id, &by)).await?;
+        let view = self.0.changes.run(wish(&caller, "run stop", &id), self.0.runs.stop(&id, &by)).await?;
         Ok(Response::new(v1::StopRunResponse { run: Some(on_wire(&view)) }))
     }
+}
+
+impl RunApi {
+    fn listed(&self, record: &RunRecord) -> v1::Run {
+        let holds = self.0.runs.held_by(&record.id);
+        let done_count = self.0.runs.done(&record.id);
+        let holds = holds.into_iter().map(String::from).collect();
+        v1::Run { holds, done_count: done_count.unwrap_or(0), ..head(record) }
+    }
+}
+
+fn wish<'a>(caller: &'a Caller, verb: &'static str, id: &RunId) -> Wish<'a> {
+    Wish { caller, verb, object: format!("run/{id}"), arguments: json!({}) }
 }
 
 /// Somebody who watches a run.
@@ -96,9 +161,8 @@ impl Watching {
         // What is told below was emitted before the run was looked at.
         self.controller.events.flush().await;
         let answer = self.look().await;
-        self.is_over = answer
-            .as_ref()
-            .map_or(true, |answer| answer.run.as_ref().is_none_or(|run| run.state() != v1::RunState::Running));
+        self.is_over =
+            answer.as_ref().map_or(true, |answer| answer.run.as_ref().is_none_or(|run| !is_under_way(run.state())));
         Some(answer)
     }
 
@@ -117,11 +181,18 @@ impl Watching {
     }
 }
 
+const fn is_under_way(state: v1::RunState) -> bool {
+    matches!(state, v1::RunState::Running | v1::RunState::Paused)
+}
+
 fn head(record: &RunRecord) -> v1::Run {
-    let blocked = record.plan.blocked.iter().map(|blocked| format!("{}: {}", blocked.node, blocked.reason));
+    let plan = &record.plan;
+    let blocked = plan.blocked.iter().map(|blocked| format!("{}: {}", blocked.node, blocked.reason));
+    let queued =
+        plan.queued.iter().map(|queued| format!("{}: {}; apply again when it is back", queued.node, queued.reason));
     v1::Run {
         id: record.id.to_string(),
-        cluster: record.plan.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
+        cluster: plan.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
         state: v1::RunState::from(record.state).into(),
         created_by: record.created_by.clone(),
         created_unix_millis: record.created_at.0,
@@ -130,7 +201,10 @@ fn head(record: &RunRecord) -> v1::Run {
         stop_requested: record.stop_requested,
         steps: Vec::new(),
         step_count: u32::try_from(record.plan.steps.len()).unwrap_or(u32::MAX),
-        blocked: blocked.collect(),
+        blocked: blocked.chain(queued).collect(),
+        paused: record.paused.clone().unwrap_or_default(),
+        holds: Vec::new(),
+        done_count: 0,
     }
 }
 
@@ -141,7 +215,10 @@ fn on_wire(view: &RunView) -> v1::Run {
         .steps
         .iter()
         .map(|planned| step(planned, &view.steps.get(&planned.id).cloned().unwrap_or_default()));
-    v1::Run { steps: steps.collect(), ..head(&view.record) }
+    let is_done = |record: &&StepRecord| record.state == windlass_types::run::StepState::Done;
+    let done_count = u32::try_from(view.steps.values().filter(is_done).count()).unwrap_or(u32::MAX);
+    let holds = view.holds.iter().map(ToString::to_string).collect();
+    v1::Run { steps: steps.collect(), holds, done_count, ..head(&view.record) }
 }
 
 fn step(planned: &PlannedStep, record: &StepRecord) -> v1::RunStep {
@@ -159,6 +236,9 @@ fn step(planned: &PlannedStep, record: &StepRecord) -> v1::RunStep {
         advice: record.advice.clone(),
         console_tail: record.console_tail.clone(),
         stages: record.reached.iter().map(|(stage, at)| stage_time(*stage, *at)).collect(),
+        attempt: record.attempt,
+        was_done: record.was_done,
+        job: record.job.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

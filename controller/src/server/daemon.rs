@@ -77,6 +77,9 @@ pub enum ServeError {
     /// Stored runs cannot be read.
     #[error("read the runs")]
     Runs(#[from] crate::execute::record::RecordError),
+    /// Stored leases cannot be read.
+    #[error("read who may take which node down")]
+    Arbiter(#[from] crate::arbiter::ArbiterError),
     /// The directory of machines cannot be used.
     #[error("open the directory of machines")]
     Machines(#[from] QemuError),
@@ -103,7 +106,7 @@ impl ServeError {
         match self {
             Self::Listen(error) => error.advice(),
             Self::State { .. } => "make it writable for this user, or give another --state-dir",
-            Self::Store(_) | Self::Trust(_) | Self::Fleet(_) | Self::Runs(_) => {
+            Self::Store(_) | Self::Trust(_) | Self::Fleet(_) | Self::Runs(_) | Self::Arbiter(_) => {
                 "restore a backup with `windlass restore`"
             }
             Self::Open(_)
@@ -148,7 +151,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     controller.watch_machines();
     controller.jobs.resume().await;
     if !controller.epoch.is_read_only() {
-        controller.runs.resume();
+        controller.runs.resume_all();
     }
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(%version, agents = %agents_at, join = %join_at, http = %http_at,

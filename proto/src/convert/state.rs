@@ -49,6 +49,7 @@ impl From<RunState> for v1::RunState {
             RunState::Succeeded => Self::Succeeded,
             RunState::Failed => Self::Failed,
             RunState::Stopped => Self::Stopped,
+            RunState::Paused => Self::Paused,
         }
     }
 }

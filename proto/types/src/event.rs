@@ -144,6 +144,8 @@ kinds! {
     RunContinued = "run.continued", Info;
     /// What failed in a run is tried again.
     RunRetried = "run.retried", Info;
+    /// A step of a run cannot begin yet.
+    StepHeld = "step.held", Info;
     /// A step of a run is tried again.
     StepRetried = "step.retried", Warning;
     /// A run was given the right to take a node down.

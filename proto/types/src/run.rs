@@ -17,13 +17,15 @@ pub enum RunState {
     Failed,
     /// Somebody stopped it.
     Stopped,
+    /// Steps are waiting until somebody lets it go on.
+    Paused,
 }
 
 impl RunState {
     /// Whether nothing more will happen.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Running)
+        !matches!(self, Self::Running | Self::Paused)
     }
 }
 
@@ -34,6 +36,7 @@ impl fmt::Display for RunState {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
+            Self::Paused => "paused",
         })
     }
 }

@@ -26,6 +26,11 @@ pub(crate) struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_at: Option<String>,
     step_count: u32,
+    done_count: u32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    paused: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     steps: Vec<StepView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -48,10 +53,19 @@ struct StepView {
     stages: Vec<StageView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     joining_millis: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    attempt: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    was_done: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     message: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     advice: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,6 +83,7 @@ impl From<v1::Run> for RunView {
             v1::RunState::Succeeded => "succeeded",
             v1::RunState::Failed => "failed",
             v1::RunState::Stopped => "stopped",
+            v1::RunState::Paused => "paused",
             v1::RunState::Unspecified => "unknown",
         };
         Self {
@@ -82,22 +97,19 @@ impl From<v1::Run> for RunView {
             id: run.id,
             cluster: run.cluster,
             created_by: run.created_by,
+            paused: run.paused,
+            holds: run.holds,
+            done_count: run.done_count,
         }
     }
 }
 
 impl From<v1::RunStep> for StepView {
     fn from(step: v1::RunStep) -> Self {
-        let state = match step.state() {
-            v1::StepState::Waiting => "waiting",
-            v1::StepState::Running => "running",
-            v1::StepState::Done => "done",
-            v1::StepState::Failed => "failed",
-            v1::StepState::Skipped => "skipped",
-            v1::StepState::Stopped => "stopped",
-            v1::StepState::Unspecified => "unknown",
-        };
+        let state = step_state(&step);
         Self {
+            attempt: step.attempt,
+            was_done: step.was_done,
             started_at: utc_unless_never(UnixMillis(step.started_unix_millis)),
             ended_at: utc_unless_never(UnixMillis(step.ended_unix_millis)),
             stages: step.stages.iter().filter_map(|time| stage(&step, time)).collect(),
@@ -122,6 +134,26 @@ fn stage(step: &v1::RunStep, time: &v1::StageTime) -> Option<StageView> {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Where a step stands, in a word.
+pub(crate) fn step_state(step: &v1::RunStep) -> &'static str {
+    match step.state() {
+        v1::StepState::Waiting => "waiting",
+        v1::StepState::Running => "running",
+        v1::StepState::Done => "done",
+        v1::StepState::Failed => "failed",
+        v1::StepState::Skipped => "skipped",
+        v1::StepState::Stopped => "stopped",
+        v1::StepState::Unspecified => "unknown",
+    }
+}
+
+impl RunView {
+    /// Where it stands, in a word.
+    pub(crate) const fn state(&self) -> &'static str {
+        self.state
+    }
 }
 
 impl Listed for RunView {

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `windlass run`: plans that are being carried out, or were.
+
+use std::io::Write as _;
+
+use clap::{Args, Subcommand};
+use windlass_proto::v1;
+use windlass_types::escape::Escaped;
+use windlass_types::name::RunId;
+
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::{Cause, Failure};
+use super::get::{self, ListArgs};
+use super::run_watch::{self, RunFormat};
+use super::show::run::RunView;
+use super::show::{self, Format, Listed as _};
+
+/// What to do with runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunArgs {
+    /// List runs, newest first
+    List(RunListArgs),
+    /// Show where a run and each of its steps stand, and what holds it up
+    Show(ShowArgs),
+    /// Show a run from its beginning and follow it
+    Attach(AttachArgs),
+    /// Let a run begin no further node; nodes in its hands are brought to their end
+    Pause(IdArgs),
+    /// Let a paused run go on
+    Resume(IdArgs),
+    /// End a run: nothing further begins, and waiting ends
+    Stop(IdArgs),
+    /// Try again what did not end well, also after the run has ended
+    Retry(RetryArgs),
+}
+
+/// Arguments of `run list`.
+#[derive(Debug, Args)]
+pub(crate) struct RunListArgs {
+    /// At most this many of the newest
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    newest: u32,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// Names a run.
+#[derive(Debug, Args)]
+pub(crate) struct IdArgs {
+    /// Its id, such as r7
+    #[arg(value_name = "RUN", value_parser = run_id)]
+    run: String,
+}
+
+/// Arguments of `run show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    id: IdArgs,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// Arguments of `run attach`.
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    #[command(flatten)]
+    id: IdArgs,
+    /// How progress and result are written
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: RunFormat,
+}
+
+/// Arguments of `run retry`.
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    #[command(flatten)]
+    id: IdArgs,
+    /// Do not wait
+    #[arg(long)]
+    detach: bool,
+    /// How progress and result are written
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: RunFormat,
+}
+
+fn run_id(text: &str) -> Result<String, String> {
+    RunId::new(text).map(String::from).map_err(|error| error.to_string())
+}
+
+/// Does it.
+///
+/// # Errors
+/// If there is no such run, or the controller cannot be reached or refuses.
+pub(crate) async fn run(context: &Context, arguments: RunArgs) -> Result<Exit, Failure> {
+    match arguments {
+        RunArgs::List(arguments) => {
+            let runs = get::runs(context, arguments.newest).await?;
+            get::print(context, &runs, arguments.list.output)
+        }
+        RunArgs::Show(arguments) => show(context, &arguments.id.run, arguments.list.output).await,
+        RunArgs::Attach(arguments) => run_watch::watch(context, &arguments.id.run, arguments.output).await,
+        RunArgs::Pause(IdArgs { run: id }) => {
+            let answer = context.runs().await?.pause_run(v1::PauseRunRequest { id: id.clone() }).await;
+            answer.map_err(|status| Failure::call(format!("pause run {id}"), &status))?;
+            told(context, &format!("run {id} begins no further node: windlass run resume {id}"))
+        }
+        RunArgs::Resume(IdArgs { run: id }) => {
+            let answer = context.runs().await?.resume_run(v1::ResumeRunRequest { id: id.clone() }).await;
+            answer.map_err(|status| Failure::call(format!("resume run {id}"), &status))?;
+            told(context, &format!("run {id} goes on: windlass run attach {id}"))
+        }
+        RunArgs::Stop(IdArgs { run: id }) => stop(context, id).await,
+        RunArgs::Retry(arguments) => retry(context, arguments).await,
+    }
+}
+
+fn told(context: &Context, text: &str) -> Result<Exit, Failure> {
+    let mut out = context.terminal.out();
+    writeln!(out, "{}", Escaped(text))?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+async fn stop(context: &Context, id: String) -> Result<Exit, Failure> {
+    let answer = context.runs().await?.stop_run(v1::StopRunRequest { id: id.clone() }).await;
+    let run = answer.map_err(|status| Failure::call(format!("stop run {id}"), &status))?.into_inner().run;
+    let run = run.unwrap_or_default();
+    let is_over = !matches!(run.state(), v1::RunState::Running | v1::RunState::Paused);
+    let state = if is_over { "has ended" } else { "is stopping; what was made stays" };
+    if !run.holds.is_empty() {
+        let holds = run.holds.join(", ");
+        context
+            .terminal
+            .say(format_args!("it holds {}: windlass run retry {id} brings that to its end", Escaped(&holds)));
+    }
+    told(context, &format!("run {id} {state}: windlass run attach {id}"))
+}
+
+async fn retry(context: &Context, arguments: RetryArgs) -> Result<Exit, Failure> {
+    let id = arguments.id.run;
+    let answer = context.runs().await?.retry_run(v1::RetryRunRequest { id: id.clone() }).await;
+    answer.map_err(|status| Failure::call(format!("retry run {id}"), &status))?;
+    if arguments.detach {
+        context.terminal.say(format_args!("run {id} goes on: windlass run attach {id}"));
+        return Ok(Exit::Detached);
+    }
+    run_watch::watch(context, &id, arguments.output).await
+}
+
+/// A run as it stands now.
+///
+/// # Errors
+/// If there is no such run, or the controller cannot be reached.
+pub(crate) async fn now(context: &Context, id: &str) -> Result<v1::Run, Failure> {
+    let failed = |status| Failure::call(format!("show run {id}"), &status);
+    let request = v1::WatchRunRequest { id: id.to_owned(), after: u64::MAX };
+    let mut stream = context.runs().await?.watch_run(request).await.map_err(failed)?.into_inner();
+    let first = stream.message().await.map_err(failed)?;
+    first
+        .and_then(|message| message.run)
+        .ok_or_else(|| Failure::new(Cause::Local, format!("show run {id}")).because("the controller sent no such run"))
+}
+
+async fn show(context: &Context, id: &str, format: Format) -> Result<Exit, Failure> {
+    let run = now(context, id).await?;
+    let mut out = context.terminal.out();
+    match format {
+        Format::Json => show::json_document(&mut out, RunView::KIND, &RunView::from(run))?,
+        Format::Yaml => show::yaml_document(&mut out, RunView::KIND, &RunView::from(run))?,
+        Format::Name => writeln!(out, "{}", Escaped(&run.id))?,
+        Format::Table | Format::Wide => sheet(&mut out, &run)?,
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// A run as people read it: what it is doing, what waits and for what, what failed.
+fn sheet(out: &mut dyn std::io::Write, run: &v1::Run) -> std::io::Result<()> {
+    let view = RunView::from(run.clone());
+    let on = if run.cluster.is_empty() { "nodes".to_owned() } else { format!("cluster {}", Escaped(&run.cluster)) };
+    writeln!(out, "run {} on {on}, by {}: {}", Escaped(&run.id), Escaped(&run.created_by), view.state())?;
+    if !run.paused.is_empty() {
+        writeln!(out, "  paused: {}", Escaped(&run.paused))?;
+    }
+    if !run.holds.is_empty() {
+        writeln!(out, "  holds {}", Escaped(&run.holds.join(", ")))?;
+    }
+    writeln!(out, "  {} of {} steps done", run.done_count, run.step_count)?;
+    for step in &run.steps {
+        let state = show::run::step_state(step);
+        let again = if step.attempt > 1 { format!(", attempt {}", step.attempt) } else { String::new() };
+        writeln!(out, "  {:<10} {}{again}", state, Escaped(&step.id))?;
+        if !step.message.is_empty() {
+            writeln!(out, "             {}", Escaped(&step.message))?;
+        }
+        if !step.advice.is_empty() && step.state() != v1::StepState::Done {
+            writeln!(out, "             do: {}", Escaped(&step.advice))?;
+        }
+    }
+    run.blocked.iter().try_for_each(|blocked| writeln!(out, "  left as it is: {}", Escaped(blocked)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_shows_what_waits_and_for_what() {
+        let step = v1::RunStep {
+            id: "boot/node2".into(),
+            state: v1::StepState::Waiting.into(),
+            message: "waits: node1 is down\u{1b}[2J".into(),
+            advice: "windlass status".into(),
+            ..Default::default()
+        };
+        let run = v1::Run {
+            id: "r7".into(),
+            state: v1::RunState::Running.into(),
+            created_by: "alice".into(),
+            holds: vec!["node1".into()],
+            steps: vec![step],
+            step_count: 1,
+            ..Default::default()
+        };
+        let mut out = Vec::new();
+        sheet(&mut out, &run).expect("written");
+        assert_eq!(
+            String::from_utf8(out).expect("text"),
+            "run r7 on nodes, by alice: running\n  holds node1\n  0 of 1 steps done\n  waiting    boot/node2\n             \
+             waits: node1 is down\\u{1b}[2J\n             do: windlass status\n"
+        );
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What people tell a run: stop, pause, resume, retry.
+
+use std::sync::Arc;
+
+use windlass_proto::refusal::{Reason, Refusal};
+use windlass_types::event::EventKind;
+use windlass_types::name::RunId;
+use windlass_types::run::RunState;
+
+use super::run::Told;
+use super::{ActiveRun, RunView, Runs, refusal};
+use crate::store::StoreError;
+
+impl Runs {
+    /// Asks a run to stop: no further step begins, and waiting ends. What nodes are doing they bring to its end.
+    ///
+    /// # Errors
+    /// If there is no such run or the store cannot be written.
+    pub async fn stop(&self, id: &RunId, by: &str) -> Result<RunView, Refusal> {
+        let Some(run) = self.find(id) else { return self.view(id).await };
+        let record = {
+            let mut record = run.record();
+            record.stop_requested = true;
+            record.paused = None;
+            record.state = RunState::Running;
+            record.clone()
+        };
+        self.with.records.save(&record).await.map_err(|error| crate::join::store(&error))?;
+        run.progress().tell(Told { stop: true, pause: None });
+        self.with.events.emit_in_run(EventKind::RunStopRequested, None, id, format!("{by} asked run {id} to stop"));
+        run.stop.cancel();
+        run.nudge.notify_one();
+        run.signal();
+        Ok(self.seen(&run))
+    }
+
+    /// Lets a run begin no further node; those in its hands are brought to their end.
+    ///
+    /// # Errors
+    /// If there is no such run, it is ending, or the store cannot be written.
+    pub async fn pause(&self, id: &RunId, by: &str) -> Result<RunView, Refusal> {
+        let run = self.going(id, "paused").await?;
+        if run.record().paused.is_none() {
+            let paused = self.set_paused(&run, Some(format!("{by} paused it"))).await;
+            paused.map_err(|error| crate::join::store(&error))?;
+        }
+        Ok(self.seen(&run))
+    }
+
+    /// Lets a paused run go on.
+    ///
+    /// # Errors
+    /// If there is no such run, it is ending, or the store cannot be written.
+    pub async fn resume(&self, id: &RunId, by: &str) -> Result<RunView, Refusal> {
+        let run = self.going(id, "resumed").await?;
+        if run.record().paused.is_some() {
+            self.set_paused(&run, None).await.map_err(|error| crate::join::store(&error))?;
+            self.with.events.emit_in_run(EventKind::RunContinued, None, id, format!("{by} let run {id} go on"));
+        }
+        Ok(self.seen(&run))
+    }
+
+    /// Tries again what did not end well, also after the run has ended. What it holds it holds still.
+    ///
+    /// # Errors
+    /// If there is no such run, nothing failed, its nodes are another run's by now, or the store cannot be written.
+    pub async fn retry(self: &Arc<Self>, id: &RunId, by: &str) -> Result<RunView, Refusal> {
+        let under_way = self.find(id);
+        let run = match &under_way {
+            Some(run) if run.record().stop_requested => {
+                return Err(Refusal::new(Reason::RunInProgress, format!("run {id} is stopping"))
+                    .advise("try again when it has ended"));
+            }
+            Some(run) => Arc::clone(run),
+            None => self.reopened(id).await?,
+        };
+        let again = {
+            let mut progress = run.progress();
+            if under_way.is_some() && run.record().state.is_final() {
+                return Err(Refusal::new(Reason::RunInProgress, format!("run {id} is ending")).advise("try again"));
+            }
+            progress.retry()
+        };
+        if again.is_empty() {
+            return Err(Refusal::new(Reason::BadRequest, format!("nothing of run {id} failed"))
+                .advise("a new plan says what is left to do"));
+        }
+        let record = {
+            let mut record = run.record();
+            (record.state, record.ended_at, record.stop_requested, record.paused) =
+                (RunState::Running, None, false, None);
+            record.clone()
+        };
+        run.progress().tell(Told::default());
+        self.with.records.reopen(&record, &again).await.map_err(|error| refusal(&error))?;
+        let steps = again.len();
+        self.with.events.emit_in_run(EventKind::RunRetried, None, id, format!("{by} retries run {id}: {steps} steps"));
+        if under_way.is_none() {
+            self.active().insert(id.clone(), Arc::clone(&run));
+            self.spawn(&run);
+        }
+        run.nudge.notify_one();
+        run.signal();
+        Ok(self.seen(&run))
+    }
+
+    async fn reopened(&self, id: &RunId) -> Result<Arc<ActiveRun>, Refusal> {
+        let view = self.view(id).await?;
+        let record = super::record::RunRecord { stop_requested: false, ..view.record };
+        Ok(ActiveRun::new(record, view.steps))
+    }
+
+    async fn going(&self, id: &RunId, what: &str) -> Result<Arc<ActiveRun>, Refusal> {
+        match self.find(id) {
+            Some(run) if !run.record().stop_requested => Ok(run),
+            Some(_) => Err(Refusal::new(Reason::BadRequest, format!("run {id} is stopping and cannot be {what}"))),
+            None => {
+                self.view(id).await?;
+                Err(Refusal::new(Reason::BadRequest, format!("run {id} has ended and cannot be {what}"))
+                    .advise(format!("to try again what did not end well: windlass run retry {id}")))
+            }
+        }
+    }
+
+    pub(super) async fn set_paused(&self, run: &ActiveRun, why: Option<String>) -> Result<(), StoreError> {
+        let record = {
+            let mut record = run.record();
+            record.paused.clone_from(&why);
+            record.state = if why.is_some() { RunState::Paused } else { RunState::Running };
+            record.clone()
+        };
+        self.with.records.save(&record).await?;
+        let id = &record.id;
+        if let Some(why) = &why {
+            self.with.events.emit_in_run(EventKind::RunPaused, None, id, format!("run {id} is paused: {why}"));
+        }
+        let mut told = run.progress().told().clone();
+        told.pause = why;
+        run.progress().tell(told);
+        run.nudge.notify_one();
+        run.signal();
+        Ok(())
+    }
+}

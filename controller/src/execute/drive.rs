@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Begins whatever may begin, until every step has ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use windlass_plan::{OnFailure, PlannedStep, Step, StepId, Unreachable};
+use windlass_types::event::EventKind;
+use windlass_types::run::{RunState, StepState};
+use windlass_types::time::UnixMillis;
+
+use super::hold::Held;
+use super::steps::{StepEnd, StepFailure};
+use super::{ActiveRun, Runs};
+use crate::store::StoreError;
+
+/// A timer is never set for longer: clocks are put right meanwhile.
+const LONGEST_TIMER: Duration = Duration::from_secs(24 * 3600);
+
+/// What is known of how a step ended.
+type Ended = Result<StepEnd, StepFailure>;
+
+impl Runs {
+    /// Carries a run to its end, or to where somebody must decide.
+    pub(super) async fn drive(self: &Arc<Self>, run: &Arc<ActiveRun>) -> Result<(), StoreError> {
+        let mut under_way = JoinSet::new();
+        let mut held = Held::new(self, run);
+        loop {
+            self.sweep(run).await?;
+            self.give_back(run).await?;
+            self.ask_arbiter(run, &mut held).await?;
+            for planned in self.may_begin(run, &mut held).await? {
+                self.began(run, &planned).await?;
+                let (runs, run) = (Arc::clone(self), Arc::clone(run));
+                under_way.spawn(async move { runs.step(&run, planned).await });
+            }
+            if under_way.is_empty()
+                && let Some(verdict) = closed(run)
+            {
+                return self.finish(run, verdict).await;
+            }
+            let opens = held.opens();
+            tokio::select! {
+                Some(result) = under_way.join_next() => result.unwrap_or(Ok(()))?,
+                () = run.nudge.notified() => held.look_again(),
+                () = held.news() => held.look_again(),
+                () = window(opens, self.with.clock.now()) => held.look_again(),
+            }
+        }
+    }
+
+    /// Ends steps that will never begin.
+    async fn sweep(&self, run: &ActiveRun) -> Result<(), StoreError> {
+        loop {
+            let left_over = run.progress().left_over();
+            if left_over.is_empty() {
+                return Ok(());
+            }
+            for (id, state) in left_over {
+                self.ended(run, &id, state, None).await?;
+            }
+        }
+    }
+
+    /// Steps that may begin and whose node can be told. What becomes of the others is in the plan's rules.
+    async fn may_begin(&self, run: &ActiveRun, held: &mut Held) -> Result<Vec<PlannedStep>, StoreError> {
+        let ready = run.progress().ready(|node| held.is_away(node));
+        let mut begin = Vec::with_capacity(ready.len());
+        let policy = run.record().plan.policy.unreachable;
+        for planned in ready {
+            let node = planned.step.node().clone();
+            let is_here = !matches!(planned.step, Step::OnNode { .. })
+                || run.progress().in_hand().contains(&node)
+                || self.with.fleet.standing(&node).is_some_and(|standing| standing.is_connected);
+            match policy {
+                _ if is_here => begin.push(planned),
+                Unreachable::Wait => {
+                    let advice = "it goes on when the node is back; `windlass run stop` gives it up".to_owned();
+                    self.holds_up(run, &planned.id, format!("waits until {node} is connected"), advice);
+                    held.set_away(node);
+                }
+                Unreachable::Skip => {
+                    let failure = StepFailure::said(format!("{node} is not connected"), "apply again when it is back");
+                    self.ended(run, &planned.id, StepState::Skipped, Some(failure)).await?;
+                    run.nudge.notify_one();
+                }
+                Unreachable::Fail => {
+                    let failure = StepFailure::said(format!("{node} is not connected"), "bring it back and retry");
+                    self.failed(run, &planned.id, failure).await?;
+                    run.nudge.notify_one();
+                }
+            }
+        }
+        Ok(begin)
+    }
+
+    async fn step(self: &Arc<Self>, run: &Arc<ActiveRun>, planned: PlannedStep) -> Result<(), StoreError> {
+        let id = planned.id.clone();
+        let worked = tokio::spawn({
+            let (runs, run) = (Arc::clone(self), Arc::clone(run));
+            async move { runs.carry_out(&run, &planned).await }
+        });
+        let ended: Ended = worked.await.unwrap_or_else(|_| {
+            Err(StepFailure::said("the step ended in an error of the program", "see the controller's log"))
+        });
+        match ended {
+            Ok(end) => {
+                run.progress().change(&id, |record| record.was_done = end == StepEnd::WasDone);
+                self.ended(run, &id, StepState::Done, None).await
+            }
+            Err(StepFailure::Stopped) => self.ended(run, &id, StepState::Stopped, None).await,
+            Err(failure) => self.failed(run, &id, failure).await,
+        }
+    }
+
+    async fn failed(&self, run: &ActiveRun, id: &StepId, failure: StepFailure) -> Result<(), StoreError> {
+        self.ended(run, id, StepState::Failed, Some(failure)).await?;
+        let pauses = {
+            let plan = &run.record().plan;
+            let is_on_node = plan.step(id).is_some_and(|planned| matches!(planned.step, Step::OnNode { .. }));
+            is_on_node && plan.policy.on_failure == OnFailure::Pause
+        };
+        if pauses && !run.progress().told().stop {
+            self.set_paused(run, Some(format!("{id} failed"))).await?;
+        }
+        Ok(())
+    }
+
+    /// The intent, stored before anything is done.
+    async fn began(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<(), StoreError> {
+        let (now, id) = (self.with.clock.now(), &planned.id);
+        let expected = match &planned.step {
+            Step::OnNode { step, .. } => self.with.step_times.expected(step.verb()).await?,
+            _ => 0,
+        };
+        let record = run.progress().change(id, |record| {
+            record.state = StepState::Running;
+            record.started_at.get_or_insert(now);
+            record.message.clear();
+            record.advice.clear();
+            if matches!(planned.step, Step::OnNode { .. }) {
+                record.attempt = record.attempt.max(1);
+                record.expected_millis = expected;
+            }
+        });
+        self.with.records.save_step(&run.id(), id, &record).await?;
+        run.signal();
+        self.tell(run, EventKind::StepStarted, id, format!("{id} began"));
+        Ok(())
+    }
+
+    /// The result.
+    pub(super) async fn ended(
+        &self,
+        run: &ActiveRun,
+        id: &StepId,
+        state: StepState,
+        failure: Option<StepFailure>,
+    ) -> Result<(), StoreError> {
+        let now = self.with.clock.now();
+        let record = run.progress().change(id, |record| {
+            record.state = state;
+            record.ended_at = Some(now);
+            match failure {
+                Some(failure) => failure.write(record),
+                None => {
+                    record.message.clear();
+                    record.advice.clear();
+                }
+            }
+        });
+        self.with.records.save_step(&run.id(), id, &record).await?;
+        let took = record.started_at.map(|began| now.since(began));
+        let after = took.map_or_else(String::new, |took| format!(" after {} s", took.as_secs()));
+        match state {
+            StepState::Done if record.was_done => {
+                self.tell(run, EventKind::StepDone, id, format!("{id} was done already"));
+            }
+            StepState::Done => {
+                self.learn(run, id, took.unwrap_or_default()).await?;
+                self.tell(run, EventKind::StepDone, id, format!("{id} is done{after}"));
+            }
+            StepState::Failed => {
+                self.tell(run, EventKind::StepFailed, id, format!("{id} failed{after}: {}", record.message));
+            }
+            StepState::Skipped if !record.message.is_empty() => {
+                self.tell(run, EventKind::StepFailed, id, format!("{id} is skipped: {}", record.message));
+            }
+            StepState::Skipped | StepState::Stopped | StepState::Waiting | StepState::Running => {}
+        }
+        if state == StepState::Done
+            && let Some(job) = record.job
+        {
+            self.with.jobs.forget(&job).await;
+        }
+        run.signal();
+        Ok(())
+    }
+
+    async fn learn(&self, run: &ActiveRun, id: &StepId, took: Duration) -> Result<(), StoreError> {
+        let verb = run.record().plan.step(id).and_then(|planned| match &planned.step {
+            Step::OnNode { step, .. } => Some(step.verb()),
+            _ => None,
+        });
+        match verb {
+            Some(verb) => self.with.step_times.learn(verb, took).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn finish(&self, run: &Arc<ActiveRun>, verdict: RunState) -> Result<(), StoreError> {
+        self.give_back(run).await?;
+        let mut record = run.record().clone();
+        record.state = verdict;
+        record.paused = None;
+        record.ended_at = Some(self.with.clock.now());
+        self.with.step_times.keep().await?;
+        self.with.records.finish(&record).await?;
+        let id = record.id.clone();
+        let held: Vec<_> = self.held_by(&id).into_iter().map(String::from).collect();
+        let holds = if held.is_empty() { String::new() } else { format!(" and still holds {}", held.join(", ")) };
+        let message = format!("run {id} has {}{holds}", ended_as(verdict));
+        self.with.events.emit_in_run(EventKind::RunEnded, None, &id, message);
+        // Whoever watches is told of the end only when all events up to it can be read.
+        self.with.events.flush().await;
+        *run.record() = record;
+        self.active().remove(&id);
+        run.signal();
+        Ok(())
+    }
+}
+
+/// The final state of a run, once every step has ended; from then on nothing of it can be tried again until it is recorded.
+fn closed(run: &ActiveRun) -> Option<RunState> {
+    let progress = run.progress();
+    let verdict = progress.verdict()?;
+    run.record().state = verdict;
+    Some(verdict)
+}
+
+/// Waits until the window opens; for ever if nothing waits for that.
+async fn window(opens: Option<UnixMillis>, now: UnixMillis) {
+    match opens {
+        None => std::future::pending().await,
+        // A moment later, so that the clock, which counts milliseconds, shows it.
+        Some(at) => tokio::time::sleep(at.since(now).min(LONGEST_TIMER) + Duration::from_millis(1)).await,
+    }
+}
+
+const fn ended_as(verdict: RunState) -> &'static str {
+    match verdict {
+        RunState::Succeeded => "succeeded",
+        RunState::Failed => "failed",
+        RunState::Stopped => "been stopped",
+        RunState::Running | RunState::Paused => "not ended",
+    }
+}

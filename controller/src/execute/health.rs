@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Waiting for a node: until it is connected, and until it is well again after something was done to it. Nothing is polled:
+//! the fleet says when a conclusion about a node turned.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use windlass_types::name::NodeName;
+use windlass_types::name::on_node::BootId;
+
+use super::steps::StepFailure;
+use super::{ActiveRun, Runs};
+use crate::provider::{ConsoleFrom, MachineKey};
+
+/// A node whose agent restarts, or whose network is changed, is back within this; one that is not needs a look.
+const BACK_WITHIN: Duration = Duration::from_secs(900);
+
+/// A node that is back is well within this: the slowest services of a node start within minutes.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
+
+/// What it takes an agent to look at everything.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What of a console is shown when a node does not come back.
+const TAIL_BYTES: u64 = 4096;
+
+impl Runs {
+    /// Waits until a node is connected.
+    ///
+    /// # Errors
+    /// If it is not in time, or the run is stopped.
+    pub(super) async fn until_connected(&self, run: &ActiveRun, node: &NodeName) -> Result<(), StepFailure> {
+        let is_connected =
+            || self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected).then_some(());
+        match self.wait_for(run, BACK_WITHIN, is_connected).await? {
+            Some(()) => Ok(()),
+            None => {
+                let minutes = BACK_WITHIN.as_secs() / 60;
+                Err(self.gone(node, &format!("{node} was not connected for {minutes} minutes")).await)
+            }
+        }
+    }
+
+    /// Waits until a node is connected and well, in another boot than `before`.
+    ///
+    /// # Errors
+    /// If it is not in time, or the run is stopped.
+    pub(super) async fn until_well(
+        &self,
+        run: &ActiveRun,
+        node: &NodeName,
+        before: Option<&BootId>,
+    ) -> Result<(), StepFailure> {
+        self.until_connected(run, node).await?;
+        // What it said before is no proof. A node that does not answer now is judged by what it says next.
+        let _silent = self.with.fleet.refresh(std::slice::from_ref(node), LOOK).await;
+        let well = || {
+            let is_other_boot = before.is_none_or(|before| {
+                let standing = self.with.fleet.standing(node);
+                standing.and_then(|standing| standing.record.boot_id).is_some_and(|boot| boot != before.as_str())
+            });
+            let status = self.with.observer.node(node)?;
+            (is_other_boot && status.is_connected && status.is_healthy).then_some(())
+        };
+        if self.wait_for(run, HEALTHY_WITHIN, well).await?.is_some() {
+            return Ok(());
+        }
+        let minutes = HEALTHY_WITHIN.as_secs() / 60;
+        let why = match self.with.observer.node(node) {
+            Some(status) if !status.is_healthy => status.reason,
+            Some(_) => "it is still in the boot that was to end".to_owned(),
+            None => "it is not known any more".to_owned(),
+        };
+        Err(self.gone(node, &format!("{node} did not become healthy within {minutes} minutes: {why}")).await)
+    }
+
+    /// Waits for an answer, which is looked for again whenever something about a node turned. `None` if it did not come.
+    async fn wait_for<T>(
+        &self,
+        run: &ActiveRun,
+        within: Duration,
+        look: impl Fn() -> Option<T>,
+    ) -> Result<Option<T>, StepFailure> {
+        let mut turns = self.with.fleet.turns();
+        let end = Instant::now() + within;
+        loop {
+            turns.mark_unchanged();
+            if let Some(found) = look() {
+                return Ok(Some(found));
+            }
+            tokio::select! {
+                () = run.stop.cancelled() => return Err(StepFailure::Stopped),
+                () = tokio::time::sleep_until(end) => return Ok(None),
+                // The fleet lives as long as the controller.
+                changed = turns.changed() => drop(changed),
+            }
+        }
+    }
+
+    /// A node that does not come back, with the end of its console.
+    pub(super) async fn gone(&self, node: &NodeName, message: &str) -> StepFailure {
+        let advice = format!(
+            "mend it, then `windlass run retry`; the run holds it until then, or until `windlass node release {node}`"
+        );
+        StepFailure::Said { message: message.to_owned(), advice, console_tail: self.console_tail(node).await }
+    }
+
+    /// The end of what a node's machine wrote to its console; empty if nobody can tell.
+    async fn console_tail(&self, node: &NodeName) -> String {
+        let Ok(memberships) = self.with.observer.memberships().await else { return String::new() };
+        let Some(cluster) = memberships.get(node) else { return String::new() };
+        let Ok(clusters) = self.with.observer.clusters().await else { return String::new() };
+        let record = clusters.into_iter().find(|record| record.name == *cluster);
+        let Some(provider) = record.and_then(|record| self.with.observer.provider(record.provider).ok().cloned())
+        else {
+            return String::new();
+        };
+        let key = MachineKey::new(cluster.clone(), node.clone());
+        match provider.console(&key, ConsoleFrom::Tail(TAIL_BYTES)).await {
+            Ok(piece) => String::from_utf8_lossy(&piece.data).into_owned(),
+            Err(error) => {
+                tracing::debug!(%node, %error, "the console cannot be read");
+                String::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A step that a node does itself: ordered as a job, whose end is the step's end.
+//!
+//! The order has an id made of run, step and attempt, and the attempt is stored before the order leaves: a controller that
+//! was killed in between finds the same job again, and the node is told once. What may pass by itself is tried again, a few
+//! times; each time is a new order, and the node looks first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use windlass_plan::PlannedStep;
+use windlass_types::action::Action;
+use windlass_types::event::EventKind;
+use windlass_types::name::NodeName;
+use windlass_types::node_step::{NodeStep, StepOrder};
+use windlass_types::outcome::{Ending, ErrorClass, Outcome};
+
+use super::as_planned::Comparison;
+use super::steps::{StepEnd, StepFailure};
+use super::{ActiveRun, Runs};
+use crate::jobs::NewJob;
+use crate::survey;
+
+/// How often what may pass by itself is tried in all.
+const MOST_TRIES: u32 = 3;
+
+/// Before it is tried again: locks of package managers are held for seconds, mirrors are away for a minute.
+const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+
+/// A hook is given its time and this to begin.
+const HOOK_MARGIN: Duration = Duration::from_secs(10);
+
+/// What an attempt came to.
+enum Attempt {
+    Ended(StepEnd),
+    Failed(StepFailure),
+    /// It may work another time.
+    Again(StepFailure),
+    /// The node was not there: it is told again when it is.
+    Away,
+}
+
+impl Runs {
+    /// Has a node do a step.
+    ///
+    /// # Errors
+    /// Why it did not end well.
+    pub(super) async fn on_node(
+        &self,
+        run: &Arc<ActiveRun>,
+        planned: &PlannedStep,
+        node: &NodeName,
+        step: &NodeStep,
+    ) -> Result<StepEnd, StepFailure> {
+        if self.compare(run, planned, node).await? == Comparison::WasDone {
+            return Ok(StepEnd::WasDone);
+        }
+        let mut tries = 0;
+        loop {
+            self.until_connected(run, node).await?;
+            self.require_ability(node)?;
+            let outcome = self.order(run, planned, node, step).await?;
+            match self.attempt(run, node, &outcome) {
+                Attempt::Ended(end) => {
+                    self.prove(run, planned, node, step).await?;
+                    return Ok(end);
+                }
+                Attempt::Failed(failure) => return Err(failure),
+                Attempt::Away => {}
+                Attempt::Again(failure) => {
+                    let Some(pause) = PAUSES.get(tries as usize).filter(|_| tries + 1 < MOST_TRIES) else {
+                        return Err(failure);
+                    };
+                    tries += 1;
+                    self.rest(run, planned, failure, *pause).await?;
+                }
+            }
+            self.next_attempt(run, planned).await?;
+        }
+    }
+
+    fn require_ability(&self, node: &NodeName) -> Result<(), StepFailure> {
+        // One that is gone again by now is waited for by whoever orders.
+        let view = self.with.fleet.view(node).filter(|view| view.session.is_some());
+        match view.as_ref().and_then(survey::incapable) {
+            Some(why) => Err(StepFailure::said(format!("{node}: {why}"), "then `windlass run retry`")),
+            None => Ok(()),
+        }
+    }
+
+    async fn order(
+        &self,
+        run: &ActiveRun,
+        planned: &PlannedStep,
+        node: &NodeName,
+        step: &NodeStep,
+    ) -> Result<Outcome, StepFailure> {
+        let failed = |refusal: windlass_proto::refusal::Refusal| StepFailure::said(refusal.message, refusal.advice);
+        let id = run.id();
+        let lease = self.with.arbiter.lease(&id, node).filter(|_| planned.lease);
+        if planned.lease && lease.is_none() {
+            let message = format!("the run does not hold {node} any more: somebody released it");
+            return Err(StepFailure::said(message, "see that the node is well, then `windlass run retry`"));
+        }
+        let attempt = run.progress().step(&planned.id).attempt;
+        let order = StepOrder { run: Some(id.clone()), id: planned.id.to_string(), step: step.clone(), lease };
+        let job = NewJob {
+            request_id: request_id(&id, &planned.id, attempt),
+            action: Action::Step(Box::new(order)),
+            nodes: vec![node.clone()],
+            batch: 0,
+            max_failures: None,
+            timeout: longest(step),
+            created_by: format!("run {id}"),
+        };
+        let job = self.with.jobs.create(job).await.map_err(failed)?;
+        run.progress().change(&planned.id, |record| record.job = Some(job.id.clone()));
+        run.signal();
+        let answers = self.with.jobs.answers(&job.id, None).await.map_err(failed)?;
+        match answers.into_iter().find(|(name, _)| name == node) {
+            Some((_, answer)) => Ok(answer.outcome),
+            None => Err(StepFailure::said(format!("job {} ended without {node}", job.id), "`windlass run retry`")),
+        }
+    }
+
+    fn attempt(&self, run: &ActiveRun, node: &NodeName, outcome: &Outcome) -> Attempt {
+        let id = run.id();
+        let again = format!("mend that on {node}, then `windlass run retry {id}`");
+        let said = |message: String| StepFailure::said(message, again.clone());
+        match &outcome.ending {
+            Ending::Exited { code: 0 } if outcome.changed => Attempt::Ended(StepEnd::Done),
+            Ending::Exited { code: 0 } => Attempt::Ended(StepEnd::WasDone),
+            Ending::Failed { message, class: ErrorClass::Transient } => Attempt::Again(said(message.clone())),
+            Ending::Failed { message, class: ErrorClass::Blocked } => {
+                let advice = format!("make a new plan for {node}; this run cannot go on there");
+                Attempt::Failed(StepFailure::said(message.clone(), advice))
+            }
+            Ending::Failed { message, class: ErrorClass::Bug } => {
+                let advice = "this is a mistake in Windlass: please report it with `windlass support`";
+                Attempt::Failed(StepFailure::said(message.clone(), advice))
+            }
+            Ending::Failed { message, class: ErrorClass::Operator } => Attempt::Failed(said(message.clone())),
+            Ending::Unknown { message } => Attempt::Again(said(format!("its outcome is not known: {message}"))),
+            Ending::Unreachable => Attempt::Away,
+            ending @ (Ending::Exited { .. }
+            | Ending::Signaled { .. }
+            | Ending::TimedOut
+            | Ending::Stopped
+            | Ending::Refused { .. }
+            | Ending::Skipped) => Attempt::Failed(said(ending.to_string())),
+        }
+    }
+
+    /// Whether the node is as it should be after it. After a boot that is another boot, and a node that is well; after the
+    /// last step for which it could be taken down, a node that is well.
+    async fn prove(
+        &self,
+        run: &ActiveRun,
+        planned: &PlannedStep,
+        node: &NodeName,
+        step: &NodeStep,
+    ) -> Result<(), StepFailure> {
+        if let NodeStep::Boot { boot_id, .. } = step {
+            return self.until_well(run, node, Some(boot_id)).await;
+        }
+        let is_last = {
+            let record = run.record();
+            let mut leased = record.plan.steps.iter().filter(|other| other.lease && other.step.node() == node);
+            leased.next_back().is_some_and(|last| last.id == planned.id)
+        };
+        if is_last { self.until_well(run, node, None).await } else { Ok(()) }
+    }
+
+    async fn rest(
+        &self,
+        run: &ActiveRun,
+        planned: &PlannedStep,
+        failure: StepFailure,
+        pause: Duration,
+    ) -> Result<(), StepFailure> {
+        let record = run.progress().change(&planned.id, |record| failure.write(record));
+        let message = format!("{} is tried again in {} s: {}", planned.id, pause.as_secs(), record.message);
+        self.tell(run, EventKind::StepRetried, &planned.id, message);
+        run.signal();
+        tokio::select! {
+            () = run.stop.cancelled() => Err(StepFailure::Stopped),
+            () = tokio::time::sleep(pause) => Ok(()),
+        }
+    }
+
+    /// Stored before the node is told again.
+    async fn next_attempt(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<(), StepFailure> {
+        let record = run.progress().change(&planned.id, |record| record.attempt += 1);
+        let saved = self.with.records.save_step(&run.id(), &planned.id, &record).await;
+        saved.map_err(|error| StepFailure::ours("record the next attempt", &error))
+    }
+}
+
+/// The id of an order: the same as long as it is the same attempt.
+pub(super) fn request_id(run: &windlass_types::name::RunId, step: &windlass_plan::StepId, attempt: u32) -> String {
+    format!("{run}/{step}/{attempt}")
+}
+
+/// What a node may take for a step. Long enough for slow disks and mirrors: a step that is cut off has to be mended.
+const fn longest(step: &NodeStep) -> Duration {
+    match step {
+        NodeStep::Survey(_) => Duration::from_secs(300),
+        NodeStep::ApplySetting { .. } => Duration::from_secs(300),
+        NodeStep::RepairPackages | NodeStep::ChangePackages(_) => Duration::from_secs(2 * 3600),
+        NodeStep::InstallKernel { .. } | NodeStep::PruneKernels { .. } => Duration::from_secs(3600),
+        NodeStep::Boot { .. } => Duration::from_secs(1200),
+        NodeStep::ConfirmKernel { .. } => Duration::from_secs(300),
+        NodeStep::RestartServices { .. } => Duration::from_secs(900),
+        NodeStep::Hook { timeout_millis, .. } => {
+            Duration::from_millis(timeout_millis.saturating_add(HOOK_MARGIN.as_millis() as u64))
+        }
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Rolling over nodes that are models, with the real command line, controller and agents: one after the other, each once,
+//! whatever is killed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use windlass_tests::bastion::Bastion;
+use windlass_tests::dying_store::Moment;
+use windlass_tests::modelled::ModelledNode;
+use windlass_tests::process::Answer;
+use windlass_tests::wait::{LONG, wait_until};
+
+/// What the model counts when it reboots.
+const REBOOT: &str = "reboot";
+
+async fn fleet(bastion: &Bastion, names: &[&str]) -> Vec<ModelledNode> {
+    let mut nodes = Vec::new();
+    for name in names {
+        nodes.push(ModelledNode::start(bastion, name).await);
+    }
+    are_well(bastion, names.len()).await;
+    nodes
+}
+
+async fn are_well(bastion: &Bastion, count: usize) {
+    let said = format!("{count} nodes, all healthy");
+    wait_until(&said, LONG, || async { bastion.words("status").await.stdout.contains(&said) }).await;
+}
+
+fn reboots(nodes: &[ModelledNode]) -> BTreeMap<&str, u64> {
+    nodes.iter().map(|node| (node.name.as_str(), node.effect(REBOOT))).collect()
+}
+
+/// Events of a run, as lines.
+fn told(answer: &Answer) -> Vec<&str> {
+    answer.stderr.lines().filter_map(|line| line.split_once("  ").map(|(_, said)| said)).collect()
+}
+
+#[tokio::test]
+async fn nodes_reboot_one_after_the_other_each_once_and_healthy_before_the_next() {
+    let bastion = Bastion::start().await;
+    let nodes = fleet(&bastion, &["node1", "node2", "node3"]).await;
+    let rolled = bastion.words("reboot --rolling --all --yes").await;
+    assert_eq!(rolled.code, 0, "{rolled:?}");
+    assert_eq!(reboots(&nodes), BTreeMap::from([("node1", 1), ("node2", 1), ("node3", 1)]), "{rolled:?}");
+    let told = told(&rolled);
+    let leases: Vec<_> =
+        told.iter().filter(|said| said.contains("may take") || said.contains("is done with")).collect();
+    let order =
+        ["may take node1", "done with node1", "may take node2", "done with node2", "may take node3", "done with node3"];
+    assert!(leases.len() == 6 && leases.iter().zip(order).all(|(said, wanted)| said.contains(wanted)), "{leases:?}");
+    let waits = told.iter().any(|said| said.contains("boot/node2 waits: ") && said.contains("node1"));
+    assert!(waits, "nobody says what node2 waits for: {told:?}");
+    let shown = bastion.words("run show r1").await.ok();
+    assert!(shown.contains("succeeded") && shown.contains("3 of 3 steps done"), "{shown}");
+    are_well(&bastion, 3).await;
+    let retried = bastion.words("run retry r1").await;
+    assert!(retried.code != 0 && retried.stderr.contains("nothing of run r1 failed"), "{retried:?}");
+}
+
+#[tokio::test]
+async fn a_quarantined_node_is_left_out_and_two_go_at_once_if_two_may() {
+    let bastion = Bastion::start().await;
+    let nodes = fleet(&bastion, &["node1", "node2", "node3"]).await;
+    bastion.words("node quarantine node2 --reason smoke").await.done();
+    let status = bastion.words("status").await;
+    assert!(status.code == 3 && status.stdout.contains("node2 is quarantined") && status.stdout.contains("smoke"));
+    let rolled = bastion.words("reboot --rolling --all --max-unavailable 2 --yes").await;
+    assert_eq!(rolled.code, 3, "what is left out is not success: {rolled:?}");
+    assert_eq!(reboots(&nodes), BTreeMap::from([("node1", 1), ("node2", 0), ("node3", 1)]));
+    bastion.words("node release node2").await.done();
+    bastion.words("reboot node2 --yes").await.done();
+    assert_eq!(reboots(&nodes)["node2"], 1);
+}
+
+#[tokio::test]
+async fn a_node_in_hand_elsewhere_and_one_that_is_away_are_waited_for_and_told() {
+    let bastion = Bastion::start().await;
+    let mut nodes = fleet(&bastion, &["node1", "node2"]).await;
+    let planned = bastion.words("reboot --rolling --all --yes --detach --window Mon,Tue,Wed,Thu,Fri,Sat,Sun").await;
+    assert!(planned.code != 0 && planned.stderr.contains("a window is"), "{planned:?}");
+    drop(nodes.pop());
+    wait_until("node2 is away", LONG, || async { bastion.words("status").await.stdout.contains("node2: ") }).await;
+    let run = bastion.words("reboot node1 --yes --detach").await;
+    assert_eq!(run.code, 7, "{run:?}");
+    let waits = || async {
+        bastion.words("run show r1").await.stdout.contains("waits: 1 down or in hand, and 1 may be: node2")
+    };
+    wait_until("it says what it waits for", LONG, waits).await;
+    let other = bastion.words("reboot node1 --yes").await;
+    other.assert_refused(6, "run r1 is under way", "windlass run attach r1");
+    bastion.words("run stop r1").await.done();
+    let ended = || async { bastion.words("run show r1").await.stdout.contains("stopped") };
+    wait_until("it stops", LONG, ended).await;
+    assert_eq!(nodes[0].effect(REBOOT), 0);
+    let status = bastion.words("status -o json").await;
+    assert!(status.stdout.contains("\"holds\": []"), "{status:?}");
+}
+
+/// Kills the controller at one write of a roll over two nodes, lets it come back, and looks at what happened to the nodes.
+async fn killed_at(nth: u64, moment: Moment) -> bool {
+    let mut bastion = Bastion::start().await;
+    let nodes = fleet(&bastion, &["node1", "node2"]).await;
+    bastion.store().die_at(nth, moment);
+    let mut rolling = bastion.command("reboot --rolling --all --yes");
+    let rolling = tokio::spawn(async move { windlass_tests::process::run(&mut rolling).await });
+    let store = bastion.store();
+    let died = tokio::select! {
+        () = store.died() => true,
+        () = async {
+            while !rolling.is_finished() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        } => false,
+    };
+    if died {
+        bastion.kill9().await;
+        bastion.restart().await;
+    }
+    let first = rolling.await.expect("it ends");
+    are_well(&bastion, 2).await;
+    // Killed before the run was recorded, nothing was begun: the same command again.
+    if bastion.words("run list -o name").await.ok().is_empty() {
+        bastion.words("reboot --rolling --all --yes").await.done();
+    }
+    bastion.words("run attach r1").await.done();
+    let at = format!("killed {moment:?} write {nth}: {first:?}");
+    assert_eq!(reboots(&nodes), BTreeMap::from([("node1", 1), ("node2", 1)]), "{at}");
+    assert_eq!(bastion.words("status -o json").await.json()["holds"], serde_json::json!([]), "{at}");
+    died
+}
+
+/// Every write of the roll, until there are no more.
+async fn every_write(first: u64, step: u64, moment: Moment) {
+    let mut nth = first;
+    while killed_at(nth, moment).await {
+        nth += step;
+    }
+    assert!(nth > 20, "a roll over two nodes has more writes than {nth}");
+}
+
+macro_rules! grid {
+    ($($name:ident = $first:literal, $moment:ident;)*) => {
+        $(#[tokio::test]
+        async fn $name() {
+            every_write($first, 4, Moment::$moment).await;
+        })*
+    };
+}
+
+grid! {
+    a_controller_killed_before_a_write_reboots_no_node_twice_1 = 1, Before;
+    a_controller_killed_before_a_write_reboots_no_node_twice_2 = 2, Before;
+    a_controller_killed_before_a_write_reboots_no_node_twice_3 = 3, Before;
+    a_controller_killed_before_a_write_reboots_no_node_twice_4 = 4, Before;
+    a_controller_killed_after_a_write_reboots_no_node_twice_1 = 1, After;
+    a_controller_killed_after_a_write_reboots_no_node_twice_2 = 2, After;
+    a_controller_killed_after_a_write_reboots_no_node_twice_3 = 3, After;
+    a_controller_killed_after_a_write_reboots_no_node_twice_4 = 4, After;
+}
