@@ -10,6 +10,7 @@
 //! - [`first_boot`]: first boots through power cuts, twice, and without cloud-init.
 //! - [`overhead`]: how much of the time is Windlass's own.
 //! - [`three_nodes`]: a cluster, one of whose machines is killed, and whose host loses its power.
+//! - [`upkeep`]: packages, a kernel, a reboot.
 
 mod failures;
 mod first_boot;
@@ -17,3 +18,4 @@ mod one_machine;
 mod overhead;
 mod site;
 mod three_nodes;
+mod upkeep;
