@@ -152,7 +152,7 @@ async fn store_output(
     if piece.data.len() > PIECE_BYTES || stream == v1::OutputStream::Unspecified {
         return Err(Refusal::new(Reason::BadRequest, "a piece of output is malformed").into());
     }
-    if !jobs.has_order(&id, node, |action| matches!(action, Action::Exec(_))) {
+    if !jobs.has_order(&id, node, |action| matches!(action, Action::Exec(_) | Action::Step(_))) {
         // Over or never ours: take it as stored, so that the agent forgets it.
         let stored_bytes = piece.offset + piece.data.len() as u64;
         return Ok(v1::PushOutputResponse { job: piece.job, stream: piece.stream, stored_bytes });

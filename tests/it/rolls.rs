@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use windlass_agent::host::fake::ModelPackage;
 use windlass_tests::bastion::Bastion;
 use windlass_tests::dying_store::Moment;
 use windlass_tests::modelled::ModelledNode;
@@ -57,6 +58,25 @@ async fn nodes_reboot_one_after_the_other_each_once_and_healthy_before_the_next(
     are_well(&bastion, 3).await;
     let retried = bastion.words("run retry r1").await;
     assert!(retried.code != 0 && retried.stderr.contains("nothing of run r1 failed"), "{retried:?}");
+}
+
+#[tokio::test]
+async fn a_hundred_packages_get_the_versions_that_were_shown_and_then_there_is_nothing_to_do() {
+    let bastion = Bastion::start().await;
+    let nodes = fleet(&bastion, &["node1", "node2"]).await;
+    let all = |version: &str| (0..100).map(|n| ModelPackage::new(&format!("package{n:03}"), version)).collect();
+    for node in &nodes {
+        node.host.change(|node| (node.packages, node.repository) = (all("1-1"), all("2-1")));
+    }
+    let shown = bastion.words("update packages --all --dry-run").await;
+    assert!(shown.code == 0 && shown.stderr.contains("package000.x86_64 1-1 -> 2-1"), "{shown:?}");
+    let updated = bastion.words("update packages --all --yes").await;
+    assert_eq!(updated.code, 0, "{updated:?}");
+    for node in &nodes {
+        node.host.change(|node| assert!(node.packages.iter().all(|package| package.version == "2-1"), "{updated:?}"));
+    }
+    let again = bastion.words("update packages --all --yes").await;
+    assert!(again.code == 0 && again.stderr.contains("othing to do"), "{again:?}");
 }
 
 #[tokio::test]
