@@ -2,12 +2,17 @@
 //! The files of a kernel under /boot and /lib/modules.
 
 use std::path::Path;
+use std::time::Duration;
 
 use windlass_types::name::on_node::KernelRelease;
 
 use super::Observe;
 use super::change::{Change, FileKind};
 use super::grubby::release_of;
+use super::tools::{Program, Tools, argv};
+
+/// A file is looked at.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a kernel is started with, under the names of the Red Hat family and of Debian.
 fn initramfs(release: &KernelRelease) -> [String; 2] {
@@ -18,7 +23,7 @@ fn initramfs(release: &KernelRelease) -> [String; 2] {
 ///
 /// # Errors
 /// If something is missing or empty.
-pub fn complete(host: &dyn Change, release: &KernelRelease) -> Result<(), String> {
+pub async fn complete(host: &dyn Change, tools: &dyn Tools, release: &KernelRelease) -> Result<(), String> {
     let has = |path: &str| host.attributes(Path::new(path)).is_ok_and(|a| a.kind == FileKind::File && a.size > 0);
     let kernel = format!("/boot/vmlinuz-{release}");
     if !has(&kernel) {
@@ -28,9 +33,14 @@ pub fn complete(host: &dyn Change, release: &KernelRelease) -> Result<(), String
     if !images.iter().any(|path| has(path)) {
         return Err(format!("{} is missing or empty", images[0]));
     }
-    // Written last by the package's scripts; without it no module is found.
+    // Written last by the package's scripts; without it no module is found. The agent's own sandbox hides it.
     let modules = format!("/lib/modules/{release}/modules.dep");
-    if has(&modules) { Ok(()) } else { Err(format!("{modules} is missing or empty")) }
+    let look = Program::query(argv(["test", "-s", &modules]), LIMIT).answering(1);
+    match tools.run(&look).await {
+        Ok(looked) if looked.code == 0 => Ok(()),
+        Ok(_) => Err(format!("{modules} is missing or empty")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The releases of the kernels under /boot, without rescue images.

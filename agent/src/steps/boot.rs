@@ -26,7 +26,8 @@ impl Kind for Boot<'_> {
     async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
         if here.boot_id()? == *self.boot_id {
             if let Some(release) = self.once {
-                kernel_files::complete(here.host, release).map_err(|missing| missing_kernel(release, &missing))?;
+                let complete = kernel_files::complete(here.host, here.tools, release).await;
+                complete.map_err(|missing| missing_kernel(release, &missing))?;
             }
             return Ok(Check::Ready);
         }

@@ -29,7 +29,7 @@ impl Install<'_> {
 
     /// Complete, with an entry, and not the default.
     async fn is_ready(&self, here: &Here<'_>) -> Result<(), String> {
-        kernel_files::complete(here.host, self.release)?;
+        kernel_files::complete(here.host, here.tools, self.release).await?;
         let grub = Grub::of(here.host).ok_or("there is no GRUB on this node")?;
         grub.entry_of(here.host, self.release).ok_or("the boot loader has no entry for it")?;
         let is_default = default_release(here.host).await.as_deref() == Some(self.release.as_str());

@@ -19,6 +19,11 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
             boot(node);
             done("reboot".to_owned())
         }
+        ("test", ["-s", path]) => {
+            let path = PathBuf::from(path);
+            let is_there = node.all_files().get(&path).is_some_and(|content| !content.is_empty());
+            Some((Scripted { exit_code: i32::from(!is_there), stdout: String::new() }, Vec::new()))
+        }
         ("rpm", words) => packages::rpm(node, words),
         ("dnf", words) => packages::dnf(node, words),
         ("grubby", [set]) => {
