@@ -248,6 +248,9 @@ install-agent: agent-pages ## Install what a node needs
 	$(INSTALL_PROGRAM) $(AGENT) $(DESTDIR)$(PREFIX)/bin/windlass-agent
 	$(INSTALL_FILE) -t $(DESTDIR)$(MAN) $(TARGET_DIR)/man/agent/*.1
 	$(INSTALL_FILE) packaging/systemd/windlass-agent.service $(DESTDIR)$(UNITS)/windlass-agent.service
+	$(INSTALL_FILE) packaging/systemd/windlass-executor.service $(DESTDIR)$(UNITS)/windlass-executor.service
+	$(INSTALL_FILE) packaging/systemd/windlass-executor.socket $(DESTDIR)$(UNITS)/windlass-executor.socket
+	$(INSTALL_FILE) packaging/sysusers.d/windlass-agent.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/windlass-agent.conf
 	$(INSTALL_FILE) packaging/systemd-preset/85-windlass-agent.preset $(DESTDIR)$(UNITS)-preset/85-windlass-agent.preset
 	[[ -e $(DESTDIR)/etc/windlass/agent.toml ]] || $(INSTALL_FILE) packaging/config/agent.toml $(DESTDIR)/etc/windlass/agent.toml
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent's command line: `join`, `run`, `version`. Exit codes follow sysexits.h.
+//! The agent's command line: `join`, `front` and `executor`, or `run`, `version`. Exit codes follow sysexits.h.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use windlass_types::pin::SpkiPin;
 
-use crate::config::DEFAULT_STATE_DIR;
+use crate::config::{DEFAULT_EXECUTOR_DIR, DEFAULT_STATE_DIR};
 use crate::dial::TcpDial;
 use crate::host::clock::{Clock, SystemClock};
 use crate::join::{Endpoint, JoinPlan, Joined, join};
@@ -31,7 +31,11 @@ struct Arguments {
 enum Verb {
     /// Makes this machine a node, with a one-time token
     Join(JoinArguments),
-    /// Runs the agent until SIGTERM
+    /// Runs the half that talks to the controller, until SIGTERM; what windlass-agent.service runs
+    Front(RunArguments),
+    /// Runs the half that does what the controller orders, until SIGTERM; what windlass-executor.service runs
+    Executor(RunArguments),
+    /// Runs both halves in one process, until SIGTERM: for machines without systemd
     Run(RunArguments),
     /// Prints the version
     Version,
@@ -55,14 +59,15 @@ struct JoinArguments {
     /// The file with the token; removed once it is used
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
-    /// Where the agent keeps what it must remember
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
-    state_dir: PathBuf,
+    /// One directory for all that the agent must remember, as `run --state-dir` has it; for the two services it is
+    /// /var/lib/windlass-agent and /var/lib/windlass-executor
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 struct RunArguments {
-    /// Where the agent keeps what it must remember; wins over the configuration
+    /// Where everything that must be remembered is kept; wins over the configuration
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// The configuration [default: /etc/windlass/agent.toml, which may be absent]
@@ -84,7 +89,9 @@ pub fn run() -> ExitCode {
     };
     match arguments.verb {
         Verb::Join(arguments) => runtime.block_on(join_verb(arguments)),
-        Verb::Run(arguments) => runtime.block_on(run::run(arguments)),
+        Verb::Front(arguments) => runtime.block_on(run::front(arguments)),
+        Verb::Executor(arguments) => runtime.block_on(run::executor(arguments)),
+        Verb::Run(arguments) => runtime.block_on(run::both(arguments)),
         Verb::Version => say(concat!("windlass-agent ", env!("CARGO_PKG_VERSION"))),
         Verb::Man { directory } => manual(&directory),
     }
@@ -124,11 +131,16 @@ fn seed() -> u64 {
 async fn join_verb(arguments: JoinArguments) -> ExitCode {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dial = TcpDial::new(arguments.controller.to_string());
+    let (state_dir, executor_dir) = match arguments.state_dir {
+        Some(both) => (both.clone(), both),
+        None => (PathBuf::from(DEFAULT_STATE_DIR), PathBuf::from(DEFAULT_EXECUTOR_DIR)),
+    };
     let plan = JoinPlan {
         controller: arguments.controller,
         pins: arguments.ca_pins,
         token_file: arguments.token_file,
-        state_dir: arguments.state_dir,
+        state_dir,
+        executor_dir,
     };
     match join(&plan, &dial, &clock, seed()).await {
         Ok(Joined::Now(node)) => {

@@ -9,8 +9,14 @@ use serde::Deserialize;
 /// Where the file is looked for.
 pub const DEFAULT_PATH: &str = "/etc/windlass/agent.toml";
 
-/// Where the agent keeps what it must remember.
+/// Where the front keeps what it must remember.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/windlass-agent";
+
+/// Where the executor keeps what it must remember.
+pub const DEFAULT_EXECUTOR_DIR: &str = "/var/lib/windlass-executor";
+
+/// Where the front finds the executor.
+pub const DEFAULT_EXECUTOR_SOCKET: &str = "/run/windlass-agent/executor.sock";
 
 /// How jobs are run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -29,8 +35,12 @@ pub enum JobRunner {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where the agent keeps what it must remember; `--state-dir` wins.
+    /// Where the front keeps what it must remember: its key and certificate; `--state-dir` wins.
     pub state_dir: PathBuf,
+    /// Where the executor keeps what it must remember: its journal, whose orders it obeys. With `--state-dir` the same.
+    pub executor_state_dir: PathBuf,
+    /// Where the front finds the executor.
+    pub executor_socket: PathBuf,
     /// Whether this node runs programs for operators.
     pub exec: bool,
     /// How programs are run.
@@ -41,7 +51,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { state_dir: PathBuf::from(DEFAULT_STATE_DIR), exec: true, jobs: JobRunner::Auto, services: Vec::new() }
+        Self {
+            state_dir: PathBuf::from(DEFAULT_STATE_DIR),
+            executor_state_dir: PathBuf::from(DEFAULT_EXECUTOR_DIR),
+            executor_socket: PathBuf::from(DEFAULT_EXECUTOR_SOCKET),
+            exec: true,
+            jobs: JobRunner::Auto,
+            services: Vec::new(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Makes a directory that only its owner may enter, with its parents; an existing one is left as it is.
@@ -14,7 +14,8 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Writes `content` beside `path`, makes it durable, and puts it in the place of `path`, readable by its owner only.
+/// Writes `content` beside `path`, makes it durable, and puts it in the place of `path`, readable by its owner only. What
+/// root writes belongs to whom the directory belongs to: the front reads what was written for it when the node joined.
 ///
 /// # Errors
 /// If any step fails; then `path` is what it was.
@@ -33,8 +34,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// If the directory cannot be opened or flushed.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(parent)?.sync_all()
+    File::open(parent_of(path))?.sync_all()
 }
 
 /// Removes a file; one that is not there is no error.
@@ -56,9 +56,19 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // Made anew: whoever owns the directory may have put a link there.
+    remove(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let parent = parent_of(path).metadata()?;
+    if nix::unistd::geteuid().is_root() && parent.uid() != 0 {
+        std::os::unix::fs::fchown(&file, Some(parent.uid()), Some(parent.gid()))?;
+    }
     file.write_all(content)?;
     file.sync_all()
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The agent at work: one session with the controller, made again whenever it breaks.
+//! The half of the agent that talks to the controller and may do nothing: one session, made again whenever it breaks.
 //!
-//! - [`facts`]: what is observed and what of it is new.
-//! - `handover`: when another agent may take over.
-//! - `session`: one session from Hello to its end.
+//! It holds the node's key and parses everything from outside. Orders it passes on as they came, signed; what is done about
+//! them is the executor's matter ([`crate::executor`]).
+//!
+//! - `session`: one session from Hello to its end. [`facts`]: what is observed and what of it is new.
+//! - `executor`: the connection to the other half. `carry`, `link`: output and files, on a connection of their own.
 //! - `renewal`: when and how the certificate is renewed.
-//!
-//! Everything the agent needs of the world is a part of [`Agent`], so that dozens can run in one process over a
-//! simulated network, clock and machine.
 
+mod carry;
+mod executor;
 pub mod facts;
-mod handover;
+mod link;
 mod renewal;
 mod session;
 
@@ -24,21 +25,16 @@ use tokio_util::sync::CancellationToken;
 use windlass_proto::refusal::Reason;
 use windlass_types::error_chain::ErrorChain;
 
-use facts::NodeFacts;
-use session::{Session, SessionEnd, SessionError};
-
+use self::executor::Executor;
+use self::facts::NodeFacts;
+use self::link::{Credentials, Link, LinkError};
+use self::session::{Session, SessionEnd, SessionError};
 use crate::backoff::{Backoff, Jitter};
-use crate::config::Config;
 use crate::dial::{ConnectError, Dial};
-use crate::host::change::Change;
+use crate::host::Observe;
 use crate::host::clock::Clock;
 use crate::identity::{Identity, IdentityStore};
-use crate::jobs::runner::Runner;
-use crate::jobs::signature::OrderKey;
-use crate::jobs::{JobParts, Jobs, transfers_directory};
 use crate::join::renew;
-use crate::journal::JournalError;
-use crate::transfer::{Credentials, Link, TransferError};
 
 /// The first wait after a broken session: a fleet that lost its controller comes back within half a second, spread out.
 const FIRST_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
@@ -51,79 +47,53 @@ const REFUSED_LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// A session that lasted this long was a good one: the next wait is a first one again.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
-/// An agent and everything it needs of the world.
-pub struct Agent {
-    /// Who it is.
+/// How often a front that is to make room looks whether nothing is being moved.
+const LOOK_WHETHER_QUIET: Duration = Duration::from_millis(250);
+
+/// The front and everything it needs of the world.
+pub struct Front {
+    /// Who the node is.
     pub identity: Identity,
-    /// What the operator set; its `state_dir` is where everything is kept.
-    pub config: Config,
+    /// Where the identity is kept.
+    pub state_dir: PathBuf,
+    /// Dials the executor.
+    pub executor: Arc<dyn Dial>,
     /// Dials the agent listener.
     pub dial: Arc<dyn Dial>,
     /// Dials the join listener, for late renewals.
     pub join_dial: Arc<dyn Dial>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Runs programs.
-    pub runner: Arc<dyn Runner>,
-    /// The machine.
-    pub host: Arc<dyn Change>,
+    /// The machine, as anybody may see it.
+    pub host: Arc<dyn Observe>,
     /// For jitter; different agents need different ones.
     pub seed: u64,
     /// Told in a sentence how the agent is.
     pub status: watch::Sender<String>,
-    /// Cancelled when another agent is to take over, as after an upgrade: this one ends once it has no job in hand.
+    /// Cancelled when another front is to take over, as after an upgrade: this one ends once nothing is being moved.
     pub handover: CancellationToken,
 }
 
-impl std::fmt::Debug for Agent {
+impl std::fmt::Debug for Front {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Agent").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Front").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
-/// The agent cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// The journal cannot be used.
-    #[error("begin")]
-    Journal(#[from] JournalError),
-}
-
-impl Agent {
-    /// Runs until `shutdown`, or until another agent may take over. Jobs that run then go on and are found again by the next agent.
-    ///
-    /// # Errors
-    /// If the agent cannot begin; after that nothing ends it.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AgentError> {
-        let state_dir: PathBuf = self.config.state_dir.clone();
-        let node = self.identity.node.clone();
-        let order_key = OrderKey::new(self.identity.order_key.clone());
+impl Front {
+    /// Runs until `shutdown`, or until another front may take over.
+    pub async fn run(self, shutdown: CancellationToken) {
         let credentials = Arc::new(Credentials::new(self.identity, Arc::clone(&self.clock)));
-        let link =
-            Link::new(Arc::clone(&self.dial), Arc::clone(&credentials), transfers_directory(&state_dir), self.seed);
-        let ended = CancellationToken::new();
-        let _end_jobs_too = ended.clone().drop_guard();
-        let jobs = Jobs::open(JobParts {
-            node,
-            state_dir: state_dir.clone(),
-            exec: self.config.exec,
-            order_key,
-            runner: self.runner,
-            host: Arc::clone(&self.host),
-            link: Arc::clone(&link),
-            clock: Arc::clone(&self.clock),
-            ended,
-        })?;
-        jobs.recover();
-        let released = handover::released(self.handover, Arc::clone(&jobs));
+        let link = Link::new(Arc::clone(&self.dial), Arc::clone(&credentials));
+        let released = released(self.handover, Arc::clone(&link));
         let keeper = Keeper {
             credentials,
-            jobs,
             link,
-            store: IdentityStore::new(&state_dir),
+            store: IdentityStore::new(&self.state_dir),
+            executor: self.executor,
             dial: self.dial,
             join_dial: self.join_dial,
-            facts: NodeFacts::new(self.host, self.config.services),
+            facts: NodeFacts::new(self.host),
             jitter: Jitter::new(self.seed),
             seed: self.seed,
             status: self.status,
@@ -133,16 +103,24 @@ impl Agent {
             () = shutdown.cancelled() => {}
             () = released => {}
         }
-        Ok(())
     }
+}
+
+/// Waits until it is `asked` for, and then for a moment in which nothing is being moved.
+async fn released(asked: CancellationToken, link: Arc<Link>) {
+    asked.cancelled().await;
+    while !link.is_quiet() {
+        tokio::time::sleep(LOOK_WHETHER_QUIET).await;
+    }
+    tracing::info!("making room for the next front");
 }
 
 /// Keeps a session.
 struct Keeper {
     credentials: Arc<Credentials>,
-    jobs: Arc<Jobs>,
     link: Arc<Link>,
     store: IdentityStore,
+    executor: Arc<dyn Dial>,
     dial: Arc<dyn Dial>,
     join_dial: Arc<dyn Dial>,
     facts: NodeFacts,
@@ -186,10 +164,13 @@ impl Keeper {
             let renewed = renew(&identity, &self.store, &*self.join_dial, self.credentials.clock()).await?;
             self.credentials.replace(renewed);
         }
+        let executor = Executor::connect(&*self.executor, &self.credentials.identity().node).await?;
         let channel = self.credentials.connect(&*self.dial).await?;
         let session = Session {
             credentials: &self.credentials,
-            jobs: &self.jobs,
+            executor,
+            executor_dial: &self.executor,
+            link: &self.link,
             store: &self.store,
             facts: &mut self.facts,
             renew_at: renewal::due(self.credentials.identity().validity, &mut self.jitter),
@@ -212,13 +193,13 @@ impl SessionError {
     /// Whether a person has to do something before another attempt can succeed.
     fn is_refusal(&self) -> bool {
         match self {
-            Self::Connect(TransferError::Connect(
+            Self::Connect(LinkError::Connect(
                 ConnectError::Refused(_)
                 | ConnectError::NotVerified(_)
                 | ConnectError::WrongPin(_)
                 | ConnectError::Clock { .. },
             ))
-            | Self::Connect(TransferError::Tls(_))
+            | Self::Connect(LinkError::Tls(_))
             | Self::Epoch { .. } => true,
             Self::Renewal(error) => !error.is_transient(),
             Self::Call(refusal) => matches!(refusal.reason, Reason::NotTrusted | Reason::NotPermitted | Reason::Unsafe),
@@ -226,6 +207,3 @@ impl SessionError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -86,8 +86,6 @@ pub struct Identity {
     pub agent_endpoint: String,
     /// Where it joined, `HOST:PORT`; late renewals go there.
     pub join_endpoint: String,
-    /// The key the controller's orders are signed with; empty if the controller named none.
-    pub order_key: Vec<u8>,
     key_pem: String,
 }
 
@@ -120,18 +118,17 @@ impl Identity {
         }
         let validity = validity(&parsed);
         let (agent_endpoint, join_endpoint) = endpoints;
-        let (order_key, key_pem) = (issued.order_key.to_vec(), key.serialize_pem());
-        Ok(Self { node, validity, ca, agent_endpoint, join_endpoint, order_key, key_pem, certificate })
+        let key_pem = key.serialize_pem();
+        Ok(Self { node, validity, ca, agent_endpoint, join_endpoint, key_pem, certificate })
     }
 
-    /// The same node with a renewed certificate. Whose orders it obeys does not change with that.
+    /// The same node with a renewed certificate.
     ///
     /// # Errors
     /// As [`Identity::new`].
     pub fn renewed(&self, key: &KeyPair, issued: &v1::IssuedCertificate) -> Result<Self, IdentityError> {
         let endpoints = (self.agent_endpoint.clone(), self.join_endpoint.clone());
-        let renewed = Self::new(self.node.clone(), key, issued, endpoints)?;
-        Ok(Self { order_key: self.order_key.clone(), ..renewed })
+        Self::new(self.node.clone(), key, issued, endpoints)
     }
 
     /// Whether this certificate was signed by the CA that is named first, which is the one that signs now.
@@ -198,8 +195,6 @@ struct IdentityFile {
     ca_der: Vec<String>,
     agent_endpoint: String,
     join_endpoint: String,
-    #[serde(default)]
-    order_key: String,
 }
 
 /// Where the identity is kept.
@@ -307,7 +302,6 @@ fn encode(identity: &Identity) -> io::Result<String> {
         ca_der: identity.ca.iter().map(|der| hex(der)).collect(),
         agent_endpoint: identity.agent_endpoint.clone(),
         join_endpoint: identity.join_endpoint.clone(),
-        order_key: hex(&identity.order_key),
     };
     Ok(serde_json::to_string_pretty(&file)?)
 }
@@ -329,7 +323,6 @@ fn decode(text: &str) -> Result<Identity, String> {
         return Err("a CA certificate cannot be read".to_owned());
     }
     let validity = validity(&parsed);
-    let order_key = unhex(&file.order_key).ok_or("the order key is not hexadecimal")?;
     Ok(Identity {
         node: file.node,
         key_pem: file.key_pem,
@@ -337,7 +330,6 @@ fn decode(text: &str) -> Result<Identity, String> {
         ca,
         agent_endpoint: file.agent_endpoint,
         join_endpoint: file.join_endpoint,
-        order_key,
         certificate,
     })
 }
@@ -364,7 +356,6 @@ mod tests {
         let loaded = store.load().expect("readable").expect("joined");
         assert_eq!(loaded.certificate, identity.certificate);
         assert_eq!((loaded.node, loaded.validity), (identity.node, identity.validity));
-        assert_eq!((loaded.order_key.len(), &loaded.order_key), (32, &identity.order_key));
     }
 
     #[test]

@@ -44,10 +44,10 @@ use crate::host::change::Change;
 use crate::host::clock::Clock;
 use crate::journal::{JobStage, Journal, JournalError, Order, Record};
 use crate::output::{Spool, Stream};
-use crate::transfer::{Files, Link};
+use crate::transfer::{Carriers, Files};
 
-/// Output that is this short and came this soon travels with the outcome; everything else goes over the second
-/// connection. A job this short is not announced as started either: its outcome says so.
+/// Output that is this short and came this soon travels with the outcome; everything else goes over a connection of its
+/// own. A job this short is not announced as started either: its outcome says so.
 const INLINE_BYTES: u64 = 4 * 1024;
 const QUICK: Duration = Duration::from_millis(150);
 
@@ -66,8 +66,8 @@ pub struct JobParts {
     pub runner: Arc<dyn Runner>,
     /// The machine that steps change.
     pub host: Arc<dyn Change>,
-    /// The second connection.
-    pub link: Arc<Link>,
+    /// Whoever carries output and files.
+    pub carriers: Arc<Carriers>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Cancelled when the agent ends: nothing is watched or reported any more, and programs go on.
@@ -117,7 +117,7 @@ impl Jobs {
     /// If the journal cannot be used.
     pub fn open(parts: JobParts) -> Result<Arc<Self>, JournalError> {
         let journal = Journal::open(&parts.state_dir.join("journal"))?;
-        let files = Files::new(Arc::clone(&parts.link));
+        let files = Files::new(Arc::clone(&parts.carriers));
         let table = Mutex::new(Table {
             journal,
             stops: BTreeMap::new(),
@@ -183,10 +183,10 @@ impl Jobs {
         open.map(|(order, _)| order.job.as_str().to_owned()).collect()
     }
 
-    /// Whether no output and no file is being moved.
+    /// Whose jobs they are.
     #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.parts.link.is_quiet()
+    pub const fn node(&self) -> &NodeName {
+        &self.parts.node
     }
 
     /// Whether no order is in hand: none is carried out or waits to be.

@@ -27,6 +27,7 @@ use token::Token;
 use crate::backoff::Backoff;
 use crate::dial::verify::{join_config, pin_of, renewal_config};
 use crate::dial::{Dial, connect_as_stranger};
+use crate::executor::mandate::Mandate;
 use crate::host::clock::Clock;
 use crate::identity::{Identity, IdentityError, IdentityStore, certificate_request};
 
@@ -54,8 +55,10 @@ pub struct JoinPlan {
     pub pins: Vec<SpkiPin>,
     /// The file with the token.
     pub token_file: PathBuf,
-    /// Where the identity goes.
+    /// Where the identity goes: the front's directory.
     pub state_dir: PathBuf,
+    /// Where it is kept whose orders are obeyed: the executor's directory.
+    pub executor_dir: PathBuf,
 }
 
 /// How joining went.
@@ -127,6 +130,8 @@ async fn attempt(
     let issued = answer.issued.ok_or(IdentityError::Answer("it has no certificate"))?;
     let endpoint = plan.controller.completed(&answer.agent_endpoint, DEFAULT_AGENT_PORT);
     let identity = Identity::new(node.clone(), &key, &issued, (endpoint, plan.controller.to_string()))?;
+    // First: a machine with an identity has joined.
+    Mandate { node: node.clone(), order_key: issued.order_key.to_vec() }.save(&plan.executor_dir)?;
     store.save(&identity)?;
     store.forget_pending_key()?;
     Ok(node)

@@ -84,8 +84,13 @@ impl Unobservable {
     }
 }
 
-/// Observes every subject once, in the order of [`Subject::ALL`].
-pub async fn observe_all(host: &dyn Observe, watched: &[String], look: Look) -> Vec<Fact> {
+/// What the front sees by itself: it is in the node's network, and the executor is not.
+pub fn observe_network(host: &dyn Observe) -> Fact {
+    fact(Subject::Network, network::observe(host), Fact::Network)
+}
+
+/// Every subject but the network: some of it only root can see.
+pub async fn observe_as_root(host: &dyn Observe, watched: &[String], look: Look) -> Vec<Fact> {
     let (kernel, disks, manager, services) = tokio::join!(
         within_deadline(kernel::observe(host)),
         within_deadline(disks::observe(host, look)),
@@ -103,7 +108,6 @@ pub async fn observe_all(host: &dyn Observe, watched: &[String], look: Look) -> 
         fact(Subject::Memory, memory::observe(host), Fact::Memory),
         fact(Subject::Load, load::observe(host), Fact::Load),
         fact(Subject::Disks, disks, Fact::Disks),
-        fact(Subject::Network, network::observe(host), Fact::Network),
         fact(Subject::PackageManager, manager, Fact::PackageManager),
         Fact::PendingReboot(reboot),
         fact(Subject::Services, services, Fact::Services),
@@ -132,6 +136,14 @@ fn attribute(host: &dyn Observe, path: impl AsRef<Path>) -> String {
 mod tests {
     use super::*;
     use crate::host::fake::{FakeHost, Method};
+
+    /// What both halves see, in the order of [`Subject::ALL`].
+    async fn observe_all(host: &dyn Observe, watched: &[String], look: Look) -> Vec<Fact> {
+        let mut facts = observe_as_root(host, watched, look).await;
+        facts.push(observe_network(host));
+        facts.sort_by_key(Fact::subject);
+        facts
+    }
 
     #[tokio::test]
     async fn every_subject_is_observed_exactly_once() {

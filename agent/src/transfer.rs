@@ -1,91 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Output and files, on a connection of their own: whatever is moved there, a heartbeat never waits behind it.
+//! Output and files, between the executor, which has them, and the controller, which the front carries them to.
 //!
-//! The connection is opened when something is to be moved and closed when nothing was for a while. Everything moved can
-//! be taken up again where it broke off: the controller says how much it has, or the agent asks from an offset.
+//! Whatever is moved goes in a call of its own: the executor announces it, the front connects anew for it and passes the
+//! messages of one method of `TransferService` on, over a connection to the controller that is there for this alone. So a
+//! heartbeat never waits behind a file. Everything moved can be taken up again where it broke off: the controller says how
+//! much it has, or the executor asks from an offset.
 
 mod file;
 mod output;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
-use tonic::transport::Channel;
+use tokio::sync::{Notify, oneshot};
 use windlass_proto::refusal::{Reason, Refusal};
+use windlass_proto::v1;
+use windlass_proto::v1::carry_request::Part as Sent;
+use windlass_proto::v1::carry_response::Part as Answered;
 
 pub use file::{FileError, Files, Put};
 pub use output::push;
 
-use crate::dial::verify::{TlsSetupError, session_config};
-use crate::dial::{ConnectError, Dial, connect};
-use crate::host::clock::Clock;
-use crate::identity::Identity;
-
-/// An unused connection is closed after this: longer than the pause between two jobs of one run.
-const IDLE_CLOSE: Duration = Duration::from_secs(10);
+use crate::local::{Receiver, Sender};
 
 /// Most bytes in one message: small enough that no buffer on the way grows.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// The identity in use, shared by every connection and replaced by a renewal.
-#[derive(Debug)]
-pub struct Credentials {
-    identity: RwLock<Arc<Identity>>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Credentials {
-    /// Begins with this identity.
-    #[must_use]
-    pub fn new(identity: Identity, clock: Arc<dyn Clock>) -> Self {
-        Self { identity: RwLock::new(Arc::new(identity)), clock }
-    }
-
-    /// The identity now.
-    #[must_use]
-    pub fn identity(&self) -> Arc<Identity> {
-        Arc::clone(&self.identity.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Uses another from now on.
-    pub fn replace(&self, identity: Identity) {
-        *self.identity.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
-    }
-
-    /// The clock.
-    #[must_use]
-    pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
-    }
-
-    /// Connects as this node.
-    ///
-    /// # Errors
-    /// If the identity cannot be used or there is no connection.
-    pub async fn connect(&self, dial: &dyn Dial) -> Result<Channel, TransferError> {
-        let tls = session_config(&self.identity(), &self.clock)?;
-        Ok(connect(dial, tls).await?)
-    }
-}
-
 /// Something was not moved.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// There is no connection.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsSetupError),
-    /// The call failed.
+    /// The front lost its connection to the controller, or has none.
+    #[error("the way to the controller broke: {0}")]
+    Broken(String),
+    /// The controller said no.
     #[error("the transfer broke off")]
     Call(#[source] Refusal),
-    /// The controller ended the transfer too early.
-    #[error("the controller ended the transfer early")]
+    /// The controller, or the front, ended the transfer too early.
+    #[error("the transfer ended early")]
     Ended,
+    /// The front is gone.
+    #[error("talk to the front")]
+    Front(#[source] std::io::Error),
     /// The spool cannot be read.
     #[error("read the spool")]
     Spool(#[source] std::io::Error),
@@ -104,13 +60,11 @@ impl TransferError {
                     | Reason::SwitchedOff
                     | Reason::LimitReached
             ),
-            Self::Spool(_) | Self::Tls(_) => true,
-            Self::Connect(_) | Self::Ended => false,
+            Self::Spool(_) => true,
+            Self::Broken(_) | Self::Ended | Self::Front(_) => false,
         }
     }
-}
 
-impl TransferError {
     /// Whether the controller has no room.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -118,98 +72,104 @@ impl TransferError {
     }
 }
 
-impl From<tonic::Status> for TransferError {
-    fn from(status: tonic::Status) -> Self {
-        Self::Call(Refusal::from_status(&status))
-    }
-}
-
-/// The second connection.
-pub struct Link {
-    dial: Arc<dyn Dial>,
-    credentials: Arc<Credentials>,
-    directory: PathBuf,
-    open: tokio::sync::Mutex<Option<Channel>>,
-    users: AtomicUsize,
-    seed: u64,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("users", &self.users).finish_non_exhaustive()
-    }
-}
-
-impl Link {
-    /// A connection that is opened once it is needed; unfinished files are kept in `directory`.
-    #[must_use]
-    pub fn new(dial: Arc<dyn Dial>, credentials: Arc<Credentials>, directory: PathBuf, seed: u64) -> Arc<Self> {
-        let (open, users) = (tokio::sync::Mutex::default(), AtomicUsize::default());
-        Arc::new(Self { dial, credentials, directory, open, users, seed })
-    }
-
-    /// Whether nothing is being moved.
-    #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.users.load(Ordering::Acquire) == 0
-    }
-
-    /// Closes the connection, so that the next one uses the identity of then.
-    pub async fn close(&self) {
-        *self.open.lock().await = None;
-    }
-
-    /// The connection, opened if need be, for as long as the lease lives.
-    async fn lease(self: &Arc<Self>) -> Result<Lease, TransferError> {
-        let lease = Users::of(self);
-        let mut open = self.open.lock().await;
-        let channel = match &*open {
-            Some(channel) => channel.clone(),
-            None => {
-                let channel = self.credentials.connect(&*self.dial).await?;
-                tokio::spawn(close_when_idle(Arc::downgrade(self)));
-                open.insert(channel).clone()
-            }
-        };
-        Ok(Lease { channel, _users: lease })
-    }
-}
-
-/// Counts one user of the link.
-struct Users(Arc<Link>);
-
-impl Users {
-    fn of(link: &Arc<Link>) -> Self {
-        link.users.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(link))
-    }
-}
-
-impl Drop for Users {
-    fn drop(&mut self) {
-        self.0.users.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-struct Lease {
-    channel: Channel,
-    _users: Users,
-}
-
-/// Looks now and then, and only while the connection is open.
-async fn close_when_idle(link: Weak<Link>) {
-    let mut idle_since = None;
-    loop {
-        tokio::time::sleep(IDLE_CLOSE / 4).await;
-        let Some(link) = link.upgrade() else { return };
-        if !link.is_quiet() {
-            idle_since = None;
-            continue;
+impl From<v1::CarryFailure> for TransferError {
+    fn from(failure: v1::CarryFailure) -> Self {
+        if !failure.is_refusal {
+            return Self::Broken(failure.message);
         }
-        let since = *idle_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= IDLE_CLOSE {
-            link.close().await;
-            return;
+        let reason = Reason::ALL.iter().find(|reason| reason.as_str() == failure.reason).copied();
+        let refusal = Refusal::new(reason.unwrap_or(Reason::Other), failure.message).advise(failure.advice);
+        Self::Call(refusal)
+    }
+}
+
+/// Calls that wait for the front, by number.
+type Waiting = BTreeMap<u64, oneshot::Sender<(Sender, Receiver)>>;
+
+/// Whoever carries calls to the controller.
+#[derive(Debug)]
+pub struct Carriers {
+    directory: PathBuf,
+    seed: u64,
+    waiting: Mutex<(u64, Waiting)>,
+    announced: Notify,
+}
+
+impl Carriers {
+    /// Nobody yet; unfinished files are kept in `directory`.
+    #[must_use]
+    pub fn new(directory: PathBuf, seed: u64) -> Arc<Self> {
+        Arc::new(Self { directory, seed, waiting: Mutex::default(), announced: Notify::new() })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, (u64, Waiting)> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the front carries a call.
+    async fn call(&self) -> Result<Call, TransferError> {
+        let (taken, takes) = oneshot::channel();
+        let number = {
+            let (last, waiting) = &mut *self.waiting();
+            *last += 1;
+            waiting.insert(*last, taken);
+            *last
+        };
+        let _withdrawn = Withdraw(self, number);
+        self.announced.notify_waiters();
+        let (sender, receiver) = takes.await.map_err(|_| TransferError::Ended)?;
+        Ok(Call { sender, receiver })
+    }
+
+    /// The next call that waits, beyond those up to `last`. May be dropped while it waits.
+    pub(crate) async fn next_after(&self, last: u64) -> u64 {
+        loop {
+            let announced = self.announced.notified();
+            let next = self.waiting().1.range(last + 1..).next().map(|(number, _)| *number);
+            match next {
+                Some(number) => return number,
+                None => announced.await,
+            }
+        }
+    }
+
+    /// The front carries this call. One that nobody waits for any more is not begun.
+    pub(crate) fn take(&self, call: u64, sender: Sender, receiver: Receiver) {
+        let taken = self.waiting().1.remove(&call);
+        if taken.is_none_or(|taken| taken.send((sender, receiver)).is_err()) {
+            tracing::debug!(call, "nobody waits for this call any more");
+        }
+    }
+}
+
+/// A call that is given up is not announced any more.
+struct Withdraw<'a>(&'a Carriers, u64);
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        self.0.waiting().1.remove(&self.1);
+    }
+}
+
+/// One call, carried by the front.
+#[derive(Debug)]
+struct Call {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+impl Call {
+    async fn send(&mut self, part: Sent) -> Result<(), TransferError> {
+        self.sender.send(&v1::CarryRequest { part: Some(part) }).await.map_err(TransferError::Front)
+    }
+
+    /// The next answer; nothing at the end. May be dropped while it waits.
+    async fn answer(&mut self) -> Result<Option<Answered>, TransferError> {
+        let answer: Option<v1::CarryResponse> = self.receiver.next().await.map_err(TransferError::Front)?;
+        match answer {
+            None => Ok(None),
+            Some(v1::CarryResponse { part: Some(Answered::Failure(failure)) }) => Err(failure.into()),
+            Some(v1::CarryResponse { part }) => part.map(Some).ok_or(TransferError::Ended),
         }
     }
 }

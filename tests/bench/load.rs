@@ -13,9 +13,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use windlass_agent::both::Agent;
 use windlass_agent::config::Config;
 use windlass_agent::dial::TcpDial;
-use windlass_agent::front::Agent;
 use windlass_agent::host::clock::{Clock, SystemClock};
 use windlass_agent::host::fake::FakeHost;
 use windlass_agent::identity::IdentityStore;
@@ -143,5 +143,11 @@ async fn plan(arguments: &LoadArguments, channel: Channel, name: &str, state_dir
     let file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&token_file)?;
     std::io::Write::write_all(&mut &file, token.token.as_bytes())?;
     let pins = token.ca_pins.iter().map(|pin| pin.parse()).collect::<Result<_, _>>()?;
-    Ok(JoinPlan { controller: arguments.join.parse::<Endpoint>()?, pins, token_file, state_dir: state_dir.to_owned() })
+    Ok(JoinPlan {
+        controller: arguments.join.parse::<Endpoint>()?,
+        pins,
+        token_file,
+        executor_dir: state_dir.to_owned(),
+        state_dir: state_dir.to_owned(),
+    })
 }

@@ -19,6 +19,7 @@ use windlass_tests::wait::{LONG, wait_until};
 
 const CONTROLLER: &str = "windlass-controller.service";
 const AGENT: &str = "windlass-agent.service";
+const EXECUTOR: &str = "windlass-executor.service";
 
 /// The name of the one node.
 const NODE: &str = "web1";

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpStream;
+use windlass_agent::both::Agent;
 use windlass_agent::config::Config;
 use windlass_agent::dial::{Dial, Io};
-use windlass_agent::front::Agent;
 use windlass_agent::host::fake::FakeHost;
 use windlass_agent::identity::IdentityStore;
 use windlass_agent::join::{Endpoint, JoinPlan, join};
@@ -112,6 +112,7 @@ impl Node {
             pins: pins.collect(),
             token_file: self.token_file(),
             state_dir: self.state_dir(),
+            executor_dir: self.state_dir(),
         };
         let clock: Arc<dyn windlass_agent::host::clock::Clock> = Arc::<SimClock>::clone(&self.clock);
         if let Err(error) = join(&plan, &SimDial(JOIN_PORT), &clock, self.seed).await {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use windlass_agent::both::Agent;
 use windlass_agent::config::Config;
 use windlass_agent::dial::TcpDial;
-use windlass_agent::front::Agent;
 use windlass_agent::host::clock::{Clock, SystemClock};
 use windlass_agent::host::fake::FakeHost;
 use windlass_agent::identity::IdentityStore;
@@ -90,6 +90,7 @@ async fn join_with_token(bastion: &Bastion, directory: &Path, name: &str, join_a
         pins: vec![text("ca_pin").parse::<SpkiPin>().expect("a pin")],
         token_file: directory.join("token"),
         state_dir: directory.join("state"),
+        executor_dir: directory.join("state"),
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     join(&plan, &TcpDial::new(join_at.to_string()), &clock, 1).await.expect("it joins");

@@ -1,100 +1,203 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `windlass-agent run`: puts the agent together from the real world and tells systemd how it is.
+//! `windlass-agent front`, `executor` and `run`: puts the halves together from the real world and tells systemd how they
+//! are.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use sd_notify::NotifyState;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use windlass_types::error_chain::ErrorChain;
 
 use super::{RunArguments, failure, seed};
+use crate::both::Agent;
 use crate::config::{Config, JobRunner};
 use crate::dial::TcpDial;
-use crate::front::Agent;
+use crate::durable_file;
+use crate::executor::Executor;
+use crate::executor::mandate::Mandate;
+use crate::front::Front;
 use crate::host::RealHost;
 use crate::host::clock::{Clock, SystemClock};
 use crate::host::transient_unit::TransientUnits;
-use crate::identity::IdentityStore;
+use crate::identity::{Identity, IdentityStore};
 use crate::jobs::process_group::ProcessGroups;
 use crate::jobs::runner::Runner;
+use crate::local::UnixDial;
 
 /// Something in the configuration or the state must be changed (EX_CONFIG).
 const EXIT_CONFIG: u8 = 78;
 
-/// Runs the agent until SIGTERM or SIGINT.
-pub(super) async fn run(arguments: RunArguments) -> ExitCode {
-    let agent = match prepare(arguments).await {
-        Ok(agent) => agent,
-        Err(text) => return failure(EXIT_CONFIG, &text),
-    };
-    let shutdown = CancellationToken::new();
-    if let Err(error) = end_on_signals(&shutdown, &agent.handover) {
-        return failure(1, &format!("listen for signals: {error}"));
-    }
-    tracing::info!(node = %agent.identity.node, controller = %agent.identity.agent_endpoint, "agent started");
-    tokio::spawn(tell_systemd(agent.status.subscribe(), shutdown.clone()));
-    let ended = agent.run(shutdown).await;
-    notify(&[NotifyState::Stopping]);
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure(EXIT_CONFIG, &ErrorChain(&error).to_string()),
-    }
+/// What of a half ended it.
+type Ended = Result<(), String>;
+
+/// Runs the front until SIGTERM or SIGINT.
+pub(super) async fn front(arguments: RunArguments) -> ExitCode {
+    let signals = Signals::default();
+    ended(run_front(arguments, &signals).await)
 }
 
-async fn prepare(arguments: RunArguments) -> Result<Agent, String> {
-    let text = |error: &dyn std::error::Error| ErrorChain(error).to_string();
-    let mut config = Config::load(arguments.config.as_deref()).map_err(|error| text(&error))?;
-    if let Some(state_dir) = arguments.state_dir {
-        config.state_dir = state_dir;
-    }
-    let store = IdentityStore::new(&config.state_dir);
-    let identity = store.load().map_err(|error| text(&error))?.ok_or_else(|| {
-        let directory = config.state_dir.display();
-        format!("this machine has not joined (no identity in {directory}): run `windlass-agent join` first")
-    })?;
-    store.prepare().map_err(|error| text(&error))?;
+async fn run_front(arguments: RunArguments, signals: &Signals) -> Ended {
+    let config = config(arguments)?;
+    let identity = identity(&config.state_dir)?;
+    signals.listen()?;
+    tracing::info!(node = %identity.node, controller = %identity.agent_endpoint, "front started");
+    let status = watch::Sender::new("connecting".to_owned());
+    tokio::spawn(tell_systemd(status.subscribe(), signals.shutdown.clone()));
+    let front = Front {
+        dial: Arc::new(TcpDial::new(identity.agent_endpoint.clone())),
+        join_dial: Arc::new(TcpDial::new(identity.join_endpoint.clone())),
+        executor: Arc::new(UnixDial(config.executor_socket)),
+        state_dir: config.state_dir,
+        clock: Arc::new(SystemClock),
+        host: Arc::new(RealHost::default()),
+        seed: seed(),
+        status,
+        handover: signals.handover.clone(),
+        identity,
+    };
+    front.run(signals.shutdown.clone()).await;
+    Ok(())
+}
+
+/// Runs the executor until SIGTERM or SIGINT.
+pub(super) async fn executor(arguments: RunArguments) -> ExitCode {
+    let signals = Signals::default();
+    ended(run_executor(arguments, &signals).await)
+}
+
+async fn run_executor(arguments: RunArguments, signals: &Signals) -> Ended {
+    let config = config(arguments)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    Ok(Agent {
+    let mandate = Mandate::load(&config.executor_state_dir).map_err(|error| text(&error))?;
+    let listener = listener(&config.executor_socket)?;
+    signals.listen()?;
+    tracing::info!(node = %mandate.node, "executor started");
+    let status = watch::Sender::new("waiting for orders".to_owned());
+    let executor = Executor {
+        mandate,
+        state_dir: config.executor_state_dir.clone(),
+        runner: runner(config.jobs, &clock).await?,
+        host: Arc::new(RealHost::default()),
+        seed: seed(),
+        handover: signals.handover.clone(),
+        config,
+        clock,
+    };
+    let ready = || drop(tokio::spawn(tell_systemd(status.subscribe(), signals.shutdown.clone())));
+    executor.run(listener, signals.shutdown.clone(), ready).await.map_err(|error| text(&error))
+}
+
+/// Runs both halves until SIGTERM or SIGINT.
+pub(super) async fn both(arguments: RunArguments) -> ExitCode {
+    let signals = Signals::default();
+    ended(run_both(arguments, &signals).await)
+}
+
+async fn run_both(arguments: RunArguments, signals: &Signals) -> Ended {
+    let config = config(arguments)?;
+    let identity = identity(&config.state_dir)?;
+    signals.listen()?;
+    tracing::info!(node = %identity.node, controller = %identity.agent_endpoint, "agent started");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let status = watch::Sender::new("connecting".to_owned());
+    tokio::spawn(tell_systemd(status.subscribe(), signals.shutdown.clone()));
+    let agent = Agent {
         dial: Arc::new(TcpDial::new(identity.agent_endpoint.clone())),
         join_dial: Arc::new(TcpDial::new(identity.join_endpoint.clone())),
         runner: runner(config.jobs, &clock).await?,
         host: Arc::new(RealHost::default()),
-        status: watch::Sender::new("connecting".to_owned()),
-        handover: CancellationToken::new(),
         seed: seed(),
+        status,
+        handover: signals.handover.clone(),
         identity,
         config,
         clock,
-    })
+    };
+    agent.run(signals.shutdown.clone()).await.map_err(|error| text(&error))
 }
 
-/// SIGTERM and SIGINT end the agent, SIGHUP asks it to leave when it has no job in hand: systemd starts the next.
-fn end_on_signals(shutdown: &CancellationToken, handover: &CancellationToken) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let (shutdown, handover) = (shutdown.clone(), handover.clone());
-    tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
-            tracing::info!("another agent is to take over; waiting for a moment without a job");
-            handover.cancel();
-        }
-    });
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("ending; jobs that run go on");
-        shutdown.cancel();
-    });
-    Ok(())
+fn ended(ended: Ended) -> ExitCode {
+    notify(&[NotifyState::Stopping]);
+    ended.map_or_else(|text| failure(EXIT_CONFIG, &text), |()| ExitCode::SUCCESS)
+}
+
+fn text(error: &dyn std::error::Error) -> String {
+    ErrorChain(error).to_string()
+}
+
+/// With one directory for everything if it was named on the command line.
+fn config(arguments: RunArguments) -> Result<Config, String> {
+    let mut config = Config::load(arguments.config.as_deref()).map_err(|error| text(&error))?;
+    if let Some(state_dir) = arguments.state_dir {
+        config.executor_state_dir.clone_from(&state_dir);
+        config.state_dir = state_dir;
+    }
+    Ok(config)
+}
+
+fn identity(state_dir: &Path) -> Result<Identity, String> {
+    let store = IdentityStore::new(state_dir);
+    let identity = store.load().map_err(|error| text(&error))?.ok_or_else(|| {
+        let directory = state_dir.display();
+        format!("this machine has not joined (no identity in {directory}): run `windlass-agent join` first")
+    })?;
+    store.prepare().map_err(|error| text(&error))?;
+    Ok(identity)
+}
+
+/// The socket that systemd holds, or one of our own that our own user alone may connect to.
+fn listener(path: &Path) -> Result<UnixListener, String> {
+    let failed = |error: std::io::Error| format!("listen for the front at {}: {error}", path.display());
+    let inherited = listenfd::ListenFd::from_env().take_unix_listener(0).map_err(failed)?;
+    let Some(inherited) = inherited else {
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
+        durable_file::private_directory(directory).and_then(|()| durable_file::remove(path)).map_err(failed)?;
+        return UnixListener::bind(path).map_err(failed);
+    };
+    inherited.set_nonblocking(true).and_then(|()| UnixListener::from_std(inherited)).map_err(failed)
+}
+
+/// What signals ask for.
+#[derive(Debug, Default)]
+struct Signals {
+    /// SIGTERM and SIGINT: end.
+    shutdown: CancellationToken,
+    /// SIGHUP: leave when there is nothing in hand; systemd starts the next.
+    handover: CancellationToken,
+}
+
+impl Signals {
+    fn listen(&self) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("listen for signals: {error}");
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
+        let (shutdown, handover) = (self.shutdown.clone(), self.handover.clone());
+        tokio::spawn(async move {
+            while hang_up.recv().await.is_some() {
+                tracing::info!("another is to take over; waiting for a moment with nothing in hand");
+                handover.cancel();
+            }
+        });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("ending; jobs that run go on");
+            shutdown.cancel();
+        });
+        Ok(())
+    }
 }
 
 /// Ready at once: whether the controller can be reached is a matter of status, not of a failed start. The watchdog is fed
-/// from the one thread that does everything, so a stuck agent is restarted.
+/// from the one thread that does everything, so a stuck half is restarted.
 async fn tell_systemd(mut status: watch::Receiver<String>, shutdown: CancellationToken) {
     notify(&[NotifyState::Ready]);
     let pause = sd_notify::watchdog_enabled().map(|limit| limit / 2);
@@ -126,10 +229,10 @@ async fn runner(wish: JobRunner, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Runne
     match TransientUnits::connect(Arc::clone(clock)).await {
         Ok(units) => Ok(Arc::new(units)),
         Err(error) if wish == JobRunner::Auto => {
-            let error = ErrorChain(&error).to_string();
+            let error = text(&error);
             tracing::warn!(%error, "jobs run as process groups: how they end is not known if the agent restarts meanwhile");
             groups()
         }
-        Err(error) => Err(format!("run jobs as systemd units, as the configuration says: {}", ErrorChain(&error))),
+        Err(error) => Err(format!("run jobs as systemd units, as the configuration says: {}", text(&error))),
     }
 }

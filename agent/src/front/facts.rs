@@ -8,40 +8,36 @@ use std::time::Duration;
 use tokio::time::Instant;
 use windlass_proto::convert::facts::to_wire;
 use windlass_proto::v1;
+use windlass_types::error_chain::ErrorChain;
 use windlass_types::facts::Fact;
 use windlass_types::time::UnixMillis;
 
-use crate::host::{Look, Observe};
-use crate::observe::{FactTracker, observe_all};
+use crate::host::Observe;
+use crate::observe::{FactTracker, observe_network};
 
 const BYTES_PER_MEBIBYTE: u64 = 1024 * 1024;
 
-/// Observes the node for one session.
+/// What is known of the node, and what of it the controller was told.
 #[derive(Debug)]
 pub struct NodeFacts {
     host: Arc<dyn Observe>,
-    watched: Vec<String>,
     tracker: FactTracker,
     observed_at: Instant,
 }
 
 impl NodeFacts {
-    /// Nothing is known yet.
+    /// Nothing is known yet. The front looks at the network, load and memory itself.
     #[must_use]
-    pub fn new(host: Arc<dyn Observe>, watched: Vec<String>) -> Self {
-        Self { host, watched, tracker: FactTracker::default(), observed_at: Instant::now() }
+    pub fn new(host: Arc<dyn Observe>) -> Self {
+        Self { host, tracker: FactTracker::default(), observed_at: Instant::now() }
     }
 
-    /// Observes the node. Needs no `self`, so that the session goes on meanwhile.
-    pub fn observing(&self, look: Look) -> impl Future<Output = Vec<Fact>> + Send + use<> {
-        let (host, watched) = (Arc::clone(&self.host), self.watched.clone());
-        async move { observe_all(&*host, &watched, look).await }
-    }
-
-    /// Takes over what was observed; what is to be sent, unless that is nothing.
-    pub fn report(&mut self, observed: Vec<Fact>, request: Option<u64>) -> Option<v1::FactsReport> {
+    /// Takes over what the executor saw; what is to be sent, unless that is nothing.
+    pub fn report(&mut self, observed: v1::NodeObserved, request: Option<u64>) -> Option<v1::FactsReport> {
         self.observed_at = Instant::now();
-        let news = self.tracker.changed(observed, self.observed_at);
+        let mut facts: Vec<Fact> = observed.facts.into_iter().filter_map(readable).collect();
+        facts.push(observe_network(&*self.host));
+        let news = self.tracker.changed(facts, self.observed_at);
         let complete = request.is_some();
         let facts: Vec<_> = if complete {
             self.tracker.all(self.observed_at).into_iter().map(|(fact, age)| to_wire(fact, age)).collect()
@@ -73,6 +69,14 @@ impl NodeFacts {
         let read = self.host.read(std::path::Path::new("/proc/sys/kernel/random/boot_id"));
         read.map(|text| text.trim().to_owned()).unwrap_or_default()
     }
+}
+
+fn readable(fact: v1::Fact) -> Option<Fact> {
+    fact.try_into()
+        .inspect_err(
+            |error| tracing::warn!(error = %ErrorChain(error), "the executor tells a fact that cannot be read"),
+        )
+        .ok()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]

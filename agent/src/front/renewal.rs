@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use windlass_types::time::UnixMillis;
 
+use super::link::Credentials;
 use crate::backoff::Jitter;
 use crate::identity::Validity;
-use crate::transfer::Credentials;
 
 /// The controller dates certificates back by this much for clocks that are behind; it is not part of their life.
 const BACKDATED: Duration = Duration::from_secs(300);

@@ -2,7 +2,7 @@
 //! One session: Hello, Welcome, all facts; then heartbeats, news, orders and reports until it breaks.
 //!
 //! Nothing large goes over this stream, so that a heartbeat never waits: output and files have a connection of their own.
-//! Whatever takes time (observing, renewing) runs beside the loop, not in it.
+//! Whatever takes time runs beside the loop, not in it: the executor observes and works, a renewal is a future of its own.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,19 +18,21 @@ use windlass_proto::refusal::Refusal;
 use windlass_proto::v1;
 use windlass_proto::v1::connect_request::Message as Up;
 use windlass_proto::v1::connect_response::Message as Down;
+use windlass_proto::v1::executor_message::Message as Said;
+use windlass_proto::v1::front_message::Message as Told;
 use windlass_proto::v1::session_service_client::SessionServiceClient;
 use windlass_types::error_chain::ErrorChain;
-use windlass_types::facts::Fact;
 use windlass_types::time::UnixMillis;
 
+use super::carry::carry;
+use super::executor::{Executor, ExecutorError};
 use super::facts::NodeFacts;
+use super::link::{Credentials, Link, LinkError};
 use super::renewal::{self, RETRY_AFTER};
 use crate::backoff::Jitter;
-use crate::host::Look;
+use crate::dial::Dial;
 use crate::identity::{IdentityError, IdentityStore, certificate_request};
-use crate::jobs::Jobs;
 use crate::join::JoinError;
-use crate::transfer::{Credentials, TransferError};
 
 /// Facts are looked at this often.
 const OBSERVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -58,7 +60,9 @@ pub(super) enum SessionEnd {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     #[error(transparent)]
-    Connect(#[from] TransferError),
+    Connect(#[from] LinkError),
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
     #[error("the session with the controller ended")]
     Call(#[source] Refusal),
     #[error("the controller closed the session")]
@@ -82,13 +86,15 @@ impl From<tonic::Status> for SessionError {
     }
 }
 
-type Observation = Pin<Box<dyn Future<Output = (Vec<Fact>, Option<u64>)> + Send>>;
 type Renewing = Pin<Box<dyn Future<Output = Result<(), JoinError>> + Send>>;
 
 /// What a session works with.
 pub(super) struct Session<'a> {
     pub(super) credentials: &'a Arc<Credentials>,
-    pub(super) jobs: &'a Arc<Jobs>,
+    pub(super) executor: Executor,
+    /// For calls that the executor announces.
+    pub(super) executor_dial: &'a Arc<dyn Dial>,
+    pub(super) link: &'a Arc<Link>,
     pub(super) store: &'a IdentityStore,
     pub(super) facts: &'a mut NodeFacts,
     pub(super) renew_at: UnixMillis,
@@ -98,7 +104,8 @@ pub(super) struct Session<'a> {
 /// What happens beside the loop.
 #[derive(Default)]
 struct Beside {
-    observation: Option<Observation>,
+    /// The executor looks at the node; with whose request, if somebody's.
+    observation: Option<Option<u64>>,
     /// Asked for while an observation was under way.
     asked: Option<u64>,
     observe_at: Option<Instant>,
@@ -118,6 +125,17 @@ impl Beside {
         self.observe_at = self.observe_by;
         if std::mem::take(&mut self.ended_meanwhile) {
             self.job_ended();
+        }
+    }
+
+    fn renewed(&mut self, renewed: Result<(), JoinError>) {
+        self.renewing = None;
+        match renewed {
+            Ok(()) => self.has_new_identity = true,
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "certificate not renewed; trying again later");
+                self.retry_renewal_at = Some(Instant::now() + RETRY_AFTER);
+            }
         }
     }
 
@@ -144,8 +162,9 @@ impl Session<'_> {
         let interval = self.welcome(&welcome, &up).await?;
         tracing::info!(epoch = welcome.epoch, "session opened");
         tell("connected".to_owned());
-        self.jobs.report_all();
-        let mut beside = Beside { observation: Some(self.observe(Some(0))), ..Beside::default() };
+        self.executor.tell(Told::Opened(v1::SessionOpened {})).await?;
+        let mut beside = Beside::default();
+        self.observe(&mut beside, Some(0)).await?;
         let mut heartbeats = tokio::time::interval_at(Instant::now() + interval, interval);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -155,56 +174,66 @@ impl Session<'_> {
                     let now = self.credentials.clock().now();
                     send(&up, Up::Heartbeat(self.facts.heartbeat(now))).await?;
                     self.consider_renewal(&mut beside, now, &client);
-                    if beside.has_new_identity && self.jobs.is_quiet() {
+                    if beside.has_new_identity && self.link.is_quiet() {
                         return Ok(SessionEnd::NewIdentity);
                     }
                 }
                 message = down.message() => {
                     match message?.ok_or(SessionError::Closed)?.message {
                         Some(Down::Welcome(again)) => drop(self.welcome(&again, &up).await?),
-                        message => self.obey(message, &mut beside),
+                        message => self.obey(message, &mut beside).await?,
                     }
                 }
-                report = self.jobs.next_report() => send(&up, Up::Job(report)).await?,
-                (facts, asked) = ready(&mut beside.observation) => {
-                    beside.observation = None;
-                    beside.observed();
-                    if let Some(report) = self.facts.report(facts, asked) {
-                        send(&up, Up::Facts(report)).await?;
-                    }
-                    if let Some(request) = beside.asked.take() {
-                        beside.observation = Some(self.observe(Some(request)));
-                    }
-                }
-                () = self.jobs.ended() => beside.job_ended(),
+                said = self.executor.heard() => self.hear(said?, &up, &mut beside).await?,
                 () = at(beside.observe_at), if beside.observation.is_none() => {
                     beside.observe_at = None;
-                    beside.observation = Some(self.observe(None));
+                    self.observe(&mut beside, None).await?;
                 }
-                renewed = ready(&mut beside.renewing) => {
-                    beside.renewing = None;
-                    match renewed {
-                        Ok(()) => beside.has_new_identity = true,
-                        Err(error) => {
-                            tracing::warn!(error = %error.chain(), "certificate not renewed; trying again later");
-                            beside.retry_renewal_at = Some(Instant::now() + RETRY_AFTER);
-                        }
-                    }
-                }
+                renewed = ready(&mut beside.renewing) => beside.renewed(renewed),
             }
         }
     }
 
+    /// What the executor says.
+    async fn hear(
+        &mut self,
+        said: Option<Said>,
+        up: &mpsc::Sender<v1::ConnectRequest>,
+        beside: &mut Beside,
+    ) -> Result<(), SessionError> {
+        match said {
+            Some(Said::Job(report)) => send(up, Up::Job(report)).await?,
+            Some(Said::FactsMayDiffer(_)) => beside.job_ended(),
+            Some(Said::Carry(announced)) => {
+                let (link, executor) = (Arc::clone(self.link), Arc::clone(self.executor_dial));
+                tokio::spawn(carry(link, executor, announced.call));
+            }
+            Some(Said::Observed(observed)) => {
+                let asked = beside.observation.take().flatten();
+                beside.observed();
+                if let Some(report) = self.facts.report(observed, asked) {
+                    send(up, Up::Facts(report)).await?;
+                }
+                if let Some(request) = beside.asked.take() {
+                    self.observe(beside, Some(request)).await?;
+                }
+            }
+            Some(Said::Standing(_)) => tracing::warn!("the executor tells again how it stands; ignoring it"),
+            None => tracing::warn!("the executor said something that this version does not know; ignoring it"),
+        }
+        Ok(())
+    }
+
     fn hello(&self) -> v1::Hello {
-        let (epoch, sequence) = self.jobs.position();
+        let v1::ExecutorStanding { epoch, sequence, jobs, abilities, .. } = self.executor.standing.clone();
         v1::Hello {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: self.facts.boot_id(),
             epoch,
             sequence,
-            jobs: self.jobs.open_jobs(),
+            jobs,
             unix_millis: self.credentials.clock().now().0,
-            abilities: self.jobs.abilities(),
+            abilities,
         }
     }
 
@@ -214,7 +243,8 @@ impl Session<'_> {
         welcome: &v1::Welcome,
         up: &mpsc::Sender<v1::ConnectRequest>,
     ) -> Result<Duration, SessionError> {
-        let (obeyed, _) = self.jobs.position();
+        // The executor refuses older orders by itself; here it is told as what it is.
+        let obeyed = self.executor.standing.epoch;
         if welcome.epoch < obeyed {
             return Err(SessionError::Epoch { controller: welcome.epoch, obeyed });
         }
@@ -254,23 +284,23 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn obey(&mut self, message: Option<Down>, beside: &mut Beside) {
+    async fn obey(&mut self, message: Option<Down>, beside: &mut Beside) -> Result<(), SessionError> {
         match message {
-            Some(Down::Order(order)) => self.jobs.obey(&order),
-            Some(Down::Ack(ack)) => self.jobs.acknowledge(&ack.job),
+            Some(Down::Order(order)) => self.executor.tell(Told::Order(order)).await?,
+            Some(Down::Ack(ack)) => self.executor.tell(Told::Ack(ack)).await?,
             Some(Down::Observe(order)) if beside.observation.is_some() => beside.asked = Some(order.request),
-            Some(Down::Observe(order)) => beside.observation = Some(self.observe(Some(order.request))),
+            Some(Down::Observe(order)) => self.observe(beside, Some(order.request)).await?,
             // Taken over by the caller.
             Some(Down::Welcome(_)) => {}
             None => tracing::warn!("a message of a kind that this version does not know; ignoring it"),
         }
+        Ok(())
     }
 
-    fn observe(&self, request: Option<u64>) -> Observation {
-        // What was asked for is looked at for certain.
-        let look = if request.is_some() { Look::Closely } else { Look::Briefly };
-        let observing = self.facts.observing(look);
-        Box::pin(async move { (observing.await, request) })
+    /// Has the executor look at the node. What was asked for is looked at for certain.
+    async fn observe(&mut self, beside: &mut Beside, request: Option<u64>) -> Result<(), SessionError> {
+        beside.observation = Some(request);
+        Ok(self.executor.tell(Told::Observe(v1::ObserveNode { closely: request.is_some() })).await?)
     }
 
     fn consider_renewal(&self, beside: &mut Beside, now: UnixMillis, client: &SessionServiceClient<Channel>) {

@@ -279,7 +279,7 @@ mod tests {
     use windlass_types::facts::Fact;
 
     use super::*;
-    use crate::observe::observe_all;
+    use crate::observe::observe_as_root;
 
     fn argv(argv: &[&str]) -> Argv {
         Argv::new(argv.iter().map(|&text| text.to_owned()).collect()).unwrap()
@@ -289,14 +289,14 @@ mod tests {
     async fn a_reboot_starts_the_default_kernel_and_ends_the_reason_for_it() {
         let host = FakeHost::new("node1");
         host.change(|node| node.default_kernel = Some("6.1".into()));
-        let before = observe_all(&host, &[], Look::Closely).await;
+        let before = observe_as_root(&host, &[], Look::Closely).await;
         let reasons = |facts: &[Fact]| {
             facts.iter().find_map(|f| if let Fact::PendingReboot(r) = f { Some(r.len()) } else { None })
         };
         assert_eq!(reasons(&before), Some(1));
         host.advance(Duration::from_secs(60));
         host.reboot();
-        let after = observe_all(&host, &[], Look::Closely).await;
+        let after = observe_as_root(&host, &[], Look::Closely).await;
         assert_eq!(reasons(&after), Some(0));
         let boot = |facts: &[Fact]| {
             facts.iter().find_map(|f| if let Fact::Boot(b) = f { Some(b.clone()) } else { None }).unwrap()

@@ -56,8 +56,8 @@ impl Drop for Pusher {
 impl Pusher {
     fn begin(jobs: &Jobs, order: &Order, spool: &Arc<Spool>) -> Self {
         let finished = CancellationToken::new();
-        let (link, job) = (Arc::clone(&jobs.parts.link), order.job.clone());
-        let task = tokio::spawn(push(link, job, Arc::clone(spool), finished.clone()));
+        let (carriers, job) = (Arc::clone(&jobs.parts.carriers), order.job.clone());
+        let task = tokio::spawn(push(carriers, job, Arc::clone(spool), finished.clone()));
         Self { task, finished }
     }
 

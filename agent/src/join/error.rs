@@ -12,6 +12,7 @@ use windlass_types::name::NodeName;
 
 use crate::dial::ConnectError;
 use crate::dial::verify::TlsSetupError;
+use crate::executor::mandate::MandateError;
 use crate::identity::IdentityError;
 
 /// Why a machine is not a node yet.
@@ -66,6 +67,9 @@ pub enum JoinError {
     /// The identity cannot be kept or is damaged.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// It cannot be kept whose orders are obeyed.
+    #[error(transparent)]
+    Mandate(#[from] MandateError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
@@ -116,7 +120,7 @@ impl JoinError {
                 ConnectError::Clock { .. } | ConnectError::AsksForCertificate | ConnectError::NotTls(_) => 78,
             },
             Self::Refused { .. } => 77,
-            Self::TokenFile { .. } | Self::NotAToken { .. } | Self::OtherController { .. } => 78,
+            Self::TokenFile { .. } | Self::NotAToken { .. } | Self::OtherController { .. } | Self::Mandate(_) => 78,
             Self::Identity(
                 IdentityError::Write { .. } | IdentityError::Read { .. } | IdentityError::Damaged { .. },
             ) => 78,

@@ -92,7 +92,13 @@ fn plan(dir: &Path, pin: SpkiPin) -> JoinPlan {
     let token_file = dir.join("token");
     std::fs::write(&token_file, "secret\n").expect("written");
     let controller = "bastion:7601".parse().expect("valid");
-    JoinPlan { controller, pins: vec![pin], token_file, state_dir: dir.join("state") }
+    JoinPlan {
+        controller,
+        pins: vec![pin],
+        token_file,
+        state_dir: dir.join("state"),
+        executor_dir: dir.join("executor"),
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,6 +115,8 @@ async fn a_machine_with_pin_and_token_becomes_a_node() {
     assert_eq!(identity.join_endpoint, "bastion:7601");
     assert!(!plan.token_file.exists(), "the token is removed");
     assert!(!plan.state_dir.join("pending-key").exists());
+    let mandate = Mandate::load(&plan.executor_dir).expect("there");
+    assert_eq!(mandate, Mandate { node: node.clone(), order_key: controller.ca.orders.public() });
     assert_eq!(join(&plan, &dial, &clock(), 1).await.expect("said so"), Joined::Already(node));
 }
 

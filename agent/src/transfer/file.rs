@@ -3,7 +3,7 @@
 //!
 //! A file comes in pieces into a part file named by its digest, is checked as a whole, copied beside its target, made
 //! durable, and only then put in place: whoever reads the target sees the old content or the new. Hashing yields between
-//! pieces and flushing happens on a thread of its own, because the session shares this thread.
+//! pieces and flushing happens on a thread of its own, because everything else shares this thread.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -14,18 +14,15 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use windlass_proto::v1;
 use windlass_proto::v1::store_file_request::Part;
-use windlass_proto::v1::transfer_service_client::TransferServiceClient;
 use windlass_types::action::NodePath;
 use windlass_types::digest::Sha256Digest;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
 use windlass_types::outcome::ErrorClass;
 
-use super::{Link, PIECE_BYTES, TransferError};
+use super::{Answered, Call, Carriers, PIECE_BYTES, Sent, TransferError};
 use crate::backoff::Backoff;
 use crate::durable_file;
 
@@ -92,7 +89,7 @@ fn local(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> FileErro
 /// Moves files of one node.
 #[derive(Debug)]
 pub struct Files {
-    link: Arc<Link>,
+    carriers: Arc<Carriers>,
     /// One fetch at a time: two of the same digest would share a part file, and the disk is one anyway.
     fetching: tokio::sync::Mutex<()>,
 }
@@ -111,10 +108,10 @@ pub struct Put<'a> {
 }
 
 impl Files {
-    /// Over this link.
+    /// Carried by these.
     #[must_use]
-    pub fn new(link: Arc<Link>) -> Self {
-        Self { link, fetching: tokio::sync::Mutex::default() }
+    pub fn new(carriers: Arc<Carriers>) -> Self {
+        Self { carriers, fetching: tokio::sync::Mutex::default() }
     }
 
     /// Places a file; tells whether anything had to be changed.
@@ -126,8 +123,8 @@ impl Files {
             return Ok(false);
         }
         let _one_at_a_time = self.fetching.lock().await;
-        let part = self.link.directory.join(format!("{}.part", put.sha256));
-        durable_file::private_directory(&self.link.directory).map_err(local("make", &self.link.directory))?;
+        let part = self.carriers.directory.join(format!("{}.part", put.sha256));
+        durable_file::private_directory(&self.carriers.directory).map_err(local("make", &self.carriers.directory))?;
         self.fetch(job, put, &part).await?;
         let (from, target, mode) = (part.clone(), PathBuf::from(put.path.as_str()), put.mode);
         let placed = tokio::task::spawn_blocking(move || place(&from, &target, mode)).await;
@@ -138,7 +135,7 @@ impl Files {
 
     /// Brings the whole content into the part file.
     async fn fetch(&self, job: &JobId, put: Put<'_>, part: &Path) -> Result<(), FileError> {
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.link.seed);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.carriers.seed);
         let mut fruitless = 0;
         loop {
             let file = open_part(part, put.size)?;
@@ -160,7 +157,6 @@ impl Files {
                     tracing::info!(job = %job, error = %ErrorChain(&error), "file not fetched yet; trying again");
                 }
             }
-            self.link.close().await;
             tokio::time::sleep(backoff.next_wait()).await;
         }
     }
@@ -179,24 +175,24 @@ impl Files {
             offset: have,
         };
         let opened = async {
-            let lease = self.link.lease().await?;
-            let answer = TransferServiceClient::new(lease.channel.clone()).fetch_file(request).await?;
-            Ok::<_, TransferError>((lease, answer.into_inner()))
+            let mut call = self.carriers.call().await?;
+            call.send(Sent::Fetch(request)).await?;
+            Ok::<_, TransferError>(call)
         };
-        let (_lease, mut pieces) = match opened.await {
-            Ok(opened) => opened,
+        let mut call = match opened.await {
+            Ok(call) => call,
             Err(error) => return Ok(Err(error)),
         };
         let mut offset = have;
         while offset < put.size {
-            match pieces.message().await {
-                Ok(Some(piece)) => {
+            match call.answer().await {
+                Ok(Some(Answered::Fetch(piece))) => {
                     let room = usize::try_from(put.size - offset).unwrap_or(usize::MAX).min(piece.data.len());
                     file.write_all_at(&piece.data[..room], offset).map_err(local("write", part))?;
                     offset += room as u64;
                 }
-                Ok(None) => return Ok(Err(TransferError::Ended)),
-                Err(status) => return Ok(Err(status.into())),
+                Ok(_) => return Ok(Err(TransferError::Ended)),
+                Err(error) => return Ok(Err(error)),
             }
         }
         Ok(Ok(()))
@@ -221,7 +217,7 @@ impl Files {
             sha256: Bytes::copy_from_slice(sha256.as_bytes()),
             size_bytes: about.len(),
         };
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.link.seed);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.carriers.seed);
         for _ in 1..FRUITLESS_ATTEMPTS {
             match self.store_once(&header, &file, path).await? {
                 Ok(()) => return Ok((sha256, about.len())),
@@ -230,7 +226,6 @@ impl Files {
                     tracing::info!(job = %job, error = %ErrorChain(&error), "file not sent yet; trying again")
                 }
             }
-            self.link.close().await;
             tokio::time::sleep(backoff.next_wait()).await;
         }
         self.store_once(&header, &file, path).await?.map_err(FileError::Transfer).map(|()| (sha256, about.len()))
@@ -242,18 +237,13 @@ impl Files {
         file: &File,
         path: &NodePath,
     ) -> Result<Result<(), TransferError>, FileError> {
-        let (parts, outgoing) = mpsc::channel(4);
         let begun = async {
-            let lease = self.link.lease().await?;
-            let first = v1::StoreFileRequest { part: Some(Part::Header(header.clone())) };
-            parts.try_send(first).map_err(|_| TransferError::Ended)?;
-            let answer =
-                TransferServiceClient::new(lease.channel.clone()).store_file(ReceiverStream::new(outgoing)).await?;
-            let mut answers = answer.into_inner();
-            let first = answers.message().await?.ok_or(TransferError::Ended)?;
-            Ok::<_, TransferError>((lease, answers, first))
+            let mut call = self.carriers.call().await?;
+            call.send(part(Part::Header(header.clone()))).await?;
+            let first = stored(&mut call).await?;
+            Ok::<_, TransferError>((call, first))
         };
-        let (_lease, mut answers, mut answer) = match begun.await {
+        let (mut call, mut answer) = match begun.await {
             Ok(begun) => begun,
             Err(error) => return Ok(Err(error)),
         };
@@ -266,19 +256,30 @@ impl Files {
             }
             piece.truncate(length);
             offset += length as u64;
-            if parts.send(v1::StoreFileRequest { part: Some(Part::Data(piece.into())) }).await.is_err() {
+            // Whoever does not take it any more has said why.
+            if call.send(part(Part::Data(piece.into()))).await.is_err() {
                 break;
             }
         }
-        drop(parts);
+        let _said_why_if_it_failed = call.sender.finish().await;
         while !answer.complete {
-            answer = match answers.message().await {
-                Ok(Some(answer)) => answer,
-                Ok(None) => return Ok(Err(TransferError::Ended)),
-                Err(status) => return Ok(Err(status.into())),
+            answer = match stored(&mut call).await {
+                Ok(answer) => answer,
+                Err(error) => return Ok(Err(error)),
             };
         }
         Ok(Ok(()))
+    }
+}
+
+const fn part(part: Part) -> Sent {
+    Sent::Store(v1::StoreFileRequest { part: Some(part) })
+}
+
+async fn stored(call: &mut Call) -> Result<v1::StoreFileResponse, TransferError> {
+    match call.answer().await? {
+        Some(Answered::Store(stored)) => Ok(stored),
+        _ => Err(TransferError::Ended),
     }
 }
 

@@ -4,15 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use windlass_proto::v1;
-use windlass_proto::v1::transfer_service_client::TransferServiceClient;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
 
-use super::{Link, PIECE_BYTES, TransferError};
+use super::{Answered, Carriers, PIECE_BYTES, Sent, TransferError};
 use crate::backoff::Backoff;
 use crate::output::{Spool, Stream};
 
@@ -43,15 +40,15 @@ impl Progress {
 }
 
 /// Sends the output of `job` until all of it is stored after `finished`. Gives up only if the controller does not want it.
-pub async fn push(link: Arc<Link>, job: JobId, spool: Arc<Spool>, finished: CancellationToken) {
+pub async fn push(carriers: Arc<Carriers>, job: JobId, spool: Arc<Spool>, finished: CancellationToken) {
     let mut progress = [Progress::default(); 2];
-    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, link.seed);
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, carriers.seed);
     loop {
         if !wait_for_output(&spool, &progress, &finished).await {
             return;
         }
         let before = progress.map(|one| one.stored);
-        match push_once(&link, &job, &spool, &mut progress, &finished).await {
+        match push_once(&carriers, &job, &spool, &mut progress, &finished).await {
             Ok(()) => return,
             Err(error) if error.is_final() => {
                 tracing::warn!(job = %job, error = %ErrorChain(&error), "the controller does not take this output");
@@ -59,7 +56,6 @@ pub async fn push(link: Arc<Link>, job: JobId, spool: Arc<Spool>, finished: Canc
             }
             Err(error) => tracing::info!(job = %job, error = %ErrorChain(&error), "output not sent yet; trying again"),
         }
-        link.close().await;
         if before != progress.map(|one| one.stored) {
             backoff.reset();
         }
@@ -86,20 +82,13 @@ async fn wait_for_output(spool: &Spool, progress: &[Progress; 2], finished: &Can
 }
 
 async fn push_once(
-    link: &Arc<Link>,
+    carriers: &Carriers,
     job: &JobId,
     spool: &Spool,
     progress: &mut [Progress; 2],
     finished: &CancellationToken,
 ) -> Result<(), TransferError> {
-    let lease = link.lease().await?;
-    let (pieces, outgoing) = mpsc::channel(2);
-    // The first piece goes with the call: a controller may read before it answers.
-    if let Some(piece) = next_piece(job, spool, progress)? {
-        pieces.try_send(piece).map_err(|_| TransferError::Ended)?;
-    }
-    let mut client = TransferServiceClient::new(lease.channel.clone());
-    let mut answers = client.push_output(ReceiverStream::new(outgoing)).await?.into_inner();
+    let mut call = carriers.call().await?;
     loop {
         let grown = spool.grown();
         let is_stored = |(stream, one): (&Stream, &Progress)| one.stored >= spool.kept(*stream);
@@ -108,15 +97,14 @@ async fn push_once(
         }
         let has_more = has_piece(spool, progress);
         tokio::select! {
-            answer = answers.message() => {
-                let answer = answer?.ok_or(TransferError::Ended)?;
+            answer = call.answer() => {
+                let Some(Answered::Output(answer)) = answer? else { return Err(TransferError::Ended) };
                 let stream = if answer.stream() == v1::OutputStream::Stderr { Stream::Stderr } else { Stream::Stdout };
                 progress[usize::from(stream == Stream::Stderr)].answered(answer.stored_bytes, spool.kept(stream));
             }
-            slot = pieces.reserve(), if has_more => {
-                let slot = slot.map_err(|_| TransferError::Ended)?;
+            () = std::future::ready(()), if has_more => {
                 if let Some(piece) = next_piece(job, spool, progress)? {
-                    slot.send(piece);
+                    call.send(Sent::Output(piece)).await?;
                 }
             }
             () = grown, if !has_more => {}

@@ -5,31 +5,69 @@ use windlass_tests::agent::holds;
 use windlass_tests::container::Machine;
 use windlass_tests::wait::{LONG, wait_until};
 
-use super::{AGENT, NODE, bastion, bastion_with_node, cli, job, node, quick_watchdog, wait_connected};
+use super::{AGENT, EXECUTOR, NODE, bastion, bastion_with_node, cli, job, node, quick_watchdog, wait_connected};
 
 async fn wait_healthy(machine: &Machine, healthy: bool) {
     let what = format!("healthy is {healthy}");
     wait_until(&what, LONG, || async { holds(&node(machine).await, "healthy") == healthy }).await;
 }
 
+/// What the kernel says of a unit's process.
+async fn of_process(machine: &Machine, unit: &str, file: &str) -> String {
+    let pid = machine.property(unit, "MainPID").await;
+    machine.words(&format!("cat /proc/{pid}/{file}")).await.ok()
+}
+
 #[tokio::test]
-async fn is_root_in_its_sandbox_and_tells_systemd_how_it_is() {
+async fn the_half_with_the_network_has_no_rights_and_the_half_with_the_rights_has_no_network() {
     let machine = bastion_with_node().await;
-    let pid = machine.property(AGENT, "MainPID").await;
-    let status = machine.words(&format!("cat /proc/{pid}/status")).await.ok();
+    let uid = machine.words("id -u windlass-agent").await.ok();
+    let front = of_process(&machine, AGENT, "status").await;
+    for held in [&format!("Uid:\t{}\t", uid.trim()), "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(front.contains(held), "no {held:?} in {front}");
+    }
+    let executor = of_process(&machine, EXECUTOR, "status").await;
     // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID.
     for held in ["Uid:\t0\t", "CapEff:\t000000000000001f", "NoNewPrivs:\t1", "Seccomp:\t2"] {
-        assert!(status.contains(held), "no {held:?} in {status}");
+        assert!(executor.contains(held), "no {held:?} in {executor}");
     }
+    let network = async |unit| {
+        let pid = machine.property(unit, "MainPID").await;
+        machine.words(&format!("readlink /proc/{pid}/ns/net")).await.ok()
+    };
+    assert_ne!(network(EXECUTOR).await, machine.words("readlink /proc/1/ns/net").await.ok());
+    assert_eq!(network(AGENT).await, machine.words("readlink /proc/1/ns/net").await.ok());
     wait_until("the status line is there", LONG, || async {
         let text = machine.words("systemctl status --no-pager windlass-agent").await.stdout;
         text.contains("Status: \"connected\"")
     })
     .await;
-    let state = machine.words("stat -c %U:%G:%a /var/lib/windlass-agent").await.ok();
-    assert_eq!(state.trim(), "root:root:700");
     // The sockets of systemd take both families; people see the address that was dialled.
     assert_eq!(node(&machine).await["address"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn each_half_keeps_what_is_its_own_from_everybody_else() {
+    let machine = bastion_with_node().await;
+    for (path, owner) in [
+        ("/var/lib/windlass-agent", "windlass-agent:windlass-agent:700"),
+        ("/var/lib/windlass-agent/identity.json", "windlass-agent:windlass-agent:600"),
+        ("/var/lib/windlass-executor", "root:root:700"),
+        ("/var/lib/windlass-executor/mandate.json", "root:root:600"),
+        ("/run/windlass-agent/executor.sock", "windlass-agent:windlass-agent:600"),
+    ] {
+        let found = machine.words(&format!("stat -c %U:%G:%a {path}")).await.ok();
+        assert_eq!(found.trim(), owner, "{path}");
+    }
+    machine.words("useradd bob").await.done();
+    let connect =
+        "python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"/run/windlass-agent/executor.sock\")'";
+    let refused = machine.shell(&format!("cp $(command -v bash) /tmp/sh; runuser -u bob -- {connect}")).await;
+    assert_ne!(refused.code, 0, "{refused:?}");
+    // As the front's own user nothing of the executor's can be read or changed, nor anything else of root's.
+    for words in ["cat /var/lib/windlass-executor/mandate.json", "touch /var/lib/windlass-executor/x", "touch /etc/x"] {
+        assert_ne!(machine.run_as("windlass-agent", words).await.code, 0, "{words}");
+    }
 }
 
 #[tokio::test]
@@ -43,11 +81,29 @@ async fn a_machine_that_has_not_joined_is_not_started_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_stuck_agent_is_replaced_by_the_watchdog() {
+async fn a_stuck_half_is_replaced_by_the_watchdog() {
     let machine = bastion_with_node().await;
-    quick_watchdog(&machine, AGENT).await;
-    super::a_stuck_process_is_replaced(&machine, AGENT).await;
+    for unit in [AGENT, EXECUTOR] {
+        quick_watchdog(&machine, unit).await;
+        super::a_stuck_process_is_replaced(&machine, unit).await;
+        wait_connected(&machine).await;
+    }
+    assert_eq!(job(&machine, &[], "exit 3").await["exit_code"], 3);
+}
+
+#[tokio::test]
+async fn stopping_and_restarting_the_agent_takes_both_halves_along() {
+    let machine = bastion_with_node().await;
+    let before = machine.property(EXECUTOR, "MainPID").await;
+    machine.words("systemctl restart windlass-agent").await.done();
+    super::wait_replaced(&machine, EXECUTOR, &before).await;
     wait_connected(&machine).await;
+    machine.words("systemctl stop windlass-agent").await.done();
+    wait_until("the executor is stopped too", LONG, || async {
+        machine.property(EXECUTOR, "ActiveState").await == "inactive"
+    })
+    .await;
+    assert_eq!(machine.property(EXECUTOR, "Result").await, "success");
 }
 
 #[tokio::test]

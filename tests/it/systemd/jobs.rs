@@ -4,7 +4,7 @@
 use windlass_tests::container::Machine;
 use windlass_tests::wait::{LONG, wait_until};
 
-use super::{AGENT, NODE, bastion_with_node, begin, cli, end, job, unit, wait_connected, wait_replaced};
+use super::{AGENT, EXECUTOR, NODE, bastion_with_node, begin, cli, end, job, unit, wait_connected, wait_replaced};
 
 /// A job that writes, waits for a file and writes again.
 const WAITS: &str = "echo begun; until [ -e /run/go ]; do sleep 0.05; done; echo ended; exit 7";
@@ -32,14 +32,17 @@ async fn a_job_is_a_unit_of_its_own_outside_of_the_agents_sandbox() {
 }
 
 #[tokio::test]
-async fn a_job_outlives_a_killed_agent_and_nothing_of_it_is_lost() {
+async fn a_job_outlives_either_half_that_is_killed_and_nothing_of_it_is_lost() {
     let machine = bastion_with_node().await;
-    let before = machine.property(AGENT, "MainPID").await;
-    let id = begin(&machine, WAITS).await;
-    machine.words("systemctl kill -s KILL windlass-agent").await.done();
-    wait_replaced(&machine, AGENT, &before).await;
-    assert_eq!(machine.property(&unit(&id), "SubState").await, "running");
-    assert_whole(&machine, &id).await;
+    for half in [AGENT, EXECUTOR] {
+        let before = machine.property(half, "MainPID").await;
+        let id = begin(&machine, WAITS).await;
+        machine.words(&format!("systemctl kill -s KILL {half}")).await.done();
+        wait_replaced(&machine, half, &before).await;
+        assert_eq!(machine.property(&unit(&id), "SubState").await, "running");
+        assert_whole(&machine, &id).await;
+        machine.words("rm /run/go").await.done();
+    }
 }
 
 #[tokio::test]

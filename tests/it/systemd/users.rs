@@ -3,7 +3,7 @@
 
 use windlass_tests::container::Machine;
 
-use super::{AGENT, CONTROLLER, add_node, bastion, cli};
+use super::{AGENT, CONTROLLER, EXECUTOR, add_node, bastion, cli};
 
 async fn add_users(machine: &Machine) {
     machine.words("groupadd --system ops").await.done();
@@ -37,13 +37,19 @@ async fn a_user_without_rights_finds_nothing_secret() {
     let machine = bastion().await;
     let token = add_node(&machine).await;
     add_users(&machine).await;
-    for path in ["/var/lib/windlass", "/var/lib/windlass-agent", "/var/lib/windlass/audit", "/var/lib/windlass/pki"] {
+    for path in [
+        "/var/lib/windlass",
+        "/var/lib/windlass-agent",
+        "/var/lib/windlass-executor",
+        "/var/lib/windlass/audit",
+        "/var/lib/windlass/pki",
+    ] {
         assert_ne!(machine.run_as("bob", &format!("ls {path}")).await.code, 0, "{path} can be listed");
         assert_ne!(machine.run_as("bob", &format!("cp -r {path} /tmp/copy")).await.code, 0, "{path} can be copied");
     }
     // Nobody but root and the controller changes what is beside the socket, or puts another in its place.
     assert_ne!(machine.run_as("bob", "mv /run/windlass/windlass.sock /run/windlass/other").await.code, 0);
-    for unit in [CONTROLLER, AGENT] {
+    for unit in [CONTROLLER, AGENT, EXECUTOR] {
         let pid = machine.property(unit, "MainPID").await;
         for name in ["environ", "mem", "maps", "fd/0"] {
             assert_ne!(machine.run_as("bob", &format!("head -c 1 /proc/{pid}/{name}")).await.code, 0, "{unit} {name}");

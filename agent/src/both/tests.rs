@@ -2,6 +2,7 @@
 //! Sessions with a controller in this process, over real TLS, with a model of the machine beneath.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use tokio::sync::mpsc;
@@ -18,6 +19,7 @@ use windlass_types::name::NodeName;
 use super::*;
 use crate::host::clock::SystemClock;
 use crate::host::fake::FakeHost;
+use crate::identity::IdentityStore;
 use crate::jobs::fake::{FakeRunner, Script};
 use crate::test_pki::TestCa;
 use crate::test_server::InProcess;
@@ -169,6 +171,8 @@ impl World {
         let endpoints = ("bastion:7600".to_owned(), "bastion:7601".to_owned());
         let identity = Identity::new(node, &key, &ca.issue_agent(&key), endpoints).expect("usable");
         let directory = tempfile::tempdir().expect("a directory");
+        let mandate = Mandate { node: identity.node.clone(), order_key: ca.orders.public() };
+        mandate.save(directory.path()).expect("kept");
         Self {
             directory,
             sessions,

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A front in foreign hands: whatever it says, nothing is done but what the controller signed.
+
+use std::path::Path;
+
+use windlass_proto::v1::carry_response::Part as Answer;
+use windlass_proto::v1::executor_message::Message as Said;
+use windlass_proto::v1::front_message::Message as Told;
+use windlass_proto::v1::order_payload::Payload;
+use windlass_types::name::NodeName;
+
+use super::*;
+use crate::dial::Dial as _;
+use crate::host::clock::SystemClock;
+use crate::host::fake::FakeHost;
+use crate::jobs::fake::{FakeRunner, Script};
+use crate::local::{PipeDial, Receiver, Sender, pipe};
+use crate::test_pki::TestOrders;
+
+/// An executor whose front is the test.
+struct World {
+    orders: TestOrders,
+    runner: FakeRunner,
+    directory: tempfile::TempDir,
+    dial: PipeDial,
+}
+
+/// A session as the test holds it.
+struct Session {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+impl World {
+    fn start() -> Self {
+        let (dial, listener) = pipe();
+        let (orders, directory) = (TestOrders::new(), tempfile::tempdir().unwrap());
+        let runner = FakeRunner::new(|_| Script { stdout: vec![b'x'; 100_000], ..Script::default() });
+        let executor = Executor {
+            mandate: Mandate { node: NodeName::new("node1").unwrap(), order_key: orders.public() },
+            state_dir: directory.path().join("state"),
+            config: Config::default(),
+            clock: Arc::new(SystemClock),
+            runner: Arc::new(runner.clone()),
+            host: Arc::new(FakeHost::new("node1")),
+            seed: 1,
+            handover: CancellationToken::new(),
+        };
+        std::fs::create_dir_all(&executor.state_dir).unwrap();
+        tokio::spawn(executor.run(listener, CancellationToken::new(), || {}));
+        Self { orders, runner, directory, dial }
+    }
+
+    async fn greet(&self, purpose: Purpose) -> (Sender, Receiver) {
+        let (mut sender, receiver) = messages(self.dial.dial().await.unwrap());
+        sender.send(&v1::ExecutorGreeting { purpose: Some(purpose) }).await.unwrap();
+        (sender, receiver)
+    }
+
+    async fn session(&self) -> (Session, v1::ExecutorStanding) {
+        let (sender, receiver) = self.greet(Purpose::Session(v1::SessionPurpose::default())).await;
+        let mut session = Session { sender, receiver };
+        let Some(Said::Standing(standing)) = session.heard().await else { panic!("not how it stands") };
+        session.tell(Told::Opened(v1::SessionOpened {})).await;
+        (session, standing)
+    }
+
+    fn signed(&self, sequence: u64, action: v1::order::Action) -> v1::SignedOrder {
+        let (job, node) = (sequence.to_string(), "node1".to_owned());
+        let output_limit_bytes = 1 << 20;
+        let action = Some(action);
+        let order = v1::Order { job, node, epoch: 1, sequence, output_limit_bytes, action, ..v1::Order::default() };
+        self.orders.sign(Payload::Order(order))
+    }
+}
+
+fn program() -> v1::order::Action {
+    v1::order::Action::Exec(v1::ExecAction { argv: vec!["true".into()] })
+}
+
+fn put(path: &Path, content: &[u8]) -> v1::order::Action {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
+    v1::order::Action::PutFile(v1::PutFileAction {
+        path: path.display().to_string(),
+        sha256: bytes::Bytes::copy_from_slice(digest.as_ref()),
+        size_bytes: content.len() as u64,
+        mode: 0o644,
+    })
+}
+
+impl Session {
+    async fn tell(&mut self, message: Told) {
+        self.sender.send(&v1::FrontMessage { message: Some(message) }).await.unwrap();
+    }
+
+    async fn heard(&mut self) -> Option<Said> {
+        self.receiver.next::<v1::ExecutorMessage>().await.unwrap().and_then(|message| message.message)
+    }
+
+    async fn outcome(&mut self) -> (String, v1::JobOutcome) {
+        loop {
+            let Some(Said::Job(report)) = self.heard().await else { continue };
+            if let Some(v1::job_report::State::Outcome(outcome)) = report.state {
+                return (report.job, outcome);
+            }
+        }
+    }
+
+    async fn announced(&mut self) -> u64 {
+        loop {
+            if let Some(Said::Carry(announced)) = self.heard().await {
+                return announced.call;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn obeys_what_the_controller_signed_once_and_nothing_else() {
+    let world = World::start();
+    let (mut session, standing) = world.session().await;
+    assert_eq!((standing.node.as_str(), standing.sequence), ("node1", 0));
+    let genuine = world.signed(5, program());
+    let mut changed = genuine.clone();
+    changed.payload = world.signed(6, program()).payload;
+    let foreign = TestOrders::new().sign(Payload::Stop(v1::StopOrder { job: "5".into(), ..v1::StopOrder::default() }));
+    for forged in [changed, foreign, v1::SignedOrder::default()] {
+        session.tell(Told::Order(forged)).await;
+    }
+    session.tell(Told::Ack(v1::ReportAck { job: "no such \u{1b}[2J".into() })).await;
+    for _ in 0..3 {
+        session.tell(Told::Order(genuine.clone())).await;
+    }
+    let older = world.signed(4, program());
+    session.tell(Told::Order(older)).await;
+    let mut results = std::collections::BTreeMap::new();
+    while !results.contains_key("4") {
+        let (job, outcome) = session.outcome().await;
+        results.entry(job).or_insert_with(Vec::new).push(outcome.result());
+    }
+    assert_eq!(results["6"], [v1::JobResult::Refused], "a genuine payload under another's signature");
+    assert_eq!(results["4"], [v1::JobResult::Refused], "{results:?}");
+    assert_eq!(world.runner.effects().len(), 1, "{results:?}");
+}
+
+#[tokio::test]
+async fn a_front_that_gives_another_content_has_nothing_placed() {
+    let world = World::start();
+    let (mut session, _) = world.session().await;
+    let target = world.directory.path().join("placed");
+    session.tell(Told::Order(world.signed(1, put(&target, b"what was ordered")))).await;
+    let call = session.announced().await;
+    let (mut sender, mut receiver) = world.greet(Purpose::Carry(v1::CarryPurpose { call })).await;
+    let asked = receiver.next::<v1::CarryRequest>().await.unwrap();
+    assert!(matches!(asked, Some(v1::CarryRequest { part: Some(v1::carry_request::Part::Fetch(_)) })), "{asked:?}");
+    let data = bytes::Bytes::from_static(b"something else..");
+    let part = Some(Answer::Fetch(v1::FetchFileResponse { data }));
+    sender.send(&v1::CarryResponse { part }).await.unwrap();
+    let (_, outcome) = session.outcome().await;
+    assert_eq!(outcome.result(), v1::JobResult::Failed, "{outcome:?}");
+    assert!(outcome.message.contains("another digest") && !target.exists(), "{}", outcome.message);
+}
+
+#[tokio::test]
+async fn nonsense_ends_its_connection_and_no_other() {
+    let world = World::start();
+    let (mut session, _) = world.session().await;
+    for greeting in [
+        v1::ExecutorGreeting::default(),
+        v1::ExecutorGreeting { purpose: Some(Purpose::Carry(v1::CarryPurpose { call: 99 })) },
+    ] {
+        let (mut sender, mut receiver) = messages(world.dial.dial().await.unwrap());
+        sender.send(&greeting).await.unwrap();
+        assert_eq!(receiver.next::<v1::ExecutorMessage>().await.unwrap(), None, "{greeting:?}");
+    }
+    session.tell(Told::Order(world.signed(1, program()))).await;
+    let call = session.announced().await;
+    // Carried wrongly, then not at all: it is announced again, and in the next session too.
+    let (mut sender, _receiver) = world.greet(Purpose::Carry(v1::CarryPurpose { call })).await;
+    let part = Some(Answer::Fetch(v1::FetchFileResponse::default()));
+    sender.send(&v1::CarryResponse { part }).await.unwrap();
+    let again = session.announced().await;
+    assert!(again > call);
+    let (mut next, standing) = world.session().await;
+    assert_eq!((session.heard().await, standing.jobs.as_slice()), (None, &["1".to_owned()][..]), "it was replaced");
+    assert_eq!(next.announced().await, again);
+}
+
+#[tokio::test]
+async fn facts_are_told_when_they_are_asked_for() {
+    let world = World::start();
+    let (mut session, _) = world.session().await;
+    session.tell(Told::Observe(v1::ObserveNode { closely: true })).await;
+    let Some(Said::Observed(observed)) = session.heard().await else { panic!("not what was seen") };
+    assert_eq!(observed.facts.len(), windlass_types::facts::Subject::ALL.len() - 1, "{observed:?}");
+}
