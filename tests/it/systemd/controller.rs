@@ -112,7 +112,7 @@ async fn what_happens_is_in_the_journal_with_its_fields() {
     for kind in ["node.joined", "node.connected"] {
         assert!(kinds.contains(&kind), "no {kind} in {kinds:?}");
     }
-    for unit in ["windlass-controller", "windlass-agent"] {
+    for unit in ["windlass-controller", "windlass-executor"] {
         let about_job = machine.journal(&format!("_SYSTEMD_UNIT={unit}.service JOB=1")).await;
         assert!(!about_job.is_empty(), "{unit} wrote nothing about the job");
     }
@@ -121,11 +121,12 @@ async fn what_happens_is_in_the_journal_with_its_fields() {
 #[tokio::test]
 async fn systemd_finds_nothing_wrong_with_what_is_installed() {
     let machine = bastion_with_node().await;
-    let units = "windlass-controller.service windlass-agent.service windlass-controller.socket \
-                 windlass-controller-join.socket windlass-controller-local.socket";
+    let units = "windlass-controller.service windlass-agent.service windlass-executor.service \
+                 windlass-executor.socket windlass-controller.socket windlass-controller-join.socket \
+                 windlass-controller-local.socket";
     let verified = machine.words(&format!("systemd-analyze verify --man=no {units}")).await;
     assert_eq!((verified.code, verified.stderr.as_str()), (0, ""), "{verified:?}");
-    for unit in [CONTROLLER, super::AGENT] {
+    for unit in [CONTROLLER, super::AGENT, super::EXECUTOR] {
         let online = exposure(&machine.words(&format!("systemd-analyze security --no-pager {unit}")).await.ok());
         let file = format!("/usr/lib/systemd/system/{unit}");
         let offline = machine.words(&format!("systemd-analyze security --no-pager --offline=true {file}")).await.ok();
