@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Agents as they are installed: one process each, with a state directory and a working directory of its own.
+//! Agents as they are installed: a front and an executor each, with a state directory and a working directory of their own.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -15,9 +15,13 @@ use crate::process::{Daemon, command, end_all, pause};
 /// Agents that run.
 #[derive(Debug)]
 pub(crate) struct Agents {
-    daemons: Vec<Daemon>,
+    executors: Vec<Daemon>,
+    fronts: Vec<Daemon>,
     directories: Vec<PathBuf>,
 }
+
+/// The executor's socket, in the working directory.
+const SOCKET: &str = "executor.sock";
 
 /// A machine that was given a token.
 #[derive(Debug)]
@@ -38,7 +42,8 @@ pub(crate) fn prepare(controller: &Controller, directory: &Path, nodes: usize) -
         let mut file = fs::OpenOptions::new();
         let file = file.create(true).write(true).truncate(true).mode(0o600).open(directory.join("token"))?;
         std::io::Write::write_all(&mut &file, token.token.as_bytes())?;
-        fs::write(directory.join("agent.toml"), "jobs = \"process-group\"\n")?;
+        let config = format!("jobs = \"process-group\"\nexecutor_socket = \"{SOCKET}\"\n");
+        fs::write(directory.join("agent.toml"), config)?;
         Ok(Prepared { directory, ca_pin: token.ca_pin })
     };
     (0..nodes).map(one).collect()
@@ -63,31 +68,40 @@ pub(crate) fn join_and_run(
         let daemon = Daemon::start(&mut join, &machine.directory.join("log"))?;
         joining.push((daemon, machine.directory));
     }
-    let mut agents = Agents { daemons: Vec::new(), directories: Vec::new() };
-    while !joining.is_empty() {
+    let mut agents = Agents { executors: Vec::new(), fronts: Vec::new(), directories: Vec::new() };
+    // Without systemd, which holds the socket from the beginning, a front comes when its executor has made it.
+    let mut without_front: Vec<PathBuf> = Vec::new();
+    while !joining.is_empty() || !without_front.is_empty() {
         let mut still = Vec::new();
         for (mut daemon, directory) in joining {
             if daemon.has_ended() {
-                agents.daemons.push(start(programs, &directory, group)?);
-                agents.directories.push(directory);
+                agents.executors.push(start(programs, "executor", &directory, group)?);
+                without_front.push(directory);
             } else {
                 still.push((daemon, directory));
             }
         }
         joining = still;
+        let (ready, not_yet): (Vec<_>, Vec<_>) =
+            without_front.into_iter().partition(|directory| directory.join(SOCKET).exists());
+        without_front = not_yet;
+        for directory in ready {
+            agents.fronts.push(start(programs, "front", &directory, group)?);
+            agents.directories.push(directory);
+        }
         pause(Duration::from_millis(1));
     }
     drop(entered);
-    let wanted = agents.daemons.len();
+    let wanted = agents.fronts.len();
     let come = controller.wait_connected(wanted, Duration::from_secs(60));
     let log = agents.directories.first().map(|directory| directory.join("log"));
     come.with_context(|| format!("{} of {wanted} are connected; see {log:?}", controller.connected()))?;
     Ok(agents)
 }
 
-fn start(programs: &Programs, directory: &Path, group: &Group) -> Result<Daemon> {
+fn start(programs: &Programs, half: &str, directory: &Path, group: &Group) -> Result<Daemon> {
     let mut agent = command(&programs.agent);
-    agent.current_dir(directory).args(["run", "--state-dir", "state", "--config", "agent.toml"]);
+    agent.current_dir(directory).args([half, "--state-dir", "state", "--config", "agent.toml"]);
     let daemon = Daemon::start(&mut agent, &directory.join("log"))?;
     group.watch(daemon.pid());
     Ok(daemon)
@@ -97,14 +111,14 @@ fn start(programs: &Programs, directory: &Path, group: &Group) -> Result<Daemon>
 pub(crate) const BULK_PATH: &str = "/proc/self/cwd/bulk";
 
 impl Agents {
-    /// Their process ids.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        self.daemons.iter().map(Daemon::pid).collect()
+    /// The process ids of their fronts, and of their executors.
+    pub(crate) fn pids(&self) -> [Vec<u32>; 2] {
+        [&self.fronts, &self.executors].map(|daemons| daemons.iter().map(Daemon::pid).collect())
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.daemons.len()
+        self.fronts.len()
     }
 
     /// Sees that every node holds this content at [`BULK_PATH`].
@@ -143,6 +157,7 @@ impl Agents {
 
 impl Drop for Agents {
     fn drop(&mut self) {
-        end_all(std::mem::take(&mut self.daemons));
+        end_all(std::mem::take(&mut self.fronts));
+        end_all(std::mem::take(&mut self.executors));
     }
 }
