@@ -39,6 +39,7 @@ impl QemuProvider {
         record: &mut Record,
     ) -> Result<(), QemuError> {
         let directory = self.directory(key);
+        self.let_go(key, record).await?;
         let accel = self.accel_for(tools, key, record.spec.accel).await?;
         record.accel = Some(accel);
         record.shall_be_on();
@@ -62,6 +63,15 @@ impl QemuProvider {
             }
         }
         Ok(())
+    }
+
+    /// Waits until a former process of a machine has let go of its files: another one that opens them is refused until then.
+    async fn let_go(&self, key: &MachineKey, record: &Record) -> Result<(), QemuError> {
+        let former = self.watch.process(&record.id).or_else(|| Process::ending(&self.directory(key)));
+        match former {
+            Some(process) if !process.has_gone_within(QUIT_WITHIN).await => Err(QemuError::Stuck(key.clone())),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Ends the process of a machine: by its own means, else by force.

@@ -62,6 +62,11 @@ impl Watch {
     pub(super) fn note(&self, id: &MachineId) -> Option<String> {
         locked(&self.notes).get(id).cloned()
     }
+
+    /// The process of a machine to which somebody listens.
+    pub(super) fn process(&self, id: &MachineId) -> Option<Process> {
+        locked(&self.heard).get(id).copied()
+    }
 }
 
 /// Listens to one machine.

@@ -42,6 +42,25 @@ async fn the_end_of_a_machine_is_told_at_once_and_why_and_is_shown() {
 }
 
 #[tokio::test]
+async fn a_machine_is_started_again_in_the_moment_its_process_was_killed() {
+    let mut place = Place::new();
+    place.created("node1").await;
+    for round in 0..6 {
+        let process = place.process("node1").expect("it runs");
+        process.kill().expect("killed");
+        if round % 2 == 1 {
+            // One that does not know the process either, but for the number it left.
+            place.restart();
+        }
+        while place.process("node1").is_some() {
+            tokio::task::yield_now().await;
+        }
+        place.power("node1", PowerAction::On).await;
+        assert!(!process.runs() && place.process("node1").is_some(), "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_done_through_windlass_is_not_told_as_news() {
     let place = Place::new();
     place.created("node1").await;
