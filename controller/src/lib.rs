@@ -8,7 +8,7 @@
 //!
 //! Who comes in
 //! - [`listener`]: the accept loop, its limits and TLS.
-//! - [`gate`], [`caller`]: who calls, and whether they may.
+//! - [`gate`], [`caller`]: who calls, and whether they may; `deadline`: until when they are answered.
 //! - [`trust`], [`pki`], [`tokens`], [`join`]: certificates, tokens, enrolment, revocation.
 //!
 //! What it does
@@ -49,6 +49,7 @@ pub mod client;
 pub mod clock;
 pub mod cloud_init;
 pub mod config;
+mod deadline;
 pub mod duration;
 pub mod events;
 pub mod execute;

@@ -39,6 +39,7 @@ use crate::audit::AuditLog;
 use crate::change::Changes;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::deadline::Deadline;
 use crate::events::EventLog;
 use crate::execute::Runs;
 use crate::files::Files;
@@ -80,9 +81,6 @@ const CONCURRENT_STREAMS: u32 = 64;
 /// each costs up to 256 bytes of a budget that is half of this. So 40,000 heartbeats may lie here while the controller is
 /// held up; with the usual 1 MiB it would be 2,100. One stream still has no more than its own 1 MiB.
 const CONNECTION_WINDOW_BYTES: u32 = 20 * 1024 * 1024;
-
-/// Until a request must have begun to be answered; streams may last longer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// The largest message: bulk data comes in pieces of 64 KiB.
 const LARGEST_MESSAGE: usize = 1 << 20;
@@ -300,10 +298,10 @@ impl Controller {
             .max_concurrent_streams(CONCURRENT_STREAMS)
             .concurrency_limit_per_connection(CONCURRENT_REQUESTS)
             .load_shed(true)
-            .timeout(ANSWER_WITHIN)
             .initial_connection_window_size(Some(CONNECTION_WINDOW_BYTES))
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))
+            .layer(Deadline)
             .layer(gate)
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, self.stop.clone().cancelled_owned())
