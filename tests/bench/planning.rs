@@ -157,5 +157,7 @@ fn survey() -> Result<Survey> {
         kernel: Some(Found::Due {
             due: KernelDue { release: new, install: kernel.target(), changes: vec![kernel], prune: Vec::new() },
         }),
+        installed: Vec::new(),
+        history: Vec::new(),
     })
 }

@@ -5,6 +5,7 @@
 //! between the last look and the act no repository is asked, so what was seen is what is done. Signatures are checked as
 //! the node's configuration says; nothing here switches that off.
 
+pub mod history;
 mod table;
 
 use std::path::Path;
@@ -132,6 +133,30 @@ impl Manager {
         Ok(Program::change(self.argv(&["-C", "-y"], &[], wanted)?, CHANGE_DEADLINE))
     }
 
+    /// Shows its history, newest first.
+    #[must_use]
+    pub fn history(&self) -> Program {
+        let all = ["all"].into_iter().filter(|_| self.is_yum);
+        Program::query(argv([self.program, "-q", "history", "list"].into_iter().chain(all)), LOOK_DEADLINE)
+    }
+
+    /// Shows its last transaction; `None` where only yum is, which keeps what it has not finished in files.
+    #[must_use]
+    pub fn last_transaction(&self) -> Option<Program> {
+        let ask = || Program::query(argv([self.program, "-q", "history", "info", "last"]), LOOK_DEADLINE);
+        (!self.is_yum).then(ask)
+    }
+
+    /// Installs packages that are there once more, so that their files are whole and their scripts have run.
+    ///
+    /// # Errors
+    /// If there are too many packages for one command.
+    pub fn reinstall(&self, packages: &[Package]) -> Result<Program, BadAction> {
+        let words = [self.program, "-y", "reinstall"].into_iter().map(str::to_owned);
+        let argv = Argv::new(words.chain(packages.iter().map(Package::to_string)).collect())?;
+        Ok(Program::change(argv, CHANGE_DEADLINE))
+    }
+
     /// What a package that is not installed provides; `None` where only yum is: it cannot be asked.
     #[must_use]
     pub fn provides(&self, package: &Package) -> Option<Program> {
@@ -162,6 +187,13 @@ impl Manager {
         words.extend(specs);
         Argv::new(words)
     }
+}
+
+/// Whether a package is a kernel or belongs to one.
+#[must_use]
+pub fn is_kernel(name: &PackageName) -> bool {
+    let name = name.as_str();
+    KERNELS.iter().any(|kernel| kernel.strip_suffix('*').map_or(name == *kernel, |start| name.starts_with(start)))
 }
 
 /// What a file for `shell` says. A version that goes back has its own word in yum, and only there.

@@ -5,6 +5,7 @@
 //! that such a node would have. Any call can be told to fail or to hang. Clones share the one node.
 
 mod change;
+mod history;
 mod node;
 mod packages;
 mod programs;
@@ -25,6 +26,7 @@ use super::exec::ExecError;
 use super::{Look, Machine, MemoryReading, Observe, lsblk};
 
 pub use change::Moment;
+pub use history::ModelTransaction;
 pub use node::Node;
 pub use packages::ModelPackage;
 

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use windlass_types::name::on_node::{PackageName, PackageVersion};
-use windlass_types::package::{Package, PackageChange, PackagesWish, Transaction, UpdateScope};
+use windlass_types::package::{Package, PackageChange, PackagesWish, PastTransaction, Transaction, UpdateScope};
 use windlass_types::survey::Found;
 
 use super::{Check, Here, Kind, StepError, repair};
 use crate::host::change::NewFile;
-use crate::host::dnf::{Manager, Resolved, Wanted, parse, script};
+use crate::host::dnf::{Manager, Resolved, Wanted, history, is_kernel, parse, script};
 use crate::host::rpm::{self, Installed};
 use crate::host::rpm_version::compare;
 use crate::host::tools::{Program, Ran, ToolError};
@@ -30,7 +30,7 @@ impl Kind for ChangePackages<'_> {
     async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
         let installed = here.installed().await?;
         let left = left_to_do(&self.transaction.changes, &installed)?;
-        let is_whole = repair::interrupted(here, &installed).is_none();
+        let is_whole = repair::interrupted(here, &installed).await?.is_none();
         Ok(if left.is_empty() && is_whole { Check::AlreadyDone } else { Check::Ready })
     }
 
@@ -248,7 +248,43 @@ pub(super) async fn survey(
         None => Found::AsWished,
         Some(resolved) => {
             let changes = changes_of(&resolved, installed);
+            if let UpdateScope::Undo(number) = wish.update {
+                may_be_undone(number, &changes)?;
+            }
             Found::Due { due: Transaction { changes, download_bytes: resolved.download_bytes } }
         }
     })
+}
+
+/// The package without which nobody could tell the node anything.
+const OWN_PACKAGE: &str = "windlass-agent";
+
+/// What the way back must not touch: kernels, one of which runs, and what carries it out.
+fn may_be_undone(number: u32, changes: &[PackageChange]) -> Result<(), StepError> {
+    let kernel = changes.iter().find(|change| is_kernel(&change.name));
+    let own = changes.iter().find(|change| change.to.is_none() && change.name.as_str() == OWN_PACKAGE);
+    let refuse = |why: String, advice: &str| {
+        Err(StepError::blocked(format!("transaction {number} cannot be undone: {why}"), advice))
+    };
+    match (kernel, own) {
+        (Some(kernel), _) => refuse(
+            format!("{} belongs to a kernel", kernel.name),
+            "kernels have their own way: windlass upgrade kernel --version VERSION",
+        ),
+        (None, Some(_)) => refuse(format!("{OWN_PACKAGE} would be removed"), "undo a later one, or none"),
+        (None, None) => Ok(()),
+    }
+}
+
+/// The newest transactions of the package manager.
+pub(super) async fn history(
+    here: &Here<'_>,
+    manager: &Manager,
+    newest: u32,
+) -> Result<Vec<PastTransaction>, StepError> {
+    let ran = here.tools.run(&manager.history()).await?;
+    let mut all =
+        history::parse_list(&ran.stdout).map_err(|reason| StepError::Unreadable { program: "dnf", reason })?;
+    all.truncate(usize::try_from(newest).unwrap_or(usize::MAX));
+    Ok(all)
 }

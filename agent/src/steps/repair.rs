@@ -4,6 +4,9 @@
 //! A package manager installs the new packages first and takes the old ones out after. Ended in between, it leaves some
 //! packages twice in the database: the surest sign, and the same for every version of rpm. The newer one's files are in
 //! place then, so the older one is taken out; what the transaction had not come to is left to the step that is done again.
+//!
+//! dnf remembers besides that a transaction has no end. What it had brought by then may lack the end of its scripts, such
+//! as the initramfs of a kernel: that is installed once more, in the same version, after which the history has an end.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +14,11 @@ use async_trait::async_trait;
 use windlass_types::package::Package;
 
 use super::{Check, Here, Kind, StepError};
+use crate::host::dnf::Manager;
+use crate::host::dnf::history::{self, Unended};
 use crate::host::rpm::{self, Installed};
 use crate::host::rpm_version::compare;
+use crate::host::tools::ToolError;
 
 /// Where yum keeps what it has not finished.
 const YUM_STATE: &str = "/var/lib/yum";
@@ -26,7 +32,7 @@ pub(super) struct Repair;
 impl Kind for Repair {
     async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
         let is_readable = here.tools.run(&rpm::list()).await.is_ok();
-        let whole = is_readable && interrupted(here, &here.installed().await?).is_none();
+        let whole = is_readable && interrupted(here, &here.installed().await?).await?.is_none();
         Ok(if whole { Check::AlreadyDone } else { Check::Ready })
     }
 
@@ -35,7 +41,7 @@ impl Kind for Repair {
     }
 
     async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
-        match interrupted(here, &here.installed().await?) {
+        match interrupted(here, &here.installed().await?).await? {
             None => Ok(()),
             Some(left) => Err(StepError::operator(
                 format!("the package database could not be mended: {left}"),
@@ -46,7 +52,18 @@ impl Kind for Repair {
 }
 
 /// What an interrupted transaction left.
-pub(super) fn interrupted(here: &Here<'_>, installed: &[Installed]) -> Option<String> {
+pub(super) async fn interrupted(here: &Here<'_>, installed: &[Installed]) -> Result<Option<String>, StepError> {
+    if let Some(left) = left_in_the_database(here, installed) {
+        return Ok(Some(left));
+    }
+    let Some(unended) = unended(here).await? else { return Ok(None) };
+    let (number, count, all) = (unended.number, came(&unended, installed).len(), unended.comes.len());
+    let text =
+        format!("transaction {number} of dnf has no end: {count} of its {all} packages came, perhaps not wholly");
+    Ok((count > 0).then_some(text))
+}
+
+fn left_in_the_database(here: &Here<'_>, installed: &[Installed]) -> Option<String> {
     let twice = twice(installed);
     if !twice.is_empty() {
         let names: Vec<String> = twice.iter().map(Package::to_string).collect();
@@ -54,6 +71,42 @@ pub(super) fn interrupted(here: &Here<'_>, installed: &[Installed]) -> Option<St
     }
     let unfinished = unfinished(here);
     (!unfinished.is_empty()).then(|| format!("yum has not finished what {YUM_STATE}/{} says", unfinished[0]))
+}
+
+/// The last transaction of dnf, if it was cut off. That dnf is gone is seen first: most of the time nobody need be asked.
+async fn unended(here: &Here<'_>) -> Result<Option<Unended>, StepError> {
+    let Ok(holder) = here.host.read(history::LOCK.as_ref()) else { return Ok(None) };
+    if let Ok(holder) = holder.trim().parse()
+        && here.tools.run(&history::is_at_work(holder)).await?.code == 0
+    {
+        return Ok(None);
+    }
+    let Some(ask) = Manager::of(here.host).and_then(|manager| manager.last_transaction()) else { return Ok(None) };
+    Ok(history::parse_unended(&here.tools.run(&ask).await?.stdout))
+}
+
+/// What it has brought and is still there.
+fn came(unended: &Unended, installed: &[Installed]) -> Vec<Package> {
+    let is_of_it = |package: &&Package| unended.comes.contains(&package.to_string());
+    installed.iter().map(|installed| &installed.package).filter(is_of_it).cloned().collect()
+}
+
+async fn bring_again(here: &Here<'_>, unended: &Unended) -> Result<(), StepError> {
+    let packages = came(unended, &here.installed().await?);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let program = super::packages::program(here.manager()?.reinstall(&packages))?;
+    match here.tools.run(&program).await {
+        Err(error @ ToolError::Failed { .. }) => Err(StepError::operator(
+            format!("what transaction {} of dnf has brought cannot be installed again: {error}", unended.number),
+            format!(
+                "see that the repositories have these versions; or, if `rpm -V` finds the packages whole, remove {}",
+                history::LOCK
+            ),
+        )),
+        ran => Ok(ran.map(drop)?),
+    }
 }
 
 /// Mends it.
@@ -68,6 +121,9 @@ pub(super) async fn mend(here: &Here<'_>) -> Result<(), StepError> {
     for name in unfinished(here) {
         let path = format!("{YUM_STATE}/{name}");
         here.host.remove(path.as_ref()).await.map_err(StepError::file("remove", &path))?;
+    }
+    if let Some(unended) = unended(here).await? {
+        bring_again(here, &unended).await?;
     }
     Ok(())
 }

@@ -44,16 +44,22 @@ pub(super) async fn survey(here: &Here<'_>, request: &SurveyRequest) -> Result<S
         Some(wish) => Some(or_blocked(kernel_due(here, wish, &kernels, &installed).await)?),
         None => None,
     };
+    let history = match manager.filter(|_| request.history > 0) {
+        Some(manager) => packages::history(here, &manager, request.history).await?,
+        None => Vec::new(),
+    };
     Ok(Survey {
         schema: SCHEMA,
         boot_id: here.boot_id()?,
         reboot_reasons: services::reboot_reasons(here, &kernels, &installed),
         outdated_services: services::outdated(here, &installed).await?,
-        interrupted: repair::interrupted(here, &installed),
+        interrupted: repair::interrupted(here, &installed).await?,
         kernels,
         settings: found,
         packages,
         kernel,
+        installed: if request.list { installed.into_iter().map(|i| i.package).collect() } else { Vec::new() },
+        history,
     })
 }
 

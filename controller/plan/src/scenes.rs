@@ -101,6 +101,8 @@ pub(crate) fn survey() -> Survey {
         settings: Vec::new(),
         packages: None,
         kernel: None,
+        installed: Vec::new(),
+        history: Vec::new(),
     }
 }
 

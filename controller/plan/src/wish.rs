@@ -36,7 +36,7 @@ impl NodeWish {
             settings: self.settings.clone(),
             packages: self.packages.clone(),
             kernel: self.kernel.clone(),
-            refresh: false,
+            ..SurveyRequest::default()
         }
     }
 

@@ -106,6 +106,24 @@ pub struct Transaction {
     pub download_bytes: u64,
 }
 
+/// A transaction in the history of a package manager, as that tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PastTransaction {
+    /// Its number.
+    pub number: u32,
+    /// When, by the node's clock.
+    pub at: String,
+    /// The command; with yum, the user.
+    pub what: String,
+    /// What it did.
+    pub actions: String,
+    /// To how many packages.
+    pub altered: u32,
+    /// Whether it came to its end without failing.
+    pub is_whole: bool,
+}
+
 /// Which updates are wished for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256Digest;
 use crate::name::on_node::{BootId, KernelRelease, PackageName, UnitName};
-use crate::package::{Package, PackageChange, PackagesWish, Transaction};
+use crate::package::{Package, PackageChange, PackagesWish, PastTransaction, Transaction};
 use crate::setting::Setting;
 
 /// The form of an answer. One of another form is not used.
@@ -69,6 +69,17 @@ pub struct SurveyRequest {
     /// Fetch the repositories' metadata first, however young what is there may be.
     #[serde(default)]
     pub refresh: bool,
+    /// Which packages are installed? Left out where it is not asked, for agents that do not know the question.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub list: bool,
+    /// What are so many of the newest transactions of the package manager? Left out likewise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub history: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What a node answers.
@@ -92,6 +103,12 @@ pub struct Survey {
     pub packages: Option<Found<Transaction>>,
     /// If the kernel was asked for.
     pub kernel: Option<Found<KernelDue>>,
+    /// If it was asked what is installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub installed: Vec<Package>,
+    /// If it was asked what the package manager did; newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastTransaction>,
 }
 
 /// How something is, compared with what it shall be.

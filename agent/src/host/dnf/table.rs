@@ -196,6 +196,10 @@ mod tests {
                 &["-lab-words-1-1.noarch", "-lab-web-1-1.noarch"],
             ),
             (include_str!("../fixtures/lab-dnf-4.14-nothing-to-do"), &["nothing"]),
+            (
+                include_str!("../fixtures/lab-dnf-4.14-history-undo-assumeno"),
+                &["^lab-web-1-1.noarch", "^lab-words-1-1.noarch"],
+            ),
         ] {
             assert_eq!(shown(text), expected);
         }

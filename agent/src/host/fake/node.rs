@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use windlass_types::facts::{BlockDevice, Cpu, NetworkInterface, Os, PackageManager, ServiceState};
 use windlass_types::time::UnixMillis;
 
-use super::ModelPackage;
+use super::{ModelPackage, ModelTransaction};
 use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager, procfs};
 
 /// When the model's time begins: some moment in 2025.
@@ -32,6 +32,8 @@ pub struct Node {
     pub packages: Vec<ModelPackage>,
     /// Packages that can be had.
     pub repository: Vec<ModelPackage>,
+    /// What the package manager did, the oldest first.
+    pub history: Vec<ModelTransaction>,
     /// The power fails when a transaction has installed so many packages.
     pub power_fails_after: Option<usize>,
     /// Files that are not there, whatever the rest says.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use windlass_types::name::on_node::PackageVersion;
 
-use super::{Node, Scripted};
+use super::{Node, Scripted, history};
 use crate::host::rpm_version::compare;
 
 /// A package of the model, installed or in its repository.
@@ -91,6 +91,14 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
     let excluded: Vec<&str> = options.iter().filter_map(|option| option.strip_prefix("--exclude=")).collect();
     let plan = match words.as_slice() {
         ["makecache"] => return Some(says(0, "")),
+        ["history", "list"] => return Some((history::list(node), Vec::new())),
+        ["history", "info", "last"] => return Some((history::last(node), Vec::new())),
+        ["history", "undo", number] => match way_back(node, number) {
+            Ok(plan) => plan,
+            Err(why) => return Some(says(1, why)),
+        },
+        ["reinstall", specs @ ..] => return Some(reinstall(node, specs)),
+        ["shell", path] => scripted(node, path)?,
         ["repoquery", _] => return Some(says(0, "kernel-uname-r = unknown\n")),
         ["upgrade"] => newer(node, &excluded),
         ["install", specs @ ..] => match coming(node, specs) {
@@ -117,6 +125,58 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         return Some(says(0, table));
     }
     Some((Scripted { exit_code: 0, stdout: table }, carry_out(node, plan)))
+}
+
+/// What undoes a transaction: what went comes again, and what came goes.
+fn way_back(node: &Node, number: &str) -> Result<Plan, String> {
+    let at: usize = number.parse().map_err(|_| format!("Error: {number} is no number\n"))?;
+    let past = at.checked_sub(1).and_then(|at| node.history.get(at));
+    let past = past.ok_or_else(|| format!("Error: Transaction ID \"{number}\" not found.\n"))?;
+    let is_there = |package: &&ModelPackage| node.packages.iter().any(|p| p.full() == package.full());
+    let mut plan = Plan::default();
+    for came in past.come.iter().filter(is_there) {
+        match past.go.iter().find(|old| old.name == came.name) {
+            None => plan.go.push(came.clone()),
+            Some(old) => {
+                let found = node.repository.iter().find(|p| p.full() == old.full());
+                plan.come.push(found.ok_or_else(|| format!("Error: No match for {}\n", old.full()))?.clone());
+            }
+        }
+    }
+    Ok(plan)
+}
+
+fn reinstall(node: &mut Node, specs: &[&str]) -> Answer {
+    if let Some(gone) = specs.iter().find(|spec| !node.repository.iter().any(|p| p.full() == **spec)) {
+        return says(
+            1,
+            format!("Installed package {gone} (from model) not available.\nError: Nothing to reinstall.\n"),
+        );
+    }
+    let again: Vec<_> = node.packages.iter().filter(|p| specs.contains(&p.full().as_str())).cloned().collect();
+    history::begin(node, again.clone(), again);
+    history::end(node);
+    (Scripted::default(), specs.iter().map(|spec| format!("reinstall {spec}")).collect())
+}
+
+/// What a file says: what goes, what goes back, what comes.
+fn scripted(node: &Node, path: &str) -> Option<Plan> {
+    let text = node.all_files().remove(std::path::Path::new(path))?;
+    let mut plan = Plan::default();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let (verb, specs) = (words.next()?, words.collect::<Vec<_>>());
+        let of = |packages: &[ModelPackage]| -> Vec<ModelPackage> {
+            packages.iter().filter(|p| specs.contains(&p.full().as_str())).cloned().collect()
+        };
+        match verb {
+            "remove" => plan.go.extend(of(&node.packages)),
+            "downgrade" | "install" => plan.come.extend(of(&node.repository)),
+            _ => {}
+        }
+    }
+    plan.come.sort_by_key(ModelPackage::full);
+    Some(plan)
 }
 
 /// The newest of each installed package.
@@ -172,6 +232,9 @@ fn table(node: &Node, plan: &Plan) -> String {
 fn carry_out(node: &mut Node, plan: Plan) -> Vec<String> {
     let mut effects = Vec::new();
     let Plan { come, mut go } = plan;
+    let replaced = |old: &&ModelPackage| come.iter().any(|new| new.name == old.name && !new.is_kernel());
+    let goes = node.packages.iter().filter(replaced).chain(&go).cloned().collect();
+    history::begin(node, come.clone(), goes);
     for new in &come {
         if node.power_fails_after.take_if(|left| *left == 0).is_some() {
             super::programs::boot(node);
@@ -198,5 +261,6 @@ fn carry_out(node: &mut Node, plan: Plan) -> Vec<String> {
     node.packages.retain(|package| !go.contains(package));
     node.kernels.retain(|kernel| !go.iter().any(|p| p.is_kernel() && format!("{}.{}", p.version, p.arch) == *kernel));
     node.packages.sort_by_key(ModelPackage::full);
+    history::end(node);
     effects
 }

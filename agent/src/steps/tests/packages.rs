@@ -8,7 +8,8 @@ use windlass_types::package::{PackagesWish, Transaction, UpdateScope};
 use windlass_types::survey::{Found, Survey, SurveyRequest};
 
 use super::{refused, survives_everything, to_the_end};
-use crate::host::fake::{FakeHost, ModelPackage};
+use crate::host::dnf::history::LOCK;
+use crate::host::fake::{FakeHost, ModelPackage, ModelTransaction};
 
 /// Two packages of which one needs the other, installed in version 1; the repository has version 2.
 fn outdated() -> FakeHost {
@@ -111,6 +112,78 @@ async fn power_that_fails_within_a_transaction_leaves_nothing_half() {
         assert_eq!(installed(&host), ["web-2-1.x86_64", "words-2-1.x86_64"], "after {after}");
         let installs = host.effects().into_iter().filter(|(effect, _)| effect.starts_with("install "));
         assert!(installs.map(|(_, count)| count).eq([1, 1]), "after {after}: {:?}", host.effects());
+        // What had come by then is installed once more: its scripts may have been cut off.
+        let again = host.effects().into_iter().filter(|(effect, _)| effect.starts_with("reinstall "));
+        assert_eq!(again.map(|(_, count)| count).sum::<u64>(), after as u64, "after {after}: {:?}", host.effects());
+    }
+}
+
+/// The power failed when everything was there and nothing had gone, and somebody took out what was there twice.
+fn unended() -> FakeHost {
+    let host = outdated();
+    host.change(|node| {
+        let (old, new) = (node.packages.clone(), node.repository[1..4].to_vec());
+        node.packages = vec![new[0].clone(), new[2].clone()];
+        node.history = vec![ModelTransaction { come: node.packages.clone(), go: old, is_whole: false }];
+        node.files.insert(LOCK.into(), "4242".into());
+    });
+    host
+}
+
+#[tokio::test]
+async fn a_transaction_without_an_end_is_told_and_what_it_brought_is_installed_once_more() {
+    let survey = surveyed(&unended(), SurveyRequest::default()).await;
+    let told = survey.interrupted.expect("it is told");
+    assert!(told.contains("transaction 1 of dnf has no end: 2 of its 2 packages came"), "{told}");
+    let effects = survives_everything(unended, &NodeStep::RepairPackages).await;
+    let again = ["reinstall web-2-1.x86_64", "reinstall words-2-1.x86_64"].map(|effect| (effect.to_owned(), 1));
+    assert_eq!(effects.into_iter().collect::<Vec<_>>(), again);
+    let at_work = unended();
+    at_work.change(|node| drop(node.files.insert("/proc/4242/cmdline".into(), "/usr/bin/dnf\0upgrade".into())));
+    assert_eq!(surveyed(&at_work, SurveyRequest::default()).await.interrupted, None, "it goes on");
+    let nothing_came = unended();
+    nothing_came.change(|node| node.packages = node.history[0].go.clone());
+    assert_eq!(surveyed(&nothing_came, SurveyRequest::default()).await.interrupted, None);
+    let gone = unended();
+    gone.change(|node| node.repository.clear());
+    let error = to_the_end(&gone, &NodeStep::RepairPackages).await.expect_err("it cannot be had");
+    assert!(error.to_string().contains("web-2-1.x86_64"), "{error}");
+}
+
+#[tokio::test]
+async fn a_transaction_is_undone_as_shown_and_what_is_installed_and_was_done_is_told() {
+    let undo = NodeStep::ChangePackages(update(&outdated()).await);
+    let updated = async || {
+        let host = outdated();
+        to_the_end(&host, &undo).await.unwrap();
+        host
+    };
+    let host = updated().await;
+    let asked = SurveyRequest { list: true, history: 5, ..SurveyRequest::default() };
+    let survey = surveyed(&host, asked).await;
+    assert_eq!(survey.installed.iter().map(ToString::to_string).collect::<Vec<_>>(), installed(&host));
+    assert_eq!(survey.history.iter().map(|past| (past.number, past.is_whole)).collect::<Vec<_>>(), [(1, true)]);
+    let Found::Due { due } = look(&host, UpdateScope::Undo(1), &[]).await else { panic!("it can be undone") };
+    assert_eq!(shown(&due), ["web.x86_64 2-1 -> 1-1", "words.x86_64 2-1 -> 1-1"]);
+    to_the_end(&host, &NodeStep::ChangePackages(due)).await.unwrap();
+    assert_eq!(installed(&host), ["web-1-1.x86_64", "words-1-1.x86_64"]);
+    assert_eq!(look(&host, UpdateScope::Undo(1), &[]).await, Found::AsWished, "it is undone");
+    assert!(
+        matches!(look(&host, UpdateScope::Undo(9), &[]).await, Found::Blocked { reason, .. } if reason.contains("9"))
+    );
+}
+
+#[tokio::test]
+async fn neither_a_kernel_nor_the_agent_goes_by_an_undo() {
+    for (package, why) in [("kernel-core", "kernel-core belongs to a kernel"), ("windlass-agent", "would be removed")] {
+        let host = outdated();
+        host.change(|node| {
+            let came = ModelPackage::new(package, "1-1");
+            node.packages.push(came.clone());
+            node.history = vec![ModelTransaction { come: vec![came], go: Vec::new(), is_whole: true }];
+        });
+        let found = look(&host, UpdateScope::Undo(1), &[]).await;
+        assert!(matches!(&found, Found::Blocked { reason, .. } if reason.contains(why)), "{found:?}");
     }
 }
 
