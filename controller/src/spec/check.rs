@@ -125,7 +125,9 @@ pub fn check(body: &Body) -> Checked {
     }
     named_once(body)?;
     repositories(&body.packages.repositories)?;
-    if let Some(exclude) = body.packages.exclude.as_ref().filter(|_| body.packages.update.is_none()) {
+    let has_update = |node: &Spanned<Node>| matches!(node.value.packages.update, Some(Some(_)));
+    let is_alone = body.packages.update.is_none() && !body.nodes.value.iter().any(has_update);
+    if let Some(exclude) = body.packages.exclude.as_ref().filter(|_| is_alone) {
         return Err(Contradiction::ExcludeAlone.at(exclude.defined));
     }
     settings(&body.settings)?;

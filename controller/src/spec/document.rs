@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 use windlass_types::machine::{AccelChoice, MachineRole, Protocol};
 use windlass_types::name::on_node::PackageName;
@@ -173,6 +173,39 @@ pub struct Node {
     /// Ports of the controller's machine, on its loopback address, that lead into this one.
     #[serde(default)]
     pub forwards: Vec<Forward>,
+    /// Which of its packages are kept current, in place of what the cluster says.
+    #[serde(default)]
+    pub packages: NodePackages,
+    /// Its kernel, in place of the cluster's; `null`: its kernels are left alone.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<Kernel>")]
+    pub kernel: Option<Option<Kernel>>,
+    /// When it reboots, in place of what the cluster says.
+    #[serde(default)]
+    #[schemars(schema_with = "super::schema::reboot")]
+    pub reboot: Option<Reboot>,
+    /// What is run around a disruption of it, in place of the cluster's.
+    #[serde(default)]
+    pub hooks: Option<Hooks>,
+}
+
+/// Which packages of a node are kept current, in place of what the cluster says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodePackages {
+    /// `all`, `security`, or a list of packages; `null`: its packages are left alone.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(schema_with = "super::schema::update_or_null")]
+    pub update: Option<Option<Update>>,
+    /// Packages that no update touches.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub exclude: Option<Vec<PackageName>>,
+}
+
+/// What is written, also where that is `null`.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// A port that leads into a machine.

@@ -36,6 +36,11 @@ pub(super) fn update(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "enum": ["all", "security"] }, names] })
 }
 
+/// The same, or nothing.
+pub(super) fn update_or_null(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [update(generator), { "type": "null" }] })
+}
+
 pub(super) fn channel(_: &mut SchemaGenerator) -> Schema {
     let other = json_schema!({
         "type": "object",

@@ -78,20 +78,24 @@ impl Cluster {
         templates: &Templates,
     ) -> Result<NodeWish, WishError> {
         let body = &self.body;
-        let exclude = body.packages.exclude.as_ref().map(|exclude| exclude.value.clone()).unwrap_or_default();
-        let packages = body.packages.update.as_ref().map(|update| PackagesWish { update: update.0.clone(), exclude });
-        let kernel = body.kernel.as_ref().map(|kernel| KernelWish {
+        let own = &node.packages;
+        let exclude = own.exclude.as_ref().or(body.packages.exclude.as_ref().map(|exclude| &exclude.value));
+        let exclude = exclude.cloned().unwrap_or_default();
+        let update = own.update.as_ref().unwrap_or(&body.packages.update);
+        let packages = update.as_ref().map(|update| PackagesWish { update: update.0.clone(), exclude });
+        let kernel = node.kernel.as_ref().unwrap_or(&body.kernel).as_ref().map(|kernel| KernelWish {
             channel: kernel.channel.clone(),
             version: kernel.version.clone(),
             keep: kernel.keep.get(),
         });
         let has_updates = packages.is_some() || kernel.is_some();
-        let reboot = match body.reboot {
+        let reboot = match node.reboot.or(body.reboot) {
             Some(reboot) => reboot.into(),
             None if has_updates => RebootWish::IfNeeded,
             None => RebootWish::Never,
         };
-        let hooks = Hooks { before: hook(body.hooks.before.as_ref()), after: hook(body.hooks.after.as_ref()) };
+        let hooks = node.hooks.as_ref().unwrap_or(&body.hooks);
+        let hooks = Hooks { before: hook(hooks.before.as_ref()), after: hook(hooks.after.as_ref()) };
         Ok(NodeWish { settings: self.settings(node, files, templates)?, packages, kernel, reboot, hooks })
     }
 

@@ -138,6 +138,30 @@ fn nodes_reboot_if_needed_where_something_is_kept_current_and_else_never() {
 }
 
 #[test]
+fn what_a_node_says_of_itself_stands_in_place_of_what_the_cluster_says() {
+    let of = |own: &str| {
+        let text = whole().replace("- name: node1\n", &format!("- name: node1\n      {own}\n"));
+        assert_ne!(text, whole(), "the spec has no such node");
+        let wishes = Cluster::parse(&text).expect(own).wishes(&files()).expect("wishes");
+        let others = Cluster::parse(&whole()).expect("a good spec").wishes(&files()).expect("wishes");
+        assert_eq!(wishes["master1"], others["master1"], "{own}");
+        wishes["node1"].clone()
+    };
+    assert_eq!(of("kernel: null").kernel, None);
+    assert!(of("kernel: {channel: distribution}").kernel.is_some_and(|kernel| kernel.keep == 1));
+    assert_eq!(of("packages: {update: null}").packages, None);
+    let packages = of("packages: {update: all}").packages.expect("packages");
+    assert_eq!((&packages.update, packages.exclude[0].as_str()), (&UpdateScope::All, "docker-ce"));
+    let packages = of("packages: {exclude: []}").packages.expect("packages");
+    assert_eq!((&packages.update, packages.exclude.len()), (&UpdateScope::Security, 0));
+    assert_eq!(of("reboot: never").reboot, RebootWish::Never);
+    assert!(of("hooks: {}").hooks.before.is_none());
+    let text = GOOD.replace("- name: node1\n", "- name: node1\n      packages: {update: all}\n");
+    let text = text.replace("packages: {repositories", "packages: {exclude: [docker-ce], repositories");
+    assert!(Cluster::parse(&text).is_ok(), "what no update touches is said for the one that has one");
+}
+
+#[test]
 fn the_files_that_have_to_come_with_it_are_named() {
     let cluster = Cluster::parse(&whole()).expect("a good spec");
     let names: Vec<_> = cluster.files().iter().map(|file| file.name).collect();
