@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One connection to a controller: over its local socket, or over mTLS with an operator's profile.
 
+mod calls;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
+pub use self::calls::Calls;
 use crate::profile::{Profile, ProfileError};
 
 /// The name in every controller's certificate, whatever host is dialled.
@@ -43,7 +46,7 @@ pub enum Target {
 #[derive(Debug)]
 pub struct Connected {
     /// To send requests over.
-    pub channel: Channel,
+    pub channel: Calls,
     /// The certificates a remote controller showed, its own first, then every CA it trusts. They are the controller's
     /// word, because the handshake covers them and the first was verified; empty for a local one.
     pub shown: Vec<CertificateDer<'static>>,
@@ -92,13 +95,18 @@ pub enum ConnectError {
 /// # Errors
 /// If the controller cannot be reached or one side does not trust the other.
 pub async fn connect(target: &Target) -> Result<Connected, ConnectError> {
+    let (channel, shown) = dial(target).await?;
+    Ok(Connected { channel: Calls::new(channel, target.clone()), shown })
+}
+
+async fn dial(target: &Target) -> Result<(Channel, Vec<CertificateDer<'static>>), ConnectError> {
     match target {
-        Target::Socket(path) => Ok(Connected { channel: over(unix(path).await?).await?, shown: Vec::new() }),
+        Target::Socket(path) => Ok((over(unix(path).await?).await?, Vec::new())),
         Target::Remote { profile, .. } => {
             let stream = mtls(profile).await?;
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            Ok(Connected { channel: over(stream).await?, shown })
+            Ok((over(stream).await?, shown))
         }
     }
 }

@@ -92,8 +92,10 @@ impl Gatekeeper {
         let gatekeeper = Arc::clone(self);
         tokio::spawn(async move {
             tokio::select! {
-                () = gatekeeper.accept_loop(&listener, authentication, &ready) => {}
+                // Who calls after that is left in the kernel's queue, for the next controller.
+                biased;
                 () = stop.cancelled() => {}
+                () = gatekeeper.accept_loop(&listener, authentication, &ready) => {}
             }
         });
         Incoming::new(incoming)
@@ -189,8 +191,9 @@ pub fn accept_local(listener: UnixListener, trust: Arc<Trust>, stop: Cancellatio
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                biased;
                 () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
             };
             match accepted.and_then(|(stream, _)| stream.peer_cred().map(|peer| (stream, peer))) {
                 Ok((stream, peer)) => {

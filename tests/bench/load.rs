@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use windlass_agent::both::Agent;
 use windlass_agent::config::Config;
 use windlass_agent::dial::TcpDial;
@@ -21,7 +20,7 @@ use windlass_agent::host::fake::FakeHost;
 use windlass_agent::identity::IdentityStore;
 use windlass_agent::jobs::fake::{FakeRunner, Script};
 use windlass_agent::join::{Endpoint, JoinPlan, join};
-use windlass_controller::client::{Target, connect};
+use windlass_controller::client::{Calls, Target, connect};
 use windlass_proto::v1;
 use windlass_proto::v1::token_service_client::TokenServiceClient;
 
@@ -107,7 +106,7 @@ async fn count(mut status: watch::Receiver<String>, connected: Arc<AtomicUsize>)
 }
 
 /// Joins unless it has joined already; the agent, not yet running.
-async fn enrol(arguments: &LoadArguments, channel: Channel, number: usize) -> Result<Agent> {
+async fn enrol(arguments: &LoadArguments, channel: Calls, number: usize) -> Result<Agent> {
     let name = format!("sim{number}");
     let state_dir = arguments.directory.join(&name);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -135,7 +134,7 @@ async fn enrol(arguments: &LoadArguments, channel: Channel, number: usize) -> Re
     })
 }
 
-async fn plan(arguments: &LoadArguments, channel: Channel, name: &str, state_dir: &Path) -> Result<JoinPlan> {
+async fn plan(arguments: &LoadArguments, channel: Calls, name: &str, state_dir: &Path) -> Result<JoinPlan> {
     let request = v1::CreateTokenRequest { node: name.to_owned(), ttl_seconds: 1800 };
     let token = TokenServiceClient::new(channel).create_token(request).await?.into_inner();
     std::fs::create_dir_all(state_dir)?;

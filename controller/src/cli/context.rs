@@ -2,7 +2,6 @@
 //! What every verb needs: the terminal, the controller that is meant, the time.
 
 use tokio::sync::OnceCell;
-use tonic::transport::Channel;
 use windlass_proto::v1::admin_service_client::AdminServiceClient;
 use windlass_proto::v1::event_service_client::EventServiceClient;
 use windlass_proto::v1::job_service_client::JobServiceClient;
@@ -17,7 +16,7 @@ use super::connection::{self, ConnectionArgs, Typed};
 use super::failure::Failure;
 use super::terminal::Terminal;
 use super::upkeep;
-use crate::client::Target;
+use crate::client::{Calls, Target};
 use crate::clock::{Clock as _, SystemClock};
 
 /// Largest answer, bytes: a page of a thousand nodes with many disks each is a few MiB; tonic's own limit is 4.
@@ -30,7 +29,7 @@ pub(crate) struct Context {
     pub(crate) terminal: Terminal,
     connection: ConnectionArgs,
     typed: Typed,
-    channel: OnceCell<Channel>,
+    channel: OnceCell<Calls>,
 }
 
 impl Context {
@@ -61,7 +60,7 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
+    pub(crate) async fn channel(&self) -> Result<Calls, Failure> {
         self.channel.get_or_try_init(|| self.connect()).await.cloned()
     }
 
@@ -69,7 +68,7 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn connect(&self) -> Result<Channel, Failure> {
+    pub(crate) async fn connect(&self) -> Result<Calls, Failure> {
         let target = self.target()?;
         if let Target::Remote { profile, path } = &target {
             upkeep::require_current(profile, path, self.now())?;
@@ -87,7 +86,7 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn nodes(&self) -> Result<NodeServiceClient<Channel>, Failure> {
+    pub(crate) async fn nodes(&self) -> Result<NodeServiceClient<Calls>, Failure> {
         Ok(NodeServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
     }
 
@@ -95,7 +94,7 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn tokens(&self) -> Result<TokenServiceClient<Channel>, Failure> {
+    pub(crate) async fn tokens(&self) -> Result<TokenServiceClient<Calls>, Failure> {
         Ok(TokenServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
     }
 
@@ -103,7 +102,7 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn machines(&self) -> Result<MachineServiceClient<Channel>, Failure> {
+    pub(crate) async fn machines(&self) -> Result<MachineServiceClient<Calls>, Failure> {
         Ok(MachineServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
     }
 
@@ -111,7 +110,7 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn jobs(&self) -> Result<JobServiceClient<Channel>, Failure> {
+    pub(crate) async fn jobs(&self) -> Result<JobServiceClient<Calls>, Failure> {
         Ok(job_client(self.channel().await?))
     }
 
@@ -119,7 +118,7 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn plans(&self) -> Result<PlanServiceClient<Channel>, Failure> {
+    pub(crate) async fn plans(&self) -> Result<PlanServiceClient<Calls>, Failure> {
         Ok(PlanServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
     }
 
@@ -127,7 +126,7 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn runs(&self) -> Result<RunServiceClient<Channel>, Failure> {
+    pub(crate) async fn runs(&self) -> Result<RunServiceClient<Calls>, Failure> {
         Ok(run_client(self.channel().await?))
     }
 
@@ -135,7 +134,7 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn events(&self) -> Result<EventServiceClient<Channel>, Failure> {
+    pub(crate) async fn events(&self) -> Result<EventServiceClient<Calls>, Failure> {
         Ok(event_client(self.channel().await?))
     }
 
@@ -143,22 +142,22 @@ impl Context {
     ///
     /// # Errors
     /// If the controller cannot be reached.
-    pub(crate) async fn admin(&self) -> Result<AdminServiceClient<Channel>, Failure> {
+    pub(crate) async fn admin(&self) -> Result<AdminServiceClient<Calls>, Failure> {
         Ok(AdminServiceClient::new(self.channel().await?).max_decoding_message_size(LARGEST_ANSWER_BYTES))
     }
 }
 
 /// The jobs over a connection of one's own.
-pub(crate) fn job_client(channel: Channel) -> JobServiceClient<Channel> {
+pub(crate) fn job_client(channel: Calls) -> JobServiceClient<Calls> {
     JobServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER_BYTES)
 }
 
 /// The runs over a connection of one's own.
-pub(crate) fn run_client(channel: Channel) -> RunServiceClient<Channel> {
+pub(crate) fn run_client(channel: Calls) -> RunServiceClient<Calls> {
     RunServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER_BYTES)
 }
 
 /// The events over a connection of one's own.
-pub(crate) fn event_client(channel: Channel) -> EventServiceClient<Channel> {
+pub(crate) fn event_client(channel: Calls) -> EventServiceClient<Calls> {
     EventServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER_BYTES)
 }

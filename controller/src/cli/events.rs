@@ -99,7 +99,7 @@ fn request(range: &RangeArgs, follow: bool) -> v1::WatchEventsRequest {
     }
 }
 
-type Client = v1::event_service_client::EventServiceClient<tonic::transport::Channel>;
+type Client = v1::event_service_client::EventServiceClient<crate::client::Calls>;
 
 /// Prints what comes and moves the request's cursor along, so that a new watch goes on where this one ended.
 async fn print(

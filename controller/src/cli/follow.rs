@@ -93,7 +93,7 @@ async fn reconnect(
     mut failure: Failure,
     give_up: Instant,
     pause: &mut Duration,
-) -> Result<v1::job_service_client::JobServiceClient<tonic::transport::Channel>, Failure> {
+) -> Result<v1::job_service_client::JobServiceClient<crate::client::Calls>, Failure> {
     loop {
         if !may_pass(failure.cause) {
             return Err(failure);
@@ -119,7 +119,7 @@ pub(crate) const fn may_pass(cause: Cause) -> bool {
 }
 
 async fn watch(
-    client: &mut v1::job_service_client::JobServiceClient<tonic::transport::Channel>,
+    client: &mut v1::job_service_client::JobServiceClient<crate::client::Calls>,
     id: &str,
     sink: &mut dyn Sink,
     replay: &mut Replay,

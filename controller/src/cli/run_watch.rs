@@ -109,7 +109,7 @@ async fn to_its_end(context: &Context, id: &str, display: &mut Display) -> Resul
 
 async fn follow(
     context: &Context,
-    client: &mut v1::run_service_client::RunServiceClient<tonic::transport::Channel>,
+    client: &mut v1::run_service_client::RunServiceClient<crate::client::Calls>,
     id: &str,
     display: &mut Display,
     after: &mut u64,

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use tonic::transport::Channel;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
 use windlass_proto::v1::admin_service_client::AdminServiceClient;
@@ -22,7 +21,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::failure::{Cause, Failure};
 use super::show::utc;
 use super::terminal::Terminal;
-use crate::client::Connected;
+use crate::client::{Calls, Connected};
 use crate::profile::{self, Profile, ProfileError, Replacement};
 
 /// A command must not wait long for something it can do without.
@@ -117,7 +116,7 @@ impl Due {
         (!same || renew).then(|| Self { ca: (!same).then_some(told), renew })
     }
 
-    async fn carry_out(self, profile: &Profile, path: &Path, channel: &Channel) -> Result<(), UpkeepError> {
+    async fn carry_out(self, profile: &Profile, path: &Path, channel: &Calls) -> Result<(), UpkeepError> {
         // The file first: a certificate that cannot be kept must not be made.
         let replacement = Replacement::reserve(path)?;
         let mut wanted = profile.clone();
@@ -134,7 +133,7 @@ impl Due {
     }
 }
 
-async fn renew(channel: &Channel, profile: &mut Profile) -> Result<(), UpkeepError> {
+async fn renew(channel: &Calls, profile: &mut Profile) -> Result<(), UpkeepError> {
     let (key, csr) = profile::new_key()?;
     let mut client = AdminServiceClient::new(channel.clone());
     let asked = client.renew_operator(v1::RenewOperatorRequest { csr_der: csr.into() });

@@ -43,7 +43,7 @@ fn part_of(target: &Path, sha256: Sha256Digest) -> PathBuf {
     part.into()
 }
 
-type Client = v1::job_service_client::JobServiceClient<tonic::transport::Channel>;
+type Client = v1::job_service_client::JobServiceClient<crate::client::Calls>;
 
 async fn once(client: &mut Client, sha256: Sha256Digest, part: &Path) -> Result<(), Failure> {
     let local = |error: std::io::Error| failed(part).because_of(&error);

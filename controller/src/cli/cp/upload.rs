@@ -114,7 +114,7 @@ pub(super) async fn run(context: &Context, source: &Source) -> Result<(), Failur
     }
 }
 
-type Client = v1::job_service_client::JobServiceClient<tonic::transport::Channel>;
+type Client = v1::job_service_client::JobServiceClient<crate::client::Calls>;
 
 async fn once(client: &mut Client, source: &Source, progress: &Progress) -> Result<(), Failure> {
     let refused = |status| Failure::call(format!("send {}", source.path.display()), &status);
