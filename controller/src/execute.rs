@@ -10,6 +10,7 @@
 //! - [`drive`]: begins what may begin, until all has ended.
 //! - [`hold`]: asks the arbiter for nodes, and gives them back.
 //! - [`control`]: stop, pause, resume, retry.
+//! - [`later`]: brings in nodes that were away when the run was planned.
 //! - [`steps`]: what each step does; [`on_node`]: those that a node does itself.
 //! - [`as_planned`]: whether a node still is as it was when it was planned for.
 //! - [`machine`], [`health`]: following a machine, and a node, until it is healthy.
@@ -25,6 +26,7 @@ mod control;
 mod drive;
 mod health;
 mod hold;
+mod later;
 pub mod machine;
 mod on_node;
 pub mod record;
@@ -35,7 +37,7 @@ pub mod steps;
 pub mod times;
 mod trouble;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch as signal};
@@ -114,6 +116,10 @@ pub(crate) struct ActiveRun {
     pub(crate) nudge: Notify,
     /// When nodes were last asked how they are.
     pub(crate) surveyed: Mutex<HashMap<NodeName, UnixMillis>>,
+    /// Nodes that were waited for and are being asked what they lack.
+    pub(crate) asked: Mutex<BTreeSet<NodeName>>,
+    /// Who changes the record and stores it: one after the other, so that what is stored last is what is so.
+    pub(crate) recording: tokio::sync::Mutex<()>,
 }
 
 /// A run as a copy.
@@ -136,7 +142,8 @@ impl ActiveRun {
             stop.cancel();
         }
         let (changed, record) = (signal::channel(0).0, Mutex::new(record));
-        Arc::new(Self { record, progress, changed, stop, nudge: Notify::new(), surveyed: Mutex::default() })
+        let (nudge, surveyed, asked, recording) = Default::default();
+        Arc::new(Self { record, progress, changed, stop, nudge, surveyed, asked, recording })
     }
 
     pub(crate) fn record(&self) -> MutexGuard<'_, RunRecord> {
@@ -149,6 +156,10 @@ impl ActiveRun {
 
     pub(crate) fn surveyed(&self) -> MutexGuard<'_, HashMap<NodeName, UnixMillis>> {
         self.surveyed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn asked(&self) -> MutexGuard<'_, BTreeSet<NodeName>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn signal(&self) {
@@ -254,6 +265,12 @@ impl Runs {
     #[must_use]
     pub const fn observer(&self) -> &Observer {
         &self.with.observer
+    }
+
+    /// What asks nodes how they differ from what they shall be.
+    #[must_use]
+    pub const fn surveyor(&self) -> &Surveyor {
+        &self.with.surveyor
     }
 
     /// Who may take which node down.

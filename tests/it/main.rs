@@ -16,6 +16,7 @@
 //! - [`jobs_survive`]: jobs outlive the command line, the controller and the agent.
 //! - [`kill9`]: power cuts at many instants of joining, renewing and running jobs.
 //! - [`kill9_renewal`]: the agent killed at each point of a renewal.
+//! - [`late_nodes`]: nodes that are away when a run is planned.
 //! - [`lost_answers`]: connections that end before there is an answer.
 //! - [`machines`]: a cluster's machines planned, made, followed and destroyed, through crashes.
 //! - [`machines_refused`]: what this machine lacks for machines on it.
@@ -42,6 +43,7 @@ mod fuzz_short;
 mod jobs_survive;
 mod kill9;
 mod kill9_renewal;
+mod late_nodes;
 mod lost_answers;
 mod machines;
 mod machines_refused;

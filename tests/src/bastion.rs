@@ -18,6 +18,7 @@ use windlass_controller::listener::tls::ServerConfigs;
 use windlass_controller::listener::{Authentication, Gatekeeper, accept_local};
 use windlass_controller::observe::Providers;
 use windlass_controller::provider::Provider;
+use windlass_controller::provider::existing::ExistingProvider;
 use windlass_controller::server::{Controller, Parts};
 use windlass_controller::store::Store;
 use windlass_controller::store::memory::MemoryStore;
@@ -81,8 +82,10 @@ impl Bastion {
     pub async fn restart(&mut self) {
         assert!(self.runtime.is_none(), "it runs");
         let runtime = Runtime::new().expect("a runtime");
-        let providers =
-            Providers::from([(ProviderKind::Qemu, Arc::new(Shared(Arc::clone(&self.provider))) as Arc<dyn Provider>)]);
+        let providers = Providers::from([
+            (ProviderKind::Qemu, Arc::new(Shared(Arc::clone(&self.provider))) as Arc<dyn Provider>),
+            (ProviderKind::Existing, Arc::new(ExistingProvider)),
+        ]);
         self.store = DyingStore::new(Arc::clone(&self.disk));
         let live =
             live(Arc::clone(&self.store), self.directory.path().to_owned(), providers, self.agents_at, self.join_at);

@@ -31,7 +31,7 @@ pub struct ModelledNode {
     pub name: String,
     /// The machine.
     pub host: FakeHost,
-    end: CancellationToken,
+    machine: Machine,
     life: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -59,9 +59,27 @@ impl ModelledNode {
         let host = FakeHost::new(name);
         let (runner, end) = (FakeRunner::of(&host), CancellationToken::new());
         let state_dir = directory.join("state");
-        let machine = Machine { state_dir, agents_at, join_at, host: host.clone(), runner, end: end.clone() };
-        let life = std::thread::spawn(move || machine.live());
-        Self { name: name.to_owned(), host, end, life: Some(life) }
+        let machine = Machine { state_dir, agents_at, join_at, host: host.clone(), runner, end };
+        let mut node = Self { name: name.to_owned(), host, machine, life: None };
+        node.switch_on();
+        node
+    }
+
+    /// Its agent runs again.
+    pub fn switch_on(&mut self) {
+        self.switch_off();
+        self.machine.end = CancellationToken::new();
+        let machine = self.machine.clone();
+        self.life = Some(std::thread::spawn(move || machine.live()));
+    }
+
+    /// Nobody hears of it any more. What the model of its machine is stays.
+    pub fn switch_off(&mut self) {
+        self.machine.end.cancel();
+        if let Some(life) = self.life.take() {
+            // What it panicked with was printed.
+            drop(life.join());
+        }
     }
 
     /// How often something happened to the machine.
@@ -73,11 +91,7 @@ impl ModelledNode {
 
 impl Drop for ModelledNode {
     fn drop(&mut self) {
-        self.end.cancel();
-        if let Some(life) = self.life.take() {
-            // What it panicked with was printed.
-            drop(life.join());
-        }
+        self.switch_off();
     }
 }
 

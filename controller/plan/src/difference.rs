@@ -28,7 +28,10 @@ pub fn differences(saved: &Plan, now: &Plan) -> Vec<String> {
     found.extend(now.steps.iter().filter(is_new).map(|step| format!("{}: needed now ({})", step.id, step.reason)));
     let is_new = |block: &&crate::plan::Blocked| !saved.blocked.contains(block);
     found.extend(now.blocked.iter().filter(is_new).map(|block| format!("{}: {}", block.node, block.reason)));
-    let queued = |plan: &Plan| -> BTreeSet<NodeName> { plan.queued.iter().map(|queued| queued.node.clone()).collect() };
+    let queued = |plan: &Plan| -> BTreeSet<NodeName> {
+        let away = plan.queued.iter().filter(|queued| queued.after.is_none());
+        away.map(|queued| queued.node.clone()).collect()
+    };
     let (before, since) = (queued(saved), queued(now));
     found.extend(since.difference(&before).map(|node| format!("{node}: cannot be asked any more")));
     found.extend(before.difference(&since).map(|node| format!("{node}: could not be asked, and is back")));

@@ -25,6 +25,7 @@
 //! - [`difference`]: what became of a saved plan when the world changed.
 
 pub mod difference;
+mod later;
 mod order;
 pub mod plan;
 pub mod policy;

@@ -34,7 +34,7 @@ pub struct Plan {
     pub turns: Vec<Turn>,
     /// What is asked for and is not done.
     pub blocked: Vec<Blocked>,
-    /// Nodes that cannot be asked what they lack; what that is, is planned when they are back.
+    /// Nodes that cannot be asked yet what they lack. The run waits for them; what that is, is planned when they can.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queued: Vec<Queued>,
     /// What an operator should know besides. Not a part of the hash.
@@ -51,13 +51,16 @@ pub struct Turn {
     pub why: String,
 }
 
-/// A node whose turn comes when it is back.
+/// A node that is planned for while the plan is carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
     /// The node.
     pub node: NodeName,
     /// Why it cannot be asked.
     pub reason: String,
+    /// The step that has to be done first; `None` if it only has to be back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<StepId>,
 }
 
 /// Something that is asked for and is not done.
@@ -158,7 +161,7 @@ impl Plan {
     pub fn hash(&self) -> Sha256Digest {
         let Self { schema, cluster, provider, policy, steps, turns, blocked, queued, notes: _ } = self;
         // Why a node cannot be asked is told anew each time, with times in it; that it cannot is what counts.
-        let queued: Vec<_> = queued.iter().map(|queued| &queued.node).collect();
+        let queued: Vec<_> = queued.iter().map(|queued| (&queued.node, &queued.after)).collect();
         let all = (schema, cluster, provider, policy, steps, turns, blocked, queued);
         sha256(&serde_json::to_vec(&all).expect("a plan is always JSON"))
     }

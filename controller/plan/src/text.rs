@@ -26,7 +26,12 @@ impl fmt::Display for Plan {
         on_node::write(f, self)?;
         self.blocked.iter().try_for_each(|block| write_blocked(f, block))?;
         for queued in &self.queued {
-            wrapped_at(f, 2, &format!("? {} is looked at when it is back", queued.node))?;
+            let node = &queued.node;
+            let when = match &queued.after {
+                None => format!("? {node} is waited for, and planned for when it is back"),
+                Some(step) => format!("? the rest of {node} is planned after {step}, in the same run"),
+            };
+            wrapped_at(f, 2, &when)?;
             wrapped(f, &format!("why: {}", queued.reason))?;
         }
         self.write_notes(f)?;

@@ -199,7 +199,24 @@ fn sheet(out: &mut dyn std::io::Write, run: &v1::Run) -> std::io::Result<()> {
             writeln!(out, "             do: {}", Escaped(&step.advice))?;
         }
     }
-    run.blocked.iter().try_for_each(|blocked| writeln!(out, "  left as it is: {}", Escaped(blocked)))
+    for queued in &run.queued {
+        let (node, reason, id) = (Escaped(&queued.node), Escaped(&queued.reason), Escaped(&run.id));
+        if run.ended_unix_millis == 0 {
+            writeln!(out, "  waits for  {node}: {reason}")?;
+            writeln!(out, "             do: bring it back; windlass run stop {id} leaves it out")?;
+        } else {
+            writeln!(out, "  left out   {node}: {reason}")?;
+            writeln!(out, "             do: windlass run retry {id} when it is back")?;
+        }
+    }
+    run.blocked.iter().try_for_each(|blocked| writeln!(out, "  left as it is: {}", Escaped(blocked)))?;
+    let id = Escaped(&run.id);
+    match run.state() {
+        v1::RunState::Running => writeln!(out, "next: windlass run attach {id}"),
+        v1::RunState::Paused => writeln!(out, "next: windlass run resume {id}, or windlass run retry {id}"),
+        v1::RunState::Failed | v1::RunState::Stopped => writeln!(out, "next: windlass run retry {id}"),
+        v1::RunState::Succeeded | v1::RunState::Unspecified => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -229,7 +246,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).expect("text"),
             "run r7 on nodes, by alice: running\n  holds node1\n  0 of 1 steps done\n  waiting    boot/node2\n             \
-             waits: node1 is down\\u{1b}[2J\n             do: windlass status\n"
+             waits: node1 is down\\u{1b}[2J\n             do: windlass status\nnext: windlass run attach r7\n"
         );
     }
 }

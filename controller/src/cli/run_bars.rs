@@ -21,13 +21,16 @@ const NAME_COLUMNS: usize = 20;
 pub(crate) struct Bars {
     all: MultiProgress,
     bars: HashMap<String, ProgressBar>,
+    /// Nodes that are waited for, below the steps.
+    awaited: HashMap<String, ProgressBar>,
     colour: bool,
 }
 
 impl Bars {
     /// None yet.
     pub(crate) fn new(colour: bool) -> Self {
-        Self { all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), bars: HashMap::new(), colour }
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        Self { all, bars: HashMap::new(), awaited: HashMap::new(), colour }
     }
 
     /// Shows how a run stands.
@@ -48,10 +51,29 @@ impl Bars {
                 bar.abandon();
             }
         }
+        self.show_awaited(run);
+    }
+
+    fn show_awaited(&mut self, run: &v1::Run) {
+        let is_over = |node: &String| !run.queued.iter().any(|queued| queued.node == *node);
+        for (_, bar) in self.awaited.extract_if(|node, _| is_over(node)) {
+            self.all.remove(&bar);
+        }
+        for queued in run.queued.iter().take(MOST_BARS) {
+            if !self.awaited.contains_key(&queued.node) {
+                let bar = self.all.add(ProgressBar::no_length());
+                let template = format!("{{prefix:{NAME_COLUMNS}!}} {{wide_msg}}");
+                bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+                bar.set_prefix(Escaped(&queued.node).to_string());
+                bar.set_message(format!("is waited for: {}", Escaped(&queued.reason)));
+                self.awaited.insert(queued.node.clone(), bar);
+            }
+        }
     }
 
     /// The last state stays on the screen.
     pub(crate) fn finish(&mut self) {
+        self.awaited.values().for_each(ProgressBar::abandon);
         self.bars.values().filter(|bar| !bar.is_finished()).for_each(ProgressBar::abandon);
     }
 

@@ -178,7 +178,9 @@ async fn conclude(context: &Context, run: v1::Run, format: RunFormat) -> Result<
         {
             get::print(context, &nodes, show::Format::Table)?;
         }
-        if exit == Exit::Done {
+        if exit == Exit::Done && run.cluster.is_empty() {
+            context.terminal.say("\nnext: windlass status");
+        } else if exit == Exit::Done {
             context.terminal.say("\nnext: windlass exec --all -- uptime");
             context.terminal.say("      windlass get machines");
             context.terminal.say("      windlass events -f");
@@ -225,8 +227,15 @@ fn report(run: &v1::Run) -> String {
         let (id, holds) = (Escaped(&run.id), run.holds.join(", "));
         text.push_str(&format!("it still holds {}: windlass run retry {id}\n", Escaped(&holds)));
     }
+    for queued in &run.queued {
+        let (node, reason, id) = (Escaped(&queued.node), Escaped(&queued.reason), Escaped(&run.id));
+        text.push_str(&format!("{node} is left out, {reason}: windlass run retry {id} when it is back\n"));
+    }
     for blocked in &run.blocked {
         text.push_str(&format!("left as it is: {}\n", Escaped(blocked)));
+    }
+    if run.state() == v1::RunState::Failed {
+        text.push_str(&format!("when that is mended: windlass run retry {}\n", Escaped(&run.id)));
     }
     text
 }
@@ -234,7 +243,7 @@ fn report(run: &v1::Run) -> String {
 fn exit_of(run: &v1::Run) -> Exit {
     let is_done = |step: &v1::RunStep| step.state() == v1::StepState::Done;
     match run.state() {
-        v1::RunState::Succeeded if run.blocked.is_empty() => Exit::Done,
+        v1::RunState::Succeeded if run.blocked.is_empty() && run.queued.is_empty() => Exit::Done,
         v1::RunState::Succeeded => Exit::NodesFailed,
         _ if run.steps.iter().any(is_done) => Exit::NodesFailed,
         v1::RunState::Failed
@@ -269,7 +278,7 @@ mod tests {
             text,
             "run r7 failed in part after 61 s: 1 of 2 steps done\n\n\
              create/node1 failed: wrong-signature: GPG check FAILED\\u{1b}[2J\n  the end of its console:\n    one\n    \
-             two\\u{1b}[2J\n  do: see the key\n"
+             two\\u{1b}[2J\n  do: see the key\nwhen that is mended: windlass run retry r7\n"
         );
     }
 
@@ -284,6 +293,10 @@ mod tests {
         ] {
             assert_eq!(exit_of(&run(state, steps)).code(), code, "{state:?} {steps:?}");
         }
+        let mut queued = run(v1::RunState::Stopped, &[Done]);
+        queued.queued.push(v1::QueuedNode { node: "node2".into(), reason: "it is not connected".into() });
+        assert_eq!(exit_of(&queued).code(), 3);
+        assert!(report(&queued).ends_with("it is not connected: windlass run retry r7 when it is back\n"));
         let mut blocked = run(v1::RunState::Succeeded, &[Done]);
         blocked.blocked.push("node2: …".into());
         assert_eq!(exit_of(&blocked).code(), 3);

@@ -148,7 +148,8 @@ impl From<v1::Run> for UnderWay {
     fn from(run: v1::Run) -> Self {
         let waits = |step: &&v1::RunStep| step.state() == v1::StepState::Waiting && !step.message.is_empty();
         let waiting = run.steps.iter().filter(waits).map(|step| format!("{} {}", step.id, step.message));
-        let waiting = waiting.collect();
+        let awaited = run.queued.iter().map(|queued| format!("{} is waited for: {}", queued.node, queued.reason));
+        let waiting = waiting.chain(awaited).collect();
         Self { waiting, id: run.id, done: run.done_count, steps: run.step_count, paused: run.paused }
     }
 }
@@ -182,7 +183,19 @@ fn text(view: &StatusView) -> String {
             text.push_str(&format!("  and {} more that wait\n", run.waiting.len() - MOST_WAITING));
         }
     }
+    next(view).iter().for_each(|command| text.push_str(&format!("next: {command}\n")));
     text
+}
+
+/// What to type next, the most urgent first.
+fn next(view: &StatusView) -> Vec<String> {
+    let run = view.runs.first().map(|run| format!("windlass run show {}", Escaped(&run.id)));
+    let ill = view.ill.first().map(|ill| format!("windlass get node {}", Escaped(&ill.node)));
+    let aside = view.holds.iter().find(|hold| hold.run.is_empty());
+    let aside = aside.map(|hold| format!("windlass node release {}, once that is over", Escaped(&hold.node)));
+    let idle = view.runs.is_empty() && !view.reboot_needed.is_empty();
+    let reboot = idle.then(|| "windlass reboot --rolling --all --if-needed".to_owned());
+    run.into_iter().chain(ill).chain(aside).chain(reboot).collect()
 }
 
 #[cfg(test)]
@@ -219,7 +232,8 @@ mod tests {
             "1 of 9 nodes not healthy\n  node1: not connected\\u{1b}[2J\n  node2 needs a reboot: kernel\n  node1 is held by run \
              r7 of alice since 2026-01-01T00:00:00Z\n  node9 is quarantined by alice since 2026-01-01T00:00:00Z: smoke\n\
              run r7: 2 of 9 steps done\n  boot/node2 waits: 1 down\n  boot/node3 waits: 1 down\n  boot/node4 waits: 1 down\n  \
-             and 2 more that wait\n"
+             and 2 more that wait\nnext: windlass run show r7\nnext: windlass get node node1\n\
+             next: windlass node release node9, once that is over\n"
         );
     }
 }

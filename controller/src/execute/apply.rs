@@ -149,6 +149,7 @@ impl Runs {
             stop_requested: false,
             paused: None,
             members: proposal.members,
+            revision: 0,
             state: RunState::Running,
             ended_at: None,
         };

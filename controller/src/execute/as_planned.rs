@@ -103,7 +103,8 @@ fn open_and_over(run: &ActiveRun, node: &NodeName) -> (Vec<PlannedStep>, BTreeSe
 /// The steps that were done meanwhile, or what is not as planned.
 fn still_as_planned(open: &[PlannedStep], over: &BTreeSet<StepId>, fresh: &Plan) -> Result<Vec<StepId>, Vec<String>> {
     let mut differs: Vec<_> = fresh.blocked.iter().map(|blocked| blocked.reason.clone()).collect();
-    differs.extend(fresh.queued.iter().map(|queued| queued.reason.clone()));
+    let away = fresh.queued.iter().filter(|queued| queued.after.is_none());
+    differs.extend(away.map(|queued| queued.reason.clone()));
     let mut done = Vec::new();
     for planned in open {
         match fresh.step(&planned.id) {

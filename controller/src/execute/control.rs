@@ -19,6 +19,7 @@ impl Runs {
     /// If there is no such run or the store cannot be written.
     pub async fn stop(&self, id: &RunId, by: &str) -> Result<RunView, Refusal> {
         let Some(run) = self.find(id) else { return self.view(id).await };
+        let recording = run.recording.lock().await;
         let record = {
             let mut record = run.record();
             record.stop_requested = true;
@@ -27,6 +28,7 @@ impl Runs {
             record.clone()
         };
         self.with.records.save(&record).await.map_err(|error| crate::join::store(&error))?;
+        drop(recording);
         run.progress().tell(Told { stop: true, pause: None });
         self.with.events.emit_in_run(EventKind::RunStopRequested, None, id, format!("{by} asked run {id} to stop"));
         run.stop.cancel();
@@ -75,6 +77,7 @@ impl Runs {
             Some(run) => Arc::clone(run),
             None => self.reopened(id).await?,
         };
+        let recording = run.recording.lock().await;
         let again = {
             let mut progress = run.progress();
             if under_way.is_some() && run.record().state.is_final() {
@@ -82,7 +85,7 @@ impl Runs {
             }
             progress.retry()
         };
-        if again.is_empty() {
+        if again.is_empty() && (under_way.is_some() || run.record().plan.queued.is_empty()) {
             return Err(Refusal::new(Reason::BadRequest, format!("nothing of run {id} failed"))
                 .advise("a new plan says what is left to do"));
         }
@@ -94,6 +97,7 @@ impl Runs {
         };
         run.progress().tell(Told::default());
         self.with.records.reopen(&record, &again).await.map_err(|error| refusal(&error))?;
+        drop(recording);
         let steps = again.len();
         self.with.events.emit_in_run(EventKind::RunRetried, None, id, format!("{by} retries run {id}: {steps} steps"));
         if under_way.is_none() {
@@ -124,6 +128,7 @@ impl Runs {
     }
 
     pub(super) async fn set_paused(&self, run: &ActiveRun, why: Option<String>) -> Result<(), StoreError> {
+        let recording = run.recording.lock().await;
         let record = {
             let mut record = run.record();
             record.paused.clone_from(&why);
@@ -131,6 +136,7 @@ impl Runs {
             record.clone()
         };
         self.with.records.save(&record).await?;
+        drop(recording);
         let id = &record.id;
         if let Some(why) = &why {
             self.with.events.emit_in_run(EventKind::RunPaused, None, id, format!("run {id} is paused: {why}"));

@@ -26,7 +26,9 @@ impl Runs {
     pub(super) async fn drive(self: &Arc<Self>, run: &Arc<ActiveRun>) -> Result<(), StoreError> {
         let mut under_way = JoinSet::new();
         let mut held = Held::new(self, run);
+        self.tell_awaited(run);
         loop {
+            held.catch_up();
             self.sweep(run).await?;
             self.give_back(run).await?;
             self.ask_arbiter(run, &mut held).await?;
@@ -35,6 +37,12 @@ impl Runs {
                 let (runs, run) = (Arc::clone(self), Arc::clone(run));
                 under_way.spawn(async move { runs.step(&run, planned).await });
             }
+            let back = self.are_back(run);
+            if !back.is_empty() {
+                let (runs, run) = (Arc::clone(self), Arc::clone(run));
+                under_way.spawn(async move { runs.bring_in(&run, back).await });
+            }
+            held.set_awaits(!run.progress().awaited().is_empty());
             if under_way.is_empty()
                 && let Some(verdict) = closed(run)
             {
@@ -211,6 +219,7 @@ impl Runs {
 
     async fn finish(&self, run: &Arc<ActiveRun>, verdict: RunState) -> Result<(), StoreError> {
         self.give_back(run).await?;
+        let _recording = run.recording.lock().await;
         let mut record = run.record().clone();
         record.state = verdict;
         record.paused = None;

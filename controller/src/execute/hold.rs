@@ -26,6 +26,8 @@ pub(super) struct Held {
     refused: BTreeSet<StepId>,
     /// Nodes that cannot be told anything since something happened.
     away: BTreeSet<NodeName>,
+    /// Nodes are waited for that could not be asked yet.
+    awaits: bool,
     opens: Option<UnixMillis>,
     leases: watch::Receiver<u64>,
     fleet: watch::Receiver<u64>,
@@ -40,7 +42,8 @@ impl Held {
         }
         let members = run.record().members.clone();
         let (leases, fleet) = (runs.with.arbiter.changes(), runs.with.fleet.turns());
-        Self { members, refused: BTreeSet::new(), away: BTreeSet::new(), opens: None, leases, fleet }
+        let (refused, away) = Default::default();
+        Self { members, refused, away, awaits: false, opens: None, leases, fleet }
     }
 
     /// Something happened: all answers may be others now.
@@ -50,12 +53,23 @@ impl Held {
         self.opens = None;
     }
 
+    /// Before answers are looked for: what happens from now on is news, and what happened before may have changed those that
+    /// were given.
+    pub(super) fn catch_up(&mut self) {
+        // Both senders live as long as the controller.
+        let happened = [&self.leases, &self.fleet].map(|changes| changes.has_changed().unwrap_or(false));
+        self.leases.mark_unchanged();
+        self.fleet.mark_unchanged();
+        if happened.contains(&true) {
+            self.look_again();
+        }
+    }
+
     /// Waits until something happens that may change an answer; for ever if nothing is held up.
     pub(super) async fn news(&mut self) {
-        if self.refused.is_empty() && self.away.is_empty() {
+        if self.refused.is_empty() && self.away.is_empty() && !self.awaits {
             std::future::pending::<()>().await;
         }
-        // Both senders live as long as the controller.
         tokio::select! {
             changed = self.leases.changed() => drop(changed),
             changed = self.fleet.changed() => drop(changed),
@@ -74,9 +88,8 @@ impl Held {
         self.opens
     }
 
-    fn mark_seen(&mut self) {
-        self.leases.mark_unchanged();
-        self.fleet.mark_unchanged();
+    pub(super) const fn set_awaits(&mut self, awaits: bool) {
+        self.awaits = awaits;
     }
 }
 
@@ -92,7 +105,6 @@ impl Runs {
         if asking.is_empty() {
             return Ok(());
         }
-        held.mark_seen();
         let (id, by, policy) = {
             let record = run.record();
             (record.id.clone(), record.created_by.clone(), record.plan.policy.clone())

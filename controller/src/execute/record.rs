@@ -17,7 +17,7 @@ use windlass_types::time::UnixMillis;
 use super::run::StepRecord;
 use crate::cloud_init::Repository;
 use crate::observe::{ClusterRecord, know};
-use crate::store::{Committed, Compare, Store, StoreError, Transaction};
+use crate::store::{Committed, Compare, Entry, Store, StoreError, Transaction};
 
 const RUNS: &str = "runs/";
 const NEXT: &str = "meta/next-run";
@@ -50,6 +50,9 @@ pub struct RunRecord {
     /// Nodes that count when it is asked how many are down; empty if all do.
     #[serde(default)]
     pub members: Vec<NodeName>,
+    /// How often its plan has grown since it was confirmed, by nodes that could not be asked then.
+    #[serde(default)]
+    pub revision: u32,
     /// Where it stands.
     pub state: RunState,
     /// When it ended.
@@ -140,7 +143,7 @@ impl Records {
             let entry = self.store.get(NEXT).await?;
             let number: u64 =
                 entry.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()).unwrap_or(1);
-            record.id = RunId::new(format!("r{number}")).expect("an r and a number");
+            record.id = id(number);
             let counter = match &entry {
                 Some(entry) => Compare::Unchanged(entry.key.clone(), entry.revision),
                 None => Compare::Absent(NEXT.to_owned()),
@@ -202,7 +205,7 @@ impl Records {
 
     async fn forget_old(&self, transaction: Transaction, number: u64) -> Result<Transaction, RecordError> {
         let Some(old) = number.checked_sub(KEEP).filter(|old| *old > 0) else { return Ok(transaction) };
-        let old = RunId::new(format!("r{old}")).expect("an r and a number");
+        let old = id(old);
         if self.get(&old).await?.is_some_and(|record| !record.state.is_final()) {
             return Ok(transaction);
         }
@@ -233,7 +236,7 @@ impl Records {
     pub async fn get(&self, id: &RunId) -> Result<Option<RunRecord>, RecordError> {
         let key = run_key(id);
         let entry = self.store.get(&key).await?;
-        let read = |entry: crate::store::Entry| {
+        let read = |entry: Entry| {
             serde_json::from_slice(&entry.value).map_err(|source| RecordError::Unreadable { key, source })
         };
         entry.map(read).transpose()
@@ -245,10 +248,8 @@ impl Records {
     /// If the store cannot be read.
     pub async fn newest(&self, limit: usize) -> Result<Vec<RunRecord>, RecordError> {
         let entries = self.store.range(RUNS, None, usize::MAX).await?;
-        let read = |entry: &crate::store::Entry| {
-            let failed = |source| RecordError::Unreadable { key: entry.key.clone(), source };
-            serde_json::from_slice(&entry.value).map_err(failed)
-        };
+        let failed = |entry: &Entry, source| RecordError::Unreadable { key: entry.key.clone(), source };
+        let read = |entry: &Entry| serde_json::from_slice(&entry.value).map_err(|source| failed(entry, source));
         entries.iter().rev().take(limit).map(read).collect()
     }
 
@@ -287,14 +288,27 @@ impl Records {
         Ok(())
     }
 
+    /// Stores a run whose plan has grown since `before`. A node that it leaves out is free.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn grow(&self, record: &RunRecord, before: &Plan) -> Result<(), StoreError> {
+        let has: BTreeSet<_> = locks(&record.plan).into_iter().collect();
+        self.save_and_free(record, locks(before).into_iter().filter(|lock| !has.contains(lock)).collect()).await
+    }
+
     /// Stores that a run has ended: its cluster and its nodes are free for the next.
     ///
     /// # Errors
     /// If the store cannot be written.
     pub async fn finish(&self, record: &RunRecord) -> Result<(), StoreError> {
+        self.save_and_free(record, locks(&record.plan)).await
+    }
+
+    async fn save_and_free(&self, record: &RunRecord, freed: Vec<(String, String)>) -> Result<(), StoreError> {
         let transaction = Transaction::new().put(run_key(&record.id), json(record));
         let free = |transaction: Transaction, (key, _)| transaction.delete(key);
-        let _: Committed = self.store.commit(locks(&record.plan).into_iter().fold(transaction, free)).await?;
+        let _: Committed = self.store.commit(freed.into_iter().fold(transaction, free)).await?;
         Ok(())
     }
 }
@@ -311,7 +325,8 @@ pub struct Busy {
 /// What a plan takes for itself while it is carried out, as keys and in words.
 fn locks(plan: &Plan) -> Vec<(String, String)> {
     let cluster = plan.cluster.iter().map(|name| (format!("{CLUSTER_LOCKS}{name}"), "this cluster".to_owned()));
-    let nodes: BTreeSet<_> = plan.steps.iter().map(|planned| planned.step.node()).collect();
+    let queued = plan.queued.iter().map(|queued| &queued.node);
+    let nodes: BTreeSet<_> = plan.steps.iter().map(|planned| planned.step.node()).chain(queued).collect();
     let nodes = nodes.into_iter().map(|node| (format!("{NODE_LOCKS}{node}"), node.to_string()));
     cluster.chain(nodes).collect()
 }
@@ -320,6 +335,10 @@ fn taking(transaction: Transaction, record: &RunRecord) -> Transaction {
     locks(&record.plan).into_iter().fold(transaction, |transaction, (key, _)| {
         transaction.when(Compare::Absent(key.clone())).put(key, record.id.as_str())
     })
+}
+
+fn id(number: u64) -> RunId {
+    RunId::new(format!("r{number}")).expect("an r and a number")
 }
 
 fn run_key(id: &RunId) -> String {

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use windlass_plan::{OnFailure, Plan, PlannedStep, Step, StepId};
+use windlass_plan::{OnFailure, Plan, PlannedStep, Queued, Step, StepId};
 use windlass_types::name::NodeName;
 use windlass_types::run::{RunState, StepState};
 
@@ -46,7 +46,7 @@ pub struct Progress {
 }
 
 /// A step and its neighbours.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Link {
     record: StepRecord,
     /// Steps before it that are not done.
@@ -70,12 +70,24 @@ impl Progress {
         let links = plan.steps.iter().map(link).collect();
         let (ready, lost, failed, in_hand) = Default::default();
         let mut progress = Self { plan, told, in_hand, index, links, ready, lost, failed, turns, open: 0, running: 0 };
-        progress.connect();
+        progress.connect(0);
         progress
     }
 
-    fn connect(&mut self) {
-        for at in 0..self.links.len() {
+    /// The plan has grown: steps at its end, turns anywhere.
+    pub fn extend(&mut self, plan: Plan) {
+        let first = self.links.len();
+        let new = plan.steps.iter().enumerate().skip(first);
+        self.index.extend(new.map(|(at, planned)| (planned.id.clone(), at)));
+        self.turns = plan.turns.iter().enumerate().map(|(at, turn)| (turn.node.clone(), at)).collect();
+        self.links.resize_with(plan.steps.len(), Link::default);
+        self.plan = plan;
+        self.connect(first);
+    }
+
+    /// Connects the steps from `first` on with those before them.
+    fn connect(&mut self, first: usize) {
+        for at in first..self.links.len() {
             for before in &self.plan.steps[at].after {
                 // A plan whose step waits for one that is not in it was refused before.
                 let Some(before) = self.index.get(before).copied() else { continue };
@@ -87,7 +99,7 @@ impl Progress {
                 }
             }
         }
-        for at in 0..self.links.len() {
+        for at in first..self.links.len() {
             let state = self.links[at].record.state;
             self.open += usize::from(!state.is_final());
             if state == StepState::Waiting && self.links[at].waits == 0 {
@@ -231,6 +243,20 @@ impl Progress {
         asking
     }
 
+    /// Nodes that could not be asked yet and are to be planned for when they can; none while no further node may begin.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<NodeName> {
+        let is_due = |queued: &&Queued| queued.after.as_ref().is_none_or(|step| self.state(step) == StepState::Done);
+        let nodes = self.plan.queued.iter().filter(is_due).map(|queued| &queued.node);
+        nodes.filter(|node| self.may_begin(node)).cloned().collect()
+    }
+
+    /// Whether a node is still to be planned for. One that has to wait for a step that did not end well never will be.
+    fn awaits(&self) -> bool {
+        let is_lost = |step: &StepId| self.state(step).is_final() && self.state(step) != StepState::Done;
+        self.plan.queued.iter().any(|queued| !queued.after.as_ref().is_some_and(is_lost))
+    }
+
     /// Nodes in the run's hands that need not be any more: nothing that was to be done under the lease is left. One whose
     /// chain failed is kept: nobody knows how it is.
     #[must_use]
@@ -271,16 +297,17 @@ impl Progress {
         fates.into_iter().map(|(at, fate)| (self.plan.steps[at].id.clone(), fate)).collect()
     }
 
-    /// The final state, once every step has ended.
+    /// The final state, once every step has ended and no node is waited for.
     #[must_use]
     pub fn verdict(&self) -> Option<RunState> {
-        if self.open > 0 {
+        let awaits = self.awaits();
+        if self.open > 0 || awaits && !self.told.stop && !self.has_failed_too_often() {
             return None;
         }
         let has = |state| self.links.iter().any(|link| link.record.state == state);
         Some(if has(StepState::Failed) {
             RunState::Failed
-        } else if has(StepState::Stopped) {
+        } else if has(StepState::Stopped) || awaits {
             RunState::Stopped
         } else if has(StepState::Skipped) {
             RunState::Failed

@@ -188,8 +188,8 @@ const fn is_under_way(state: v1::RunState) -> bool {
 fn head(record: &RunRecord) -> v1::Run {
     let plan = &record.plan;
     let blocked = plan.blocked.iter().map(|blocked| format!("{}: {}", blocked.node, blocked.reason));
-    let queued =
-        plan.queued.iter().map(|queued| format!("{}: {}; apply again when it is back", queued.node, queued.reason));
+    let queued = plan.queued.iter();
+    let queued = queued.map(|queued| v1::QueuedNode { node: queued.node.to_string(), reason: queued.reason.clone() });
     v1::Run {
         id: record.id.to_string(),
         cluster: plan.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -201,10 +201,12 @@ fn head(record: &RunRecord) -> v1::Run {
         stop_requested: record.stop_requested,
         steps: Vec::new(),
         step_count: u32::try_from(record.plan.steps.len()).unwrap_or(u32::MAX),
-        blocked: blocked.chain(queued).collect(),
+        blocked: blocked.collect(),
         paused: record.paused.clone().unwrap_or_default(),
         holds: Vec::new(),
         done_count: 0,
+        queued: queued.collect(),
+        plan_revision: record.revision,
     }
 }
 

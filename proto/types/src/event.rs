@@ -144,6 +144,10 @@ kinds! {
     RunContinued = "run.continued", Info;
     /// What failed in a run is tried again.
     RunRetried = "run.retried", Info;
+    /// A node that could not be asked when a run was planned is planned for.
+    RunExtended = "run.extended", Info;
+    /// A node that could not be asked when a run was planned is left out of it.
+    RunLeftOut = "run.left-out", Warning;
     /// A step of a run cannot begin yet.
     StepHeld = "step.held", Info;
     /// A step of a run is tried again.

@@ -4,6 +4,9 @@
 //! 1. settings, each by itself;
 //! 2. then, under one lease if anything is disrupted: the hook before, what an interrupted transaction left, packages, the
 //!    kernel, one boot, the kernel's confirmation, old kernels, services that still run what was replaced, the hook after.
+//!
+//! What a node said of packages and kernel it said of the repositories it has. Where the settings bring others, the second
+//! part is planned after the first is done.
 
 use windlass_types::name::NodeName;
 use windlass_types::name::on_node::KernelRelease;
@@ -22,15 +25,22 @@ pub(crate) struct Chain<'a> {
     pub(crate) steps: Vec<PlannedStep>,
     pub(crate) blocked: Vec<Blocked>,
     pub(crate) notes: Vec<Note>,
+    /// Why the second part cannot be planned yet.
+    pub(crate) later: Option<String>,
     wish: &'a NodeWish,
     survey: &'a Survey,
 }
 
 impl<'a> Chain<'a> {
     pub(crate) fn of(node: &'a NodeName, wish: &'a NodeWish, survey: &'a Survey) -> Self {
-        let mut chain = Self { node, steps: Vec::new(), blocked: Vec::new(), notes: Vec::new(), wish, survey };
-        let brings_repositories = chain.settings();
-        let (packages, kernel) = chain.due(brings_repositories);
+        let (steps, blocked, notes) = Default::default();
+        let mut chain = Self { node, steps, blocked, notes, later: None, wish, survey };
+        if chain.settings() && (wish.packages.is_some() || wish.kernel.is_some()) {
+            chain.later = Some("it gets other repositories first".to_owned());
+            return chain;
+        }
+        let packages = chain.found("packages", survey.packages.as_ref());
+        let kernel = chain.found("kernel", survey.kernel.as_ref());
         let first = chain.steps.len();
         let boot = chain.boot(packages, kernel);
         let boots = boot.is_some();
@@ -75,20 +85,6 @@ impl<'a> Chain<'a> {
             }
         }
         brings_repositories
-    }
-
-    /// Packages and kernel that are due. What the node said of them was said of the repositories it has now.
-    fn due(&mut self, brings_repositories: bool) -> (Option<&'a Transaction>, Option<&'a KernelDue>) {
-        let survey = self.survey;
-        if brings_repositories {
-            for (part, is_wished) in [("packages", survey.packages.is_some()), ("kernel", survey.kernel.is_some())] {
-                if is_wished {
-                    self.block(part, "it gets other repositories first", "apply this, then plan again");
-                }
-            }
-            return (None, None);
-        }
-        (self.found("packages", survey.packages.as_ref()), self.found("kernel", survey.kernel.as_ref()))
     }
 
     fn found<T>(&mut self, part: &str, found: Option<&'a Found<T>>) -> Option<&'a T> {

@@ -7,7 +7,7 @@ use windlass_types::name::NodeName;
 use windlass_types::survey::{self, Survey};
 
 use super::chain::Chain;
-use crate::plan::{Blocked, Note, Plan, Queued, Turn};
+use crate::plan::{Blocked, Plan, Queued, Turn};
 use crate::policy::Unreachable;
 use crate::snapshot::{NodeStatus, Snapshot};
 use crate::step::{Step, StepId};
@@ -29,8 +29,8 @@ pub(crate) fn nodes(snapshot: &Snapshot, wishes: &BTreeMap<NodeName, NodeWish>, 
     for (name, why) in order_of_nodes(snapshot, &names) {
         let before = last.get(&name);
         if before.is_some_and(|(_, comes_or_goes)| *comes_or_goes) {
-            let text = "is looked at for settings, packages and kernel once it runs: plan again then".to_owned();
-            plan.notes.push(Note { node: name, text });
+            let (after, reason) = (before.map(|(id, _)| id.clone()), "it has to run first".to_owned());
+            plan.queued.push(Queued { node: name, reason, after });
             continue;
         }
         match standing(snapshot, known.get(&name).copied(), &name, &wishes[&name]) {
@@ -98,7 +98,7 @@ const fn comes_or_goes(step: &Step) -> bool {
 }
 
 fn turn(chain: Chain<'_>, before: Option<StepId>, why: String, plan: &mut Plan) {
-    let Chain { node, steps, blocked, notes, .. } = chain;
+    let Chain { node, steps, blocked, notes, later, .. } = chain;
     if !steps.is_empty() {
         plan.turns.push(Turn { node: node.clone(), why });
     }
@@ -107,6 +107,7 @@ fn turn(chain: Chain<'_>, before: Option<StepId>, why: String, plan: &mut Plan) 
         step.after.extend(previous.replace(step.id.clone()));
         plan.steps.push(step);
     }
+    plan.queued.extend(later.map(|reason| Queued { node: node.clone(), reason, after: previous }));
     plan.blocked.extend(blocked);
     plan.notes.extend(notes);
 }
@@ -118,7 +119,7 @@ fn without(out_of_reach: Vec<(NodeName, String)>, plan: &mut Plan) {
     }
     match plan.policy.unreachable {
         Unreachable::Wait => {
-            plan.queued.extend(out_of_reach.into_iter().map(|(node, reason)| Queued { node, reason }));
+            plan.queued.extend(out_of_reach.into_iter().map(|(node, reason)| Queued { node, reason, after: None }));
         }
         Unreachable::Skip => plan.blocked.extend(out_of_reach.into_iter().map(|(node, reason)| {
             Blocked::whole(node, format!("cannot be asked, and is skipped: {reason}"), "apply again once it is back")
@@ -126,7 +127,9 @@ fn without(out_of_reach: Vec<(NodeName, String)>, plan: &mut Plan) {
         Unreachable::Fail => {
             plan.steps.retain(|planned| !matches!(planned.step, Step::OnNode { .. }));
             plan.turns.clear();
-            plan.blocked.extend(out_of_reach.into_iter().map(|(node, reason)| {
+            let others = plan.queued.drain(..).map(|queued| (queued.node, queued.reason));
+            let all: Vec<_> = out_of_reach.into_iter().chain(others).collect();
+            plan.blocked.extend(all.into_iter().map(|(node, reason)| {
                 let reason = format!("cannot be asked, and without it nothing is done on any node: {reason}");
                 Blocked::whole(node, reason, "bring it back, or let the policy skip nodes or wait for them")
             }));

@@ -111,6 +111,40 @@ proptest! {
     }
 
     #[test]
+    fn nodes_that_come_back_later_make_the_plan_that_would_have_been(
+        (world, wishes) in world(), away in any::<[bool; NODES.len()]>(), begins_at in 0..NODES.len(),
+    ) {
+        let policy = Policy::default();
+        let whole = plan_nodes(&world, &wishes, &policy, NOW);
+        let mut before = world.clone();
+        for node in NODES.iter().zip(away).filter(|(_, away)| *away).map(|(node, _)| name(node)) {
+            if before.surveys.remove(&node).is_some() {
+                before.unsurveyed.insert(node, "it is not connected".into());
+            }
+        }
+        let mut grown = plan_nodes(&before, &wishes, &policy, NOW);
+        let (mut came, stay): (Vec<_>, Vec<_>) =
+            grown.queued.clone().into_iter().partition(|queued| world.surveys.contains_key(&queued.node));
+        let begins_at = begins_at % came.len().max(1);
+        came.rotate_left(begins_at);
+        let order: Vec<_> =
+            crate::order_of_nodes(&world, &NODES.map(name)).into_iter().map(|(node, _)| node).collect();
+        for node in came.iter().map(|queued| &queued.node) {
+            let later = plan_nodes(&world, &BTreeMap::from([(node.clone(), wishes[node].clone())]), &policy, NOW);
+            grown.take_in(node, later, &order);
+        }
+        prop_assert_eq!(&grown.turns, &whole.turns);
+        prop_assert_eq!(&grown.queued, &stay);
+        let sorted = |plan: &crate::Plan| {
+            let mut steps = plan.steps.clone();
+            steps.sort_by(|one, other| one.id.cmp(&other.id));
+            steps
+        };
+        prop_assert_eq!(sorted(&grown), sorted(&whole));
+        prop_assert_eq!(grown.blocked.len(), whole.blocked.len());
+    }
+
+    #[test]
     fn a_node_is_one_chain_whose_disruptions_are_under_one_lease((before, wishes) in world()) {
         let plan = plan_nodes(&before, &wishes, &Policy::default(), NOW);
         let order: Vec<_> = plan.turns.iter().map(|turn| turn.node.clone()).collect();

@@ -32,7 +32,12 @@ fn sentences(plan: &Plan) -> Vec<String> {
         disruption(plan, &mut all);
     }
     irreversible(plan, &mut all);
+    if !plan.queued.is_empty() {
+        let most = many(plan.policy.max_unavailable as usize, "node");
+        all.push(format!("What is planned later may take nodes down, by the same rules: never more than {most}."));
+    }
     match (lost.is_empty(), goes_down) {
+        (true, false) if !plan.queued.is_empty() => all.push("No data is destroyed.".to_owned()),
         (true, false) => all.push("No node is taken down and no data is destroyed.".to_owned()),
         (true, true) => all.push("No data is destroyed.".to_owned()),
         (false, _) => all.push(format!("Lost for good, with all data: {}.", list(&lost))),

@@ -35,8 +35,18 @@ pub(crate) struct RunView {
     steps: Vec<StepView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     blocked: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    queued: Vec<QueuedView>,
+    #[serde(skip_serializing_if = "is_zero")]
+    plan_revision: u32,
     #[serde(skip)]
     created_millis: UnixMillis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct QueuedView {
+    node: String,
+    reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -94,6 +104,12 @@ impl From<v1::Run> for RunView {
             steps: run.steps.into_iter().map(StepView::from).collect(),
             step_count: run.step_count,
             blocked: run.blocked,
+            queued: run
+                .queued
+                .into_iter()
+                .map(|queued| QueuedView { node: queued.node, reason: queued.reason })
+                .collect(),
+            plan_revision: run.plan_revision,
             id: run.id,
             cluster: run.cluster,
             created_by: run.created_by,

@@ -126,6 +126,69 @@ fn a_step_that_was_under_way_begins_anew_and_one_that_is_done_does_not() {
 }
 
 #[test]
+fn a_run_waits_for_nodes_that_were_away_and_brings_them_in_at_their_turn() {
+    let mut whole = nodes(3, Policy::default());
+    let queued = |name: &str| windlass_plan::Queued {
+        node: NodeName::new(name).expect("a name"),
+        reason: "away".into(),
+        after: None,
+    };
+    let later = Plan { steps: whole.steps.split_off(6), turns: whole.turns.split_off(2), ..whole.clone() };
+    whole.queued = vec![queued("n2"), queued("n3")];
+    let mut progress = progress(whole);
+    for node in ["n0", "n1"] {
+        progress.set_in_hand(&name(node), true);
+    }
+    go_on(&mut progress, "");
+    assert_eq!((progress.verdict(), progress.awaited()), (None, vec![name("n2"), name("n3")]));
+    let mut grown = progress.plan.clone();
+    grown.take_in(&name("n2"), later, &[name("n2"), name("n0"), name("n1")]);
+    progress.extend(grown);
+    assert_eq!(begin(&mut progress).iter().map(StepId::as_str).collect::<Vec<_>>(), ["prune-kernels/n2"]);
+    let pruned = progress.plan.steps[6].id.clone();
+    end(&mut progress, &pruned, StepState::Done);
+    assert_eq!(asking(&progress), ["n2"]);
+    progress.set_in_hand(&name("n2"), true);
+    go_on(&mut progress, "");
+    assert_eq!((progress.verdict(), progress.awaited()), (None, vec![name("n3")]));
+    progress.tell(Told { stop: true, pause: None });
+    assert_eq!((progress.verdict(), progress.awaited()), (Some(RunState::Stopped), vec![]));
+}
+
+#[test]
+fn what_waits_for_a_step_is_planned_when_that_is_done_and_never_if_it_failed() {
+    let plan = |policy| {
+        let mut plan = nodes(1, policy);
+        let after = Some(plan.steps[0].id.clone());
+        plan.steps.truncate(1);
+        plan.queued = vec![windlass_plan::Queued { node: name("n0"), reason: "repositories first".into(), after }];
+        plan
+    };
+    let mut well = progress(plan(Policy::default()));
+    assert_eq!((well.awaited(), well.verdict()), (vec![], None));
+    go_on(&mut well, "");
+    assert_eq!((well.awaited(), well.verdict()), (vec![name("n0")], None));
+    let mut ill = progress(plan(Policy { on_failure: OnFailure::Continue { most: 9 }, ..Policy::default() }));
+    go_on(&mut ill, "prune");
+    assert_eq!((ill.awaited(), ill.verdict()), (vec![], Some(RunState::Failed)));
+}
+
+#[test]
+fn nobody_is_brought_in_while_no_further_node_may_begin() {
+    let mut plan = nodes(1, Policy::default());
+    plan.queued = vec![windlass_plan::Queued { node: name("n1"), reason: "away".into(), after: None }];
+    let mut paused = Progress::new(plan.clone(), Told { stop: false, pause: Some("a test".into()) }, BTreeMap::new());
+    assert!(paused.awaited().is_empty() && paused.verdict().is_none());
+    paused.tell(Told::default());
+    assert_eq!(paused.awaited(), [name("n1")]);
+    let mut failing = progress(plan);
+    failing.set_in_hand(&name("n0"), true);
+    go_on(&mut failing, "repair");
+    assert!(failing.awaited().is_empty());
+    assert_eq!(failing.verdict(), Some(RunState::Failed));
+}
+
+#[test]
 fn nothing_is_done_under_a_lease_that_nobody_gave() {
     let mut progress = progress(nodes(3, Policy::default()));
     go_on(&mut progress, "");
