@@ -28,6 +28,7 @@ mod machine;
 mod node;
 mod nodes_wish;
 mod operator;
+mod packages;
 mod plan;
 mod progress;
 mod reference;
@@ -120,6 +121,9 @@ enum Command {
     /// Update what is installed on nodes, node by node
     #[command(subcommand)]
     Update(nodes_wish::UpdateArgs),
+    /// List packages of nodes, what is newer and what was done; undo that
+    #[command(subcommand)]
+    Packages(packages::PackagesArgs),
     /// Upgrade nodes, node by node
     #[command(subcommand)]
     Upgrade(nodes_wish::UpgradeArgs),
@@ -271,6 +275,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Diff(arguments) => plan::diff(context, arguments).await,
         Command::Apply(arguments) => apply::run(context, arguments).await,
         Command::Update(arguments) => nodes_wish::update(context, arguments).await,
+        Command::Packages(arguments) => packages::run(context, arguments).await,
         Command::Upgrade(arguments) => nodes_wish::upgrade(context, arguments).await,
         Command::Reboot(arguments) => nodes_wish::reboot(context, arguments).await,
         Command::Run(arguments) => run::run(context, arguments).await,

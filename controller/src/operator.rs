@@ -6,6 +6,7 @@ pub mod events;
 pub mod jobs;
 pub mod machines;
 pub mod nodes;
+pub mod packages;
 pub mod plans;
 pub mod runs;
 pub mod tokens;

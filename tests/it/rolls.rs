@@ -80,6 +80,36 @@ async fn a_hundred_packages_get_the_versions_that_were_shown_and_then_there_is_n
 }
 
 #[tokio::test]
+async fn packages_are_listed_updated_looked_up_in_the_history_and_put_back() {
+    let bastion = Bastion::start().await;
+    let nodes = fleet(&bastion, &["node1", "node2"]).await;
+    nodes[0].host.change(|node| {
+        node.packages = vec![ModelPackage::new("jq", "1-1"), ModelPackage::new("words", "1-1")];
+        node.repository = vec![ModelPackage::new("words", "1-1"), ModelPackage::new("words", "2-1")];
+    });
+    let list = bastion.words("packages list --all --name words").await.ok();
+    assert!(list.starts_with("NODE   PACKAGE  VERSION  ARCH\nnode1  words    1-1      x86_64\n"), "{list}");
+    let updates = bastion.words("packages updates --all -o json").await.json();
+    let update = &updates["items"][0];
+    assert_eq!((&update["from"], &update["to"], &update["node"]), (&"1-1".into(), &"2-1".into(), &"node1".into()));
+    bastion.words("update packages node1 --yes").await.done();
+    let history = bastion.words("packages history node1").await.ok();
+    assert!(history.lines().nth(1).is_some_and(|line| line.starts_with("node1  1 ")), "{history}");
+    let shown = bastion.words("packages undo node1 1 --dry-run").await;
+    assert!(shown.code == 0 && shown.stderr.contains("words.x86_64 2-1 -> 1-1"), "{shown:?}");
+    let plan = bastion.words("packages undo node1 1 --dry-run -o json").await.json();
+    assert_eq!(plan["plan"]["steps"].as_array().map(Vec::len), Some(1), "{plan}");
+    let undone = bastion.words("packages undo node1 1 --yes").await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    nodes[0].host.change(|node| assert_eq!(node.packages[1].version, "1-1"));
+    let unknown = bastion.words("packages undo node1 77 --yes").await;
+    unknown.assert_refused(4, "Transaction ID \"77\" not", "do:");
+    let again = bastion.words("packages undo node1 1 --yes").await;
+    assert!(again.code == 0 && again.stderr.contains("othing to do"), "{again:?}");
+    bastion.words("packages refresh --all").await.done();
+}
+
+#[tokio::test]
 async fn a_quarantined_node_is_left_out_and_two_go_at_once_if_two_may() {
     let bastion = Bastion::start().await;
     let nodes = fleet(&bastion, &["node1", "node2", "node3"]).await;

@@ -2,6 +2,8 @@
 //! `windlass update packages`, `windlass upgrade kernel` and `windlass reboot`: a plan for nodes that are there is made and
 //! shown, confirmed, carried out and followed, as `windlass apply` does it for a cluster.
 
+use std::io::Write as _;
+
 use clap::{Args, Subcommand};
 use windlass_plan::Plan;
 use windlass_proto::refusal::Reason;
@@ -116,7 +118,7 @@ pub(crate) struct RulesArgs {
     /// Do not wait; print the run's id
     #[arg(long)]
     detach: bool,
-    /// How progress and result are written
+    /// How progress and result are written; with --dry-run, the plan
     #[arg(short, long, value_enum, default_value = "text")]
     output: RunFormat,
 }
@@ -132,6 +134,7 @@ pub(crate) async fn update(context: &Context, arguments: UpdateArgs) -> Result<E
         names: arguments.only,
         exclude: arguments.exclude,
         reboot_if_needed: arguments.reboot_if_needed,
+        undo: 0,
     };
     carry_out(context, &arguments.choice, Wish::Packages(packages), arguments.rules, "update the packages").await
 }
@@ -161,7 +164,11 @@ pub(crate) async fn reboot(context: &Context, arguments: RebootArgs) -> Result<E
     carry_out(context, &arguments.choice, wish, arguments.rules, "reboot nodes").await
 }
 
-async fn carry_out(
+/// Plans, shows, confirms, carries out and follows.
+///
+/// # Errors
+/// If there is no plan, it is not confirmed, or the controller cannot be reached or refuses.
+pub(crate) async fn carry_out(
     context: &Context,
     choice: &ChoiceArgs,
     wish: Wish,
@@ -186,11 +193,18 @@ async fn carry_out(
             .because_of(&error)
             .advise("install the same version of Windlass on both machines")
     })?;
+    if rules.dry_run && rules.output == RunFormat::Json {
+        let mut out = context.terminal.out();
+        plan::json(&mut out, &planned, (answer.expected_millis, false), "")?;
+        out.flush()?;
+        return Ok(Exit::Done);
+    }
     context.terminal.say(shown(&planned, &answer));
     if planned.steps.is_empty() {
         return nothing_to_do(&planned, what);
     }
     if rules.dry_run {
+        context.terminal.say("to do this: the same command without --dry-run");
         return Ok(Exit::Done);
     }
     context.terminal.confirm("do this?", rules.yes)?;
@@ -209,7 +223,12 @@ fn nothing_to_do(planned: &Plan, what: &str) -> Result<Exit, Failure> {
     if planned.blocked.is_empty() && planned.queued.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(Failure::new(Cause::Refused(Reason::Unsafe), what).because("nothing of it can be done now").advise("see above"))
+    let advice = if planned.blocked.is_empty() {
+        "bring back who is away (`windlass status`), then the same command"
+    } else {
+        "what is named above with `do:`, then the same command"
+    };
+    Err(Failure::new(Cause::Refused(Reason::Unsafe), what).because("nothing of it can be done now").advise(advice))
 }
 
 fn shown(planned: &Plan, answer: &v1::PlanNodesResponse) -> String {

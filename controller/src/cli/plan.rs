@@ -136,16 +136,8 @@ pub(crate) async fn run(context: &Context, arguments: PlanArgs) -> Result<Exit, 
     match arguments.format() {
         ResultFormat::Text => write!(out, "{}", shown(&proposed))?,
         ResultFormat::Json => {
-            let result = PlanResult {
-                sha256: proposed.plan.hash().to_string(),
-                changes: proposed.plan.steps.len(),
-                destroys: proposed.plan.destroyed().into_iter().map(ToString::to_string).collect(),
-                expected_seconds: proposed.answer.expected_millis / 1000,
-                expected_is_guess: proposed.answer.expected_is_guess,
-                obstacle: &proposed.answer.obstacle,
-                plan: &proposed.plan,
-            };
-            show::json_document(&mut out, "PlanResult", &result)?;
+            let v1::PlanClusterResponse { expected_millis, expected_is_guess, obstacle, .. } = &proposed.answer;
+            json(&mut out, &proposed.plan, (*expected_millis, *expected_is_guess), obstacle)?;
         }
     }
     out.flush()?;
@@ -154,6 +146,28 @@ pub(crate) async fn run(context: &Context, arguments: PlanArgs) -> Result<Exit, 
         (true, false) => Exit::ChangesPresent,
         (_, true) | (false, _) => Exit::Done,
     })
+}
+
+/// Writes a plan for programs.
+///
+/// # Errors
+/// If `out` does not take it.
+pub(crate) fn json(
+    out: &mut dyn std::io::Write,
+    plan: &Plan,
+    (expected_millis, expected_is_guess): (u64, bool),
+    obstacle: &str,
+) -> std::io::Result<()> {
+    let result = PlanResult {
+        sha256: plan.hash().to_string(),
+        changes: plan.steps.len(),
+        destroys: plan.destroyed().into_iter().map(ToString::to_string).collect(),
+        expected_seconds: expected_millis / 1000,
+        expected_is_guess,
+        obstacle,
+        plan,
+    };
+    show::json_document(out, "PlanResult", &result)
 }
 
 /// Shows what differs from the spec: the plan that nobody is asked to apply.

@@ -10,6 +10,7 @@ pub(crate) mod machine;
 pub(crate) mod node;
 pub(crate) mod node_sheet;
 pub(crate) mod operator;
+pub(crate) mod package;
 pub(crate) mod run;
 pub(crate) mod token;
 

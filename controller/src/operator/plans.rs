@@ -18,7 +18,8 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::machine::{MachineReport, ProviderKind};
 use windlass_types::name::{ClusterName, NodeName};
 
-use super::bad;
+pub(super) use self::nodes::packages_wish;
+use super::{bad, packages};
 use crate::caller::Caller;
 use crate::change::Wish as ChangeWish;
 use crate::execute::apply::{Metadata, Shown, Wish, unobserved};
@@ -67,6 +68,14 @@ impl PlanService for PlanApi {
         let change = audited(&caller, "plan apply", &shown);
         let run = self.0.changes.run(change, self.0.runs.apply(&wish, shown, caller.to_string())).await?;
         Ok(Response::new(v1::ApplyPlanResponse { run: run.map(String::from).unwrap_or_default() }))
+    }
+
+    async fn list_packages(
+        &self,
+        request: Request<v1::ListPackagesRequest>,
+    ) -> Result<Response<v1::ListPackagesResponse>, Status> {
+        let by = Caller::of(&request).to_string();
+        Ok(Response::new(packages::list(&self.0, request.into_inner(), &by).await?))
     }
 
     async fn plan_nodes(

@@ -35,6 +35,12 @@ pub(super) fn wish(controller: &Controller, wire: Option<v1::NodesWish>) -> Resu
             Refusal::new(Reason::BadRequest, "no node matches").advise("`windlass get nodes -o wide` shows the labels")
         );
     }
+    if let Some(PackagesWish { update: UpdateScope::Undo(number), .. }) = &wish.packages
+        && chosen.len() > 1
+    {
+        let message = format!("transaction {number} is another one on each node");
+        return Err(Refusal::new(Reason::BadRequest, message).advise("undo it on one node at a time"));
+    }
     let wishes: BTreeMap<_, _> = chosen.into_iter().map(|node| (node, wish.clone())).collect();
     Ok(Wish::Nodes { wishes, policy })
 }
@@ -60,10 +66,20 @@ fn node_wish(wire: Option<Wire>) -> Result<NodeWish, Refusal> {
     }
 }
 
-fn packages_wish(wire: v1::UpdatePackages) -> Result<PackagesWish, Refusal> {
+/// Reads which packages are wished for.
+///
+/// # Errors
+/// If that cannot be meant.
+pub(in crate::operator) fn packages_wish(wire: v1::UpdatePackages) -> Result<PackagesWish, Refusal> {
     let names = |names: Vec<String>| names.into_iter().map(PackageName::new).collect::<Result<Vec<_>, _>>();
     let (only, exclude) =
         (names(wire.names).map_err(|error| bad(&error))?, names(wire.exclude).map_err(|error| bad(&error))?);
+    if wire.undo > 0 {
+        if wire.security || !only.is_empty() || !exclude.is_empty() {
+            return Err(Refusal::new(Reason::BadRequest, "a transaction is undone as a whole, and by itself"));
+        }
+        return Ok(PackagesWish { update: UpdateScope::Undo(wire.undo), exclude });
+    }
     let update = match (wire.security, only.is_empty()) {
         (true, true) => UpdateScope::Security,
         (false, true) => UpdateScope::All,
