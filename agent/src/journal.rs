@@ -16,6 +16,8 @@
 
 mod record;
 mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod watched;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -139,11 +141,15 @@ impl Journal {
         if self.poisoned {
             return Err(JournalError::Poisoned);
         }
+        #[cfg(any(test, feature = "testing"))]
+        watched::tell(&self.path, &self.state, &record, crate::host::fake::Moment::Before);
         let bytes = record.encode().map_err(JournalError::Encode)?;
         self.grow(bytes.len() as u64)?;
         let at = self.end;
         self.attempt("write", |journal| journal.file.write_all_at(&bytes, at))?;
         self.end += bytes.len() as u64;
+        #[cfg(any(test, feature = "testing"))]
+        watched::tell(&self.path, &self.state, &record, crate::host::fake::Moment::After);
         self.state.apply(record);
         Ok(())
     }

@@ -100,6 +100,12 @@ impl FakeHost {
         self.state().node.clone()
     }
 
+    /// How often it was booted.
+    #[must_use]
+    pub fn boots(&self) -> u64 {
+        self.state().node.boots
+    }
+
     /// Changes the node.
     pub fn change(&self, change: impl FnOnce(&mut Node)) {
         change(&mut self.state().node);
@@ -135,6 +141,9 @@ impl FakeHost {
         let mut state = self.state();
         let key = argv.to_string();
         let scripted = state.scripts.get(&key).cloned();
+        if let Some(why) = state.refuses(argv) {
+            return Scripted { exit_code: 1, stdout: why };
+        }
         let (scripted, effects) = match scripted {
             Some(scripted) => (scripted, vec![key]),
             None => programs::run(&mut state.node, argv).unwrap_or_else(|| (Scripted::default(), vec![key])),

@@ -5,8 +5,9 @@ use std::io;
 use std::path::Path;
 
 use async_trait::async_trait;
+use windlass_types::action::Argv;
 
-use super::{FakeHost, programs};
+use super::{FakeHost, State, programs};
 use crate::host::change::{Attributes, Change, FileKind, NewFile};
 use crate::host::tools::{Program, Ran, ToolError, Tools};
 
@@ -27,9 +28,48 @@ pub(super) struct Course {
     kill: Option<(u64, Moment)>,
     intended: bool,
     left: Option<Ran>,
+    /// How many things can still be changed before none can, and why not.
+    broken: Option<(u64, String)>,
+}
+
+impl Course {
+    /// Something is about to be changed. Why it cannot be, if so.
+    fn wear(&mut self) -> Option<String> {
+        let (left, why) = self.broken.as_mut()?;
+        match left.checked_sub(1) {
+            Some(fewer) => *left = fewer,
+            None => return Some(why.clone()),
+        }
+        None
+    }
+}
+
+impl State {
+    /// Why a program that would change something cannot.
+    pub(super) fn refuses(&mut self, argv: &Argv) -> Option<String> {
+        self.course.broken.as_ref()?;
+        let tried = programs::run(&mut self.node.clone(), argv);
+        let changes = tried.is_none_or(|(_, effects)| !effects.is_empty());
+        if changes { self.course.wear() } else { None }
+    }
 }
 
 impl FakeHost {
+    /// Lets so many further things be changed; after them none can be, until [`FakeHost::mend`]. What only looks goes on.
+    pub fn break_after(&self, changes: u64, why: &str) {
+        self.state().course.broken = Some((changes, why.to_owned()));
+    }
+
+    /// Everything can be changed again.
+    pub fn mend(&self) {
+        self.state().course.broken = None;
+    }
+
+    /// Fails if the machine is broken.
+    fn require_whole(&self) -> io::Result<()> {
+        self.state().course.wear().map_or(Ok(()), |why| Err(io::Error::other(why)))
+    }
+
     /// How many things were done: each is a moment before and a moment after which the agent can be killed.
     #[must_use]
     pub fn acts(&self) -> u64 {
@@ -40,6 +80,17 @@ impl FakeHost {
     pub fn kill_at(&self, nth: u64, moment: Moment) {
         let course = &mut self.state().course;
         course.kill = Some((course.acts + nth, moment));
+    }
+
+    /// Whether an agent is to be killed that was not yet.
+    #[must_use]
+    pub fn is_doomed(&self) -> bool {
+        self.state().course.kill.is_some()
+    }
+
+    /// Kills nobody any more.
+    pub fn spare(&self) {
+        self.state().course.kill = None;
     }
 
     /// Waits until the agent is killed, by [`FakeHost::kill_at`] or because the machine goes down.
@@ -116,6 +167,7 @@ impl Change for FakeHost {
             let (old, attributes) = (self.content(path).ok(), (file.mode, file.uid, file.gid));
             let was = self.attributes(path).ok().map(|a| (a.mode, a.uid, a.gid));
             if old.as_deref() != Some(file.content) || was != Some(attributes) {
+                self.require_whole()?;
                 self.count(format!("write {}", path.display()));
             }
             self.change(|node| {
@@ -129,6 +181,7 @@ impl Change for FakeHost {
 
     async fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         self.act(|| {
+            self.require_whole()?;
             self.count(format!("make {}", path.display()));
             self.change(|node| {
                 node.attributes.insert(path.to_owned(), (mode, uid, gid));
@@ -140,6 +193,9 @@ impl Change for FakeHost {
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
         self.act(|| {
+            if self.node().files.contains_key(path) {
+                self.require_whole()?;
+            }
             let mut removed = false;
             self.change(|node| removed = node.files.remove(path).is_some());
             if removed {

@@ -237,3 +237,27 @@ async fn a_service_that_is_older_than_its_package_is_restarted_once() {
     let effects = survives_everything(make, &NodeStep::RestartServices { units: vec![unit] }).await;
     assert_eq!(effects["restart web.service"], 1);
 }
+
+#[tokio::test]
+async fn a_transaction_is_undone_once_wherever_the_agent_is_killed() {
+    let updated = || {
+        let host = outdated();
+        host.change(|node| {
+            let web = |version| ModelPackage { needs: vec!["words".into()], ..ModelPackage::new("web", version) };
+            let words = |version| ModelPackage::new("words", version);
+            node.packages = vec![web("2-1"), words("2-1"), ModelPackage::new("extra", "1-1")];
+            let came = vec![ModelPackage::new("extra", "1-1"), web("2-1"), words("2-1")];
+            node.history.push((came, vec![web("1-1"), words("1-1")]));
+        });
+        host
+    };
+    let found = look(&updated(), UpdateScope::Undo(1), &[]).await;
+    let Found::Due { due } = found else { panic!("{found:?}") };
+    assert_eq!(shown(&due), ["extra.x86_64 1-1 removed", "web.x86_64 2-1 -> 1-1", "words.x86_64 2-1 -> 1-1"]);
+    let step = NodeStep::ChangePackages(due);
+    let effects = survives_everything(updated, &step).await;
+    assert!(effects.values().all(|count| *count == 1), "{effects:?}");
+    let host = updated();
+    to_the_end(&host, &step).await.unwrap();
+    assert_eq!(installed(&host), ["web-1-1.x86_64", "words-1-1.x86_64"]);
+}
