@@ -2,7 +2,8 @@
 //! A step of a run as a job: its turn, its lease, its programs, its output.
 //!
 //! Programs run as those of other jobs do, one after another, and outlive the agent. Each has a number, in the journal
-//! before it is started, so that the next agent knows which to look for.
+//! before it is started, so that the next agent knows which to look for. How the last one ended is kept until the next is
+//! started or the step's own end is on disk: an agent that comes in between learns it and need not start it again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,14 +16,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
-use windlass_types::node_step::StepOrder;
+use windlass_types::node_step::{NodeStep, StepOrder};
 use windlass_types::outcome::{Ending, Outcome};
 
 use super::runner::{End, Running};
-use super::work::{Beginning, at, failed, with_output};
+use super::work::{Beginning, Worked, at, failed, with_output};
 use super::{Jobs, QUICK, Report};
 use crate::host::tools::{Program, Ran, ToolError, Tools};
-use crate::journal::{Order, Record, StepProgress};
+use crate::journal::{Mark, Order, Record, StepProgress};
 use crate::output::{Spool, Stream};
 use crate::steps::{self, lease};
 
@@ -42,25 +43,45 @@ pub(super) async fn step(
     step: &StepOrder,
     beginning: &Beginning,
     stops: &mut mpsc::Receiver<Duration>,
-) -> Outcome {
+) -> Worked {
     let begun = Instant::now();
     let deadline = order.timeout.map(|limit| begun + limit);
     let turn = tokio::select! {
         turn = jobs.turn.lock() => turn,
-        _ = stops.recv() => return Outcome::bare(Ending::Stopped),
-        () = at(deadline) => return Outcome::bare(Ending::TimedOut),
+        _ = stops.recv() => return Worked::bare(Outcome::bare(Ending::Stopped)),
+        () = at(deadline) => return Worked::bare(Outcome::bare(Ending::TimedOut)),
     };
     if let Err(ending) = take_lease(jobs, order, step) {
-        return Outcome::bare(ending);
+        return Worked::bare(Outcome::bare(ending));
     }
-    let open = if matches!(beginning, Beginning::Fresh) { Spool::begin } else { Spool::open };
-    let spool = match open(&jobs.spool_root(), &order.job, order.output_limit.max(LEAST_KEPT)) {
+    let spool = match output(jobs, order, step, beginning) {
         Ok(spool) => spool,
-        Err(error) => return Outcome::bare(failed(format!("make room for the output: {error}"))),
+        Err(error) => return Worked::bare(Outcome::bare(failed(format!("make room for the output: {error}")))),
     };
-    let (ending, changed) = until_done(jobs, order, step, beginning, &spool, stops, deadline).await;
+    let programs = Programs {
+        jobs: Arc::clone(jobs),
+        order: order.clone(),
+        spool: Arc::clone(&spool),
+        stop: CancellationToken::new(),
+        last: tokio::sync::Mutex::default(),
+    };
+    let (ending, changed) = until_done(&programs, step, beginning, stops, deadline).await;
     drop(turn);
-    Outcome { changed, ..with_output(ending, begun.elapsed(), &spool) }
+    let outcome = Outcome { changed, ..with_output(ending, begun.elapsed(), &spool) };
+    Worked { running: programs.last.into_inner(), ..Worked::bare(outcome) }
+}
+
+/// Where its output is kept.
+fn output(jobs: &Jobs, order: &Order, step: &StepOrder, beginning: &Beginning) -> std::io::Result<Arc<Spool>> {
+    let (root, limit) = (jobs.spool_root(), order.output_limit.max(LEAST_KEPT));
+    if matches!(beginning, Beginning::Fresh) {
+        return Spool::begin(&root, &order.job, limit);
+    }
+    if matches!(step.step, NodeStep::Survey(_)) {
+        // It is answered anew, and an answer that was not reported must not stand before that.
+        Spool::remove_of(&root, &order.job)?;
+    }
+    Spool::open(&root, &order.job, limit)
 }
 
 /// Remembers the lease before anything is done under it.
@@ -77,26 +98,19 @@ fn take_lease(jobs: &Jobs, order: &Order, step: &StepOrder) -> Result<(), Ending
 }
 
 async fn until_done(
-    jobs: &Arc<Jobs>,
-    order: &Order,
+    programs: &Programs,
     step: &StepOrder,
     beginning: &Beginning,
-    spool: &Arc<Spool>,
     stops: &mut mpsc::Receiver<Duration>,
     deadline: Option<Instant>,
 ) -> (Ending, bool) {
-    let programs = Programs {
-        jobs: Arc::clone(jobs),
-        order: order.clone(),
-        spool: Arc::clone(spool),
-        stop: CancellationToken::new(),
-    };
+    let Programs { jobs, order, spool, .. } = programs;
     let StepProgress { intended, .. } = jobs.table().journal.state().step(&order.job);
     let how = match beginning {
         Beginning::Fresh => steps::Beginning::Fresh,
         Beginning::Recovered(_) => steps::Beginning::Again { intended },
     };
-    let mut work = std::pin::pin!(steps::carry_out(&*jobs.parts.host, &programs, &step.step, how));
+    let mut work = std::pin::pin!(steps::carry_out(&*jobs.parts.host, programs, &step.step, how));
     let (mut reason, mut announce_at) = (None, Some(Instant::now() + QUICK));
     let done = loop {
         // The step is never dropped half way: it is told to stop and ends where it can.
@@ -126,12 +140,48 @@ async fn until_done(
 }
 
 /// The programs of one step.
-#[derive(Debug)]
 struct Programs {
     jobs: Arc<Jobs>,
     order: Order,
     spool: Arc<Spool>,
     stop: CancellationToken,
+    /// The one that ended last, with what it printed.
+    last: tokio::sync::Mutex<Option<Box<dyn Running>>>,
+}
+
+impl std::fmt::Debug for Programs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Programs").field("order", &self.order).finish_non_exhaustive()
+    }
+}
+
+/// A program that has ended, known by what it printed too.
+struct Ended {
+    running: Box<dyn Running>,
+    root: PathBuf,
+    key: JobId,
+}
+
+#[async_trait]
+impl Running for Ended {
+    fn mark(&self) -> Mark {
+        self.running.mark()
+    }
+
+    async fn wait(&mut self) -> End {
+        self.running.wait().await
+    }
+
+    async fn signal(&mut self, signal: Signal) {
+        self.running.signal(signal).await;
+    }
+
+    async fn release(&mut self) {
+        self.running.release().await;
+        if let Err(error) = Spool::remove_of(&self.root, &self.key) {
+            tracing::warn!(%error, "a program's output could not be removed");
+        }
+    }
 }
 
 impl Programs {
@@ -147,6 +197,15 @@ impl Programs {
 
     fn record(&self, record: Record) -> Result<(), ToolError> {
         self.jobs.table().journal.append(record).map_err(|error| not_kept("record a program", &ErrorChain(&error)))
+    }
+
+    /// Keeps how a program ended; that of the one before is not needed any more.
+    async fn keep(&self, ended: Option<Ended>) {
+        let ended = ended.map(|ended| Box::new(ended) as Box<dyn Running>);
+        let before = std::mem::replace(&mut *self.last.lock().await, ended);
+        if let Some(mut before) = before {
+            before.release().await;
+        }
     }
 
     async fn watch(&self, running: &mut dyn Running, program: &Program) -> (End, bool) {
@@ -197,6 +256,7 @@ impl Tools for Programs {
         }
         let number = self.jobs.table().journal.state().step(&self.order.job).program + 1;
         self.record(Record::Program { job: self.order.job.clone(), number })?;
+        self.keep(None).await;
         let (key, shown) = (self.key(number)?, program.argv.to_string());
         // A power cut can forget the number of a program and leave what it printed.
         Spool::remove_of(&self.root(), &key).map_err(|e| not_kept("remove what an earlier program printed", &e))?;
@@ -218,11 +278,7 @@ impl Tools for Programs {
                 stderr: self.printed(&spool, Stream::Stderr)?,
             })
         });
-        running.release().await;
-        drop(spool);
-        if let Err(error) = Spool::remove_of(&self.root(), &key) {
-            tracing::warn!(%error, "a program's output could not be removed");
-        }
+        self.keep(Some(Ended { running, root: self.root(), key })).await;
         let ran = ran?;
         if program.is_shown {
             self.show(Stream::Stdout, &ran.stdout);
@@ -251,11 +307,7 @@ impl Tools for Programs {
             })
         };
         let ran = ended(end, "a program", false, read).ok();
-        running.release().await;
-        drop(spool);
-        if let Err(error) = Spool::remove_of(&self.root(), &key) {
-            tracing::warn!(%error, "a program's output could not be removed");
-        }
+        self.keep(Some(Ended { running, root: self.root(), key })).await;
         ran
     }
 

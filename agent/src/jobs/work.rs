@@ -71,15 +71,15 @@ impl Pusher {
 }
 
 /// What carrying out an order left.
-struct Worked {
-    outcome: Outcome,
-    pusher: Option<Pusher>,
+pub(super) struct Worked {
+    pub(super) outcome: Outcome,
+    pub(super) pusher: Option<Pusher>,
     /// Released once the outcome is on disk: until then whoever runs programs keeps their end too.
-    running: Option<Box<dyn Running>>,
+    pub(super) running: Option<Box<dyn Running>>,
 }
 
 impl Worked {
-    const fn bare(outcome: Outcome) -> Self {
+    pub(super) const fn bare(outcome: Outcome) -> Self {
         Self { outcome, pusher: None, running: None }
     }
 }
@@ -94,7 +94,7 @@ pub(super) async fn carry_out(
     let Worked { outcome, pusher, running } = match &order.action {
         Action::Exec(argv) => exec(&jobs, &order, argv, beginning, &mut stops).await,
         Action::PutFile { .. } | Action::GetFile { .. } => Worked::bare(move_file(&jobs, &order, &mut stops).await),
-        Action::Step(step) => Worked::bare(super::step::step(&jobs, &order, step, &beginning, &mut stops).await),
+        Action::Step(step) => super::step::step(&jobs, &order, step, &beginning, &mut stops).await,
     };
     let recorded = Record::Ended { job: order.job.clone(), outcome: outcome.clone() };
     let written = jobs.table().journal.append(recorded);
