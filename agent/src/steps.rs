@@ -125,7 +125,9 @@ pub async fn carry_out(
 
 fn kind(step: &NodeStep) -> Result<Box<dyn Kind + '_>, StepError> {
     Ok(match step {
-        NodeStep::ApplySetting { setting, seen } => Box::new(settings::Apply { setting, seen: *seen }),
+        NodeStep::ApplySetting { setting, seen, begun } => {
+            Box::new(settings::Apply { setting, seen: *seen, begun: *begun })
+        }
         NodeStep::Boot { boot_id, once } => Box::new(boot::Boot { boot_id, once: once.as_ref() }),
         NodeStep::Hook { argv, timeout_millis } => Box::new(hook::Hook { argv, timeout_millis: *timeout_millis }),
         NodeStep::RepairPackages => Box::new(repair::Repair),

@@ -25,6 +25,8 @@ pub(super) struct Apply<'a> {
     pub(super) setting: &'a Setting,
     /// What was there when this was planned.
     pub(super) seen: Sha256Digest,
+    /// An earlier order may have brought about a part of it.
+    pub(super) begun: bool,
 }
 
 #[async_trait]
@@ -33,7 +35,7 @@ impl Kind for Apply<'_> {
         match look(here, self.setting, &BTreeSet::new()).await? {
             Found::AsWished => Ok(Check::AlreadyDone),
             Found::Blocked { reason, advice } => Err(StepError::Blocked { reason, advice }),
-            Found::Due { due } if due.seen == self.seen || here.intended => Ok(Check::Ready),
+            Found::Due { due } if due.seen == self.seen || self.begun || here.intended => Ok(Check::Ready),
             Found::Due { .. } => Err(StepError::blocked(
                 format!("{} is neither as it was when this was planned nor as it shall be", self.setting),
                 "see what changed it, then plan again",

@@ -102,8 +102,9 @@ impl Runs {
             let message = format!("the run does not hold {node} any more: somebody released it");
             return Err(StepFailure::said(message, "see that the node is well, then `windlass run retry`"));
         }
-        let attempt = run.progress().step(&planned.id).attempt;
-        let order = StepOrder { run: Some(id.clone()), id: planned.id.to_string(), step: step.clone(), lease };
+        let known = run.progress().step(&planned.id);
+        let (attempt, step_ordered) = (known.attempt, ordered(step, known.begun));
+        let order = StepOrder { run: Some(id.clone()), id: planned.id.to_string(), step: step_ordered, lease };
         let job = NewJob {
             request_id: request_id(&id, &planned.id, attempt),
             action: Action::Step(Box::new(order)),
@@ -118,7 +119,11 @@ impl Runs {
         run.signal();
         let answers = self.with.jobs.answers(&job.id, None).await.map_err(failed)?;
         match answers.into_iter().find(|(name, _)| name == node) {
-            Some((_, answer)) => Ok(answer.outcome),
+            Some((_, answer)) => {
+                let begun = may_have_begun(&answer.outcome.ending);
+                run.progress().change(&planned.id, |record| record.begun |= begun);
+                Ok(answer.outcome)
+            }
             None => Err(StepFailure::said(format!("job {} ended without {node}", job.id), "`windlass run retry`")),
         }
     }
@@ -199,6 +204,33 @@ impl Runs {
 /// The id of an order: the same as long as it is the same attempt.
 pub(super) fn request_id(run: &windlass_types::name::RunId, step: &windlass_plan::StepId, attempt: u32) -> String {
     format!("{run}/{step}/{attempt}")
+}
+
+/// The step as its node is told it.
+fn ordered(step: &NodeStep, begun: bool) -> NodeStep {
+    let mut step = step.clone();
+    if let NodeStep::ApplySetting { begun: was_begun, .. } = &mut step {
+        *was_begun = begun;
+    }
+    step
+}
+
+/// Whether an attempt that ended so may have changed something and not all.
+const fn may_have_begun(ending: &Ending) -> bool {
+    match ending {
+        // A node that is not as planned is seen before anything is changed.
+        Ending::Failed { class: ErrorClass::Blocked, .. }
+        | Ending::Exited { code: 0 }
+        | Ending::Refused { .. }
+        | Ending::Unreachable
+        | Ending::Skipped => false,
+        Ending::Failed { .. }
+        | Ending::Exited { .. }
+        | Ending::Signaled { .. }
+        | Ending::TimedOut
+        | Ending::Stopped
+        | Ending::Unknown { .. } => true,
+    }
 }
 
 /// What a node may take for a step. Long enough for slow disks and mirrors: a step that is cut off has to be mended.

@@ -28,6 +28,9 @@ pub enum NodeStep {
         setting: Box<Setting>,
         /// What was there when this was planned; with anything else there the step stops.
         seen: Sha256Digest,
+        /// An earlier order of the same run failed half way: what is there now may be of its making.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        begun: bool,
     },
     /// Mend what an interrupted transaction of the package manager left.
     RepairPackages,

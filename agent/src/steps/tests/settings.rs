@@ -26,7 +26,7 @@ async fn due(host: &FakeHost, setting: &Setting) -> SettingDue {
 
 /// The step by which a survey of such a node brings a setting about.
 async fn step(host: &FakeHost, setting: &Setting) -> NodeStep {
-    NodeStep::ApplySetting { setting: Box::new(setting.clone()), seen: due(host, setting).await.seen }
+    NodeStep::ApplySetting { setting: Box::new(setting.clone()), seen: due(host, setting).await.seen, begun: false }
 }
 
 /// The whole life of a setting: due, brought about through every kill, then as wished.
@@ -235,4 +235,25 @@ async fn a_service_is_switched_on_and_off() {
     let unknown = Setting::Service { unit: UnitName::new("none.service").unwrap(), on: true };
     let found = surveyed(&FakeHost::new("node1"), vec![unknown]).await;
     assert!(matches!(&found[..], [Found::Blocked { reason, .. }] if reason.contains("none.service")), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_a_failed_attempt_left_half_done_is_finished_by_the_next_and_by_nobody_else() {
+    let user = User {
+        name: UserName::new("ada").unwrap(),
+        present: true,
+        groups: vec![UserName::new("wheel").unwrap()],
+        authorized_keys: None,
+        sudo: true,
+    };
+    let host = FakeHost::new("node1");
+    let first = step(&host, &Setting::User(user)).await;
+    host.break_after(1, "the disk is full");
+    let error = to_the_end(&host, &first).await.unwrap_err();
+    assert!(error.to_string().contains("the disk is full") && host.effects()["make user ada"] == 1, "{error}");
+    host.mend();
+    assert_eq!(refused(&host, &first, "neither as it was").await, ErrorClass::Blocked);
+    let NodeStep::ApplySetting { setting, seen, .. } = first else { panic!("{first}") };
+    to_the_end(&host, &NodeStep::ApplySetting { setting, seen, begun: true }).await.unwrap();
+    assert!(host.effects().values().all(|count| *count == 1), "{:?}", host.effects());
 }

@@ -77,7 +77,8 @@ impl<'a> Chain<'a> {
                 Found::AsWished => {}
                 Found::Due { due } => {
                     brings_repositories |= matches!(setting, Setting::Repository(_));
-                    let step = NodeStep::ApplySetting { setting: Box::new(setting.clone()), seen: due.seen };
+                    let step =
+                        NodeStep::ApplySetting { setting: Box::new(setting.clone()), seen: due.seen, begun: false };
                     let step = self.plan(step, "it is not as wished for").showing(&due.changes);
                     self.steps.push(step);
                 }

@@ -29,6 +29,8 @@ pub struct StepRecord {
     pub attempt: u32,
     /// The job of the last time.
     pub job: Option<JobId>,
+    /// An attempt that failed may have changed a part of it.
+    pub begun: bool,
     /// It was so already: nothing had to be changed.
     pub was_done: bool,
     /// Why it failed, what troubles it, or what it waits for.
@@ -46,10 +48,11 @@ impl StepRecord {
         self.reached.last_key_value().map(|(stage, _)| *stage)
     }
 
-    /// What remains when it is tried again: how often it was, for the next order is a new one.
+    /// What remains when it is tried again: how often it was, for the next order is a new one, and whether something of
+    /// it may be done.
     #[must_use]
     pub fn again(&self) -> Self {
         let attempt = if self.attempt == 0 { 0 } else { self.attempt + 1 };
-        Self { attempt, expected_millis: self.expected_millis, ..Self::default() }
+        Self { attempt, begun: self.begun, expected_millis: self.expected_millis, ..Self::default() }
     }
 }
