@@ -13,6 +13,7 @@
 //! - [`copies`]: files both ways, through crashes.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
+//! - [`grid`]: a roll with every kind of step, killed, repeated and failing at every point.
 //! - [`jobs_survive`]: jobs outlive the command line, the controller and the agent.
 //! - [`kill9`]: power cuts at many instants of joining, renewing and running jobs.
 //! - [`kill9_renewal`]: the agent killed at each point of a renewal.
@@ -23,6 +24,7 @@
 //! - [`manual`]: links between the pages of the manual.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`restore`]: a backup, and a controller that comes back from it.
+//! - [`rolls`]: rolling reboots and updates, and a controller killed at every write.
 //! - [`systemd`]: both programs as installed, under a real systemd in a container.
 //! - [`token_timing`]: whether the time of a refusal tells anything about a token's secret.
 //! - [`traps`]: buffers that large transfers leave, and the budget for small messages.
@@ -40,6 +42,7 @@ mod contract_style;
 mod copies;
 mod example_config;
 mod fuzz_short;
+mod grid;
 mod jobs_survive;
 mod kill9;
 mod kill9_renewal;

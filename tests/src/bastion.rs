@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use windlass_controller::audit::{AuditLog, MemorySink};
+use windlass_controller::client::{Calls, Target, connect};
 use windlass_controller::clock::SystemClock;
 use windlass_controller::config::Settings;
 use windlass_controller::listener::tls::ServerConfigs;
@@ -52,7 +53,7 @@ impl Bastion {
     /// # Panics
     /// If it cannot be started.
     pub async fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = memory().or_else(|_| tempfile::tempdir()).expect("a directory");
         std::fs::write(directory.path().join("key.asc"), KEY).expect("written");
         std::fs::create_dir(directory.path().join("guests")).expect("a directory");
         let provider = FakeProvider::new(directory.path().join("guests"));
@@ -80,6 +81,14 @@ impl Bastion {
     /// # Panics
     /// If it runs, or does not come to serve.
     pub async fn restart(&mut self) {
+        self.restart_on(|_| {}).await;
+    }
+
+    /// The same, with something done to its disk before it reads it.
+    ///
+    /// # Panics
+    /// If it runs, or does not come to serve.
+    pub async fn restart_on(&mut self, prepare: impl FnOnce(&DyingStore)) {
         assert!(self.runtime.is_none(), "it runs");
         let runtime = Runtime::new().expect("a runtime");
         let providers = Providers::from([
@@ -87,6 +96,7 @@ impl Bastion {
             (ProviderKind::Existing, Arc::new(ExistingProvider)),
         ]);
         self.store = DyingStore::new(Arc::clone(&self.disk));
+        prepare(&self.store);
         let live =
             live(Arc::clone(&self.store), self.directory.path().to_owned(), providers, self.agents_at, self.join_at);
         let served = runtime.spawn(live).await.expect("no panic");
@@ -134,6 +144,14 @@ impl Bastion {
         windlass
     }
 
+    /// A connection as an operator of this machine has it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn channel(&self) -> Calls {
+        connect(&Target::Socket(self.path("windlass.sock"))).await.expect("connected").channel
+    }
+
     /// Where its agents connect, and where machines join.
     #[must_use]
     pub const fn listeners(&self) -> (SocketAddr, SocketAddr) {
@@ -159,6 +177,11 @@ impl Drop for Bastion {
             runtime.shutdown_background();
         }
     }
+}
+
+/// A directory that no disk has: what its models flush is on none anyway.
+fn memory() -> std::io::Result<TempDir> {
+    tempfile::tempdir_in("/dev/shm")
 }
 
 /// Any text in the form of a key: nothing here checks a signature.

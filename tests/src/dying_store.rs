@@ -3,7 +3,7 @@
 //! the machine had lost power in that moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -32,26 +32,50 @@ const COUNTED: [&str; 9] = [
     "job-unfinished/",
 ];
 
+type Choice = Box<dyn FnMut(&Transaction) -> bool + Send>;
+
+/// What becomes of the controller.
+enum Fate {
+    Lives,
+    /// It dies at the write that this is said of.
+    Dies(Choice, Moment),
+    Dead,
+}
+
 /// A disk.
-#[derive(Debug)]
 pub struct DyingStore {
     disk: Arc<MemoryStore>,
     writes: AtomicU64,
-    dies_at: Mutex<Option<(u64, Moment)>>,
+    fate: Mutex<Fate>,
     dead: Notify,
+}
+
+impl std::fmt::Debug for DyingStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DyingStore").field("writes", &self.writes).finish_non_exhaustive()
+    }
 }
 
 impl DyingStore {
     /// One that lives on.
     #[must_use]
     pub fn new(disk: Arc<MemoryStore>) -> Arc<Self> {
-        Arc::new(Self { disk, writes: AtomicU64::new(0), dies_at: Mutex::default(), dead: Notify::new() })
+        Arc::new(Self { disk, writes: AtomicU64::new(0), fate: Mutex::new(Fate::Lives), dead: Notify::new() })
     }
 
     /// Lets it die at the `nth` write about runs from now on; 1 is the next one.
     pub fn die_at(&self, nth: u64, moment: Moment) {
-        let at = self.writes.load(Ordering::SeqCst) + nth;
-        *self.dies_at.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, moment));
+        let mut left = nth;
+        let is_it = move |transaction: &Transaction| {
+            left -= u64::from(is_counted(transaction) && left > 0);
+            left == 0
+        };
+        self.die_when(is_it, moment);
+    }
+
+    /// Lets it die at the first write of which this is so. Asked of every write, in their order.
+    pub fn die_when(&self, is_it: impl FnMut(&Transaction) -> bool + Send + 'static, moment: Moment) {
+        *self.fate() = Fate::Dies(Box::new(is_it), moment);
     }
 
     /// Writes about runs so far.
@@ -65,21 +89,25 @@ impl DyingStore {
         self.dead.notified().await;
     }
 
-    async fn die_if(&self, at: Option<u64>, moment: Moment) {
-        let planned = *self.dies_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = match (planned, at) {
-            (Some((dies_at, when)), Some(at)) => at > dies_at || at == dies_at && when == moment,
-            // What is written later than the last moment is not written.
-            (Some((dies_at, when)), None) => {
-                let writes = self.writes.load(Ordering::SeqCst);
-                writes > dies_at || writes == dies_at && when == Moment::Before
-            }
-            (None, _) => false,
+    fn fate(&self) -> MutexGuard<'_, Fate> {
+        self.fate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the controller dies of this write, if it does. Once it is decided nothing else is written.
+    fn dies_of(&self, transaction: &Transaction) -> Option<Moment> {
+        let mut fate = self.fate();
+        let moment = match &mut *fate {
+            Fate::Lives => return None,
+            Fate::Dead => return Some(Moment::Before),
+            Fate::Dies(is_it, moment) => is_it(transaction).then_some(*moment)?,
         };
-        if is_over {
-            self.dead.notify_one();
-            std::future::pending::<()>().await;
-        }
+        *fate = Fate::Dead;
+        Some(moment)
+    }
+
+    async fn die(&self) -> ! {
+        self.dead.notify_one();
+        std::future::pending().await
     }
 }
 
@@ -101,10 +129,15 @@ impl Store for DyingStore {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
-        let at = is_counted(&transaction).then(|| self.writes.fetch_add(1, Ordering::SeqCst) + 1);
-        self.die_if(at, Moment::Before).await;
+        self.writes.fetch_add(u64::from(is_counted(&transaction)), Ordering::SeqCst);
+        let moment = self.dies_of(&transaction);
+        if moment == Some(Moment::Before) {
+            self.die().await;
+        }
         let committed = self.disk.commit(transaction).await;
-        self.die_if(at, Moment::After).await;
+        if moment == Some(Moment::After) {
+            self.die().await;
+        }
         committed
     }
 
