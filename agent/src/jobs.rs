@@ -90,6 +90,8 @@ pub struct Jobs {
     acknowledged: Notify,
     /// An order is done with, or its end is known to the controller.
     settled: Notify,
+    /// Cancelled when this agent has opened a session.
+    reached: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -135,6 +137,7 @@ impl Jobs {
             ended,
             acknowledged,
             settled,
+            reached: CancellationToken::new(),
         }))
     }
 
@@ -343,6 +346,7 @@ impl Jobs {
 
     /// A new session: everything the controller does not know is reported again.
     pub fn report_all(&self) {
+        self.reached.cancel();
         let mut table = self.table();
         table.outbox.retain(|report| matches!(report, Report::Refused(..)));
         let started: Vec<_> = table.running.keys().cloned().map(Report::Started).collect();

@@ -19,6 +19,8 @@ pub struct Entry {
     pub title: String,
     /// Kernel release, if it can be told.
     pub release: Option<String>,
+    /// What the kernel is started with. A variable of the environment block may stand for a part of it.
+    pub options: String,
 }
 
 /// Reads one entry.
@@ -32,6 +34,7 @@ pub fn parse_entry(file_name: &str, text: &str) -> Entry {
         id: file_name.strip_suffix(".conf").unwrap_or(file_name).to_owned(),
         title: value("title").unwrap_or_default(),
         release: value("linux").and_then(|path| release_of(&path)).or_else(|| value("version")),
+        options: value("options").unwrap_or_default(),
     }
 }
 

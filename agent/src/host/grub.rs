@@ -52,6 +52,27 @@ impl Grub {
         menu(host).and_then(|cfg| grub_cfg::entry_of_release(&cfg, release.as_str()))
     }
 
+    /// What a kernel is started with.
+    #[must_use]
+    pub fn options_of(&self, host: &dyn Observe, release: &KernelRelease) -> Option<String> {
+        let entries = boot_entries::read_all(host);
+        if !entries.is_empty() {
+            let entry = entries.into_iter().find(|entry| entry.release.as_deref() == Some(release.as_str()))?;
+            let grubenv = host.read(Path::new(self.grubenv)).unwrap_or_default();
+            let common = boot_entries::grubenv_value(&grubenv, "kernelopts").unwrap_or_default();
+            return Some(entry.options.replace("$kernelopts", common));
+        }
+        let cfg = menu(host)?;
+        grub_cfg::options_of_entry(&cfg, &grub_cfg::entry_of_release(&cfg, release.as_str())?)
+    }
+
+    /// Starts a kernel with this too from now on; `None` where only the distribution's own configuration can say so.
+    #[must_use]
+    pub fn start_with(&self, release: &KernelRelease, option: &str) -> Option<Program> {
+        let (kernel, option) = (format!("--update-kernel=/boot/vmlinuz-{release}"), format!("--args={option}"));
+        self.has_grubby.then(|| Program::change(argv([grubby::PROGRAM, &kernel, &option]), DEADLINE))
+    }
+
     /// What is started only the next time: the kernel's release, or the entry's name if that cannot be told.
     #[must_use]
     pub fn once(&self, host: &dyn Observe) -> Option<String> {

@@ -21,6 +21,7 @@ struct Item {
     title: String,
     id: Option<String>,
     release: Option<String>,
+    options: String,
     items: Vec<Item>,
 }
 
@@ -59,6 +60,18 @@ pub fn entry_of_release(cfg: &str, release: &str) -> Option<String> {
     found.into_iter().next().map(|(_, entry)| entry)
 }
 
+/// What an entry starts its kernel with, named as by [`entry_of_release`].
+#[must_use]
+pub fn options_of_entry(cfg: &str, chosen: &str) -> Option<String> {
+    let menu = parse_menu(cfg);
+    let mut parts = chosen.split('>');
+    let mut item = find(&menu, parts.next()?)?;
+    for part in parts {
+        item = find(&item.items, part)?;
+    }
+    Some(item.options.clone())
+}
+
 fn collect(items: &[Item], release: &str, within: &str, found: &mut Vec<(bool, String)>) {
     for (index, item) in items.iter().enumerate() {
         let name = name_of(items, index);
@@ -93,6 +106,7 @@ fn parse_menu(cfg: &str) -> Vec<Item> {
             "linux" | "linux16" | "linuxefi" => {
                 if let Some(item) = open.last_mut() {
                     item.release = line.split_whitespace().nth(1).and_then(release_of);
+                    item.options = line.split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
                 }
             }
             "}" if open.len() > 1 => close(&mut open),
@@ -164,6 +178,15 @@ mod tests {
         let nested = entry_of_release(DEBIAN, "6.1.0-21-amd64").unwrap();
         assert!(nested.contains('>') && nested.contains("6.1.0-21-amd64"), "not whichever is the newest: {nested}");
         assert_eq!(entry_of_release(DEBIAN, "5.10"), None);
+    }
+
+    #[test]
+    fn what_a_kernel_is_started_with_is_told() {
+        let options = |cfg, release| options_of_entry(cfg, &entry_of_release(cfg, release)?);
+        let el7 = options(EL7, "3.10.0-1160.el7.x86_64").unwrap();
+        assert!(el7.starts_with("root=/dev/mapper/centos-root ro"), "{el7}");
+        assert_eq!(options(DEBIAN, "6.1.0-18-amd64").as_deref(), Some("root=UUID=1111 ro quiet"));
+        assert_eq!(options(DEBIAN, "5.10"), None);
     }
 
     proptest! {

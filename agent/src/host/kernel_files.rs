@@ -9,10 +9,16 @@ use windlass_types::name::on_node::KernelRelease;
 use super::Observe;
 use super::change::{Change, FileKind};
 use super::grubby::release_of;
-use super::tools::{Program, Tools, argv};
+use super::tools::{Program, ToolError, Tools, argv};
 
 /// A file is looked at.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// A hundred megabytes are unpacked to be listed.
+const LIST_LIMIT: Duration = Duration::from_secs(300);
+
+/// What lists an initramfs: dracut's and Debian's.
+const LISTERS: [&str; 2] = ["/usr/bin/lsinitrd", "/usr/bin/lsinitramfs"];
 
 /// What a kernel is started with, under the names of the Red Hat family and of Debian.
 fn initramfs(release: &KernelRelease) -> [String; 2] {
@@ -22,7 +28,7 @@ fn initramfs(release: &KernelRelease) -> [String; 2] {
 /// Whether everything is there that is needed to start a kernel; the error names what is not.
 ///
 /// # Errors
-/// If something is missing or empty.
+/// If something is missing, empty, or broken off.
 pub async fn complete(host: &dyn Change, tools: &dyn Tools, release: &KernelRelease) -> Result<(), String> {
     let has = |path: &str| host.attributes(Path::new(path)).is_ok_and(|a| a.kind == FileKind::File && a.size > 0);
     let kernel = format!("/boot/vmlinuz-{release}");
@@ -30,15 +36,28 @@ pub async fn complete(host: &dyn Change, tools: &dyn Tools, release: &KernelRele
         return Err(format!("{kernel} is missing or empty"));
     }
     let images = initramfs(release);
-    if !images.iter().any(|path| has(path)) {
+    let Some(image) = images.iter().find(|path| has(path)) else {
         return Err(format!("{} is missing or empty", images[0]));
-    }
+    };
+    readable(host, tools, image).await?;
     // Written last by the package's scripts; without it no module is found. The agent's own sandbox hides it.
     let modules = format!("/lib/modules/{release}/modules.dep");
     let look = Program::query(argv(["test", "-s", &modules]), LIMIT).answering(1);
     match tools.run(&look).await {
         Ok(looked) if looked.code == 0 => Ok(()),
         Ok(_) => Err(format!("{modules} is missing or empty")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether an initramfs was written to its end. Where nothing can tell, that it is there has to do.
+async fn readable(host: &dyn Change, tools: &dyn Tools, image: &str) -> Result<(), String> {
+    let Some(lister) = LISTERS.into_iter().find(|program| host.modified(Path::new(program)).is_ok()) else {
+        return Ok(());
+    };
+    match tools.run(&Program::query(argv([lister, image]), LIST_LIMIT)).await {
+        Ok(_) => Ok(()),
+        Err(ToolError::Failed { .. }) => Err(format!("{image} cannot be read to its end")),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -12,6 +12,9 @@ use super::tools::{Program, argv};
 /// A database of thousands of packages on a slow disk.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Every file of a kernel is read.
+const VERIFY_DEADLINE: Duration = Duration::from_secs(600);
+
 /// Putting the database together again.
 const REBUILD_DEADLINE: Duration = Duration::from_secs(900);
 
@@ -48,7 +51,17 @@ pub fn provides(package: &Package) -> Program {
     Program::query(argv(["rpm", "-q", "--provides", &package.to_string()]), DEADLINE)
 }
 
-/// Takes a package out of the database that another version of it has replaced; its scripts see that one remains.
+/// Compares the files of a package with what it brought. What differs is an answer too.
+#[must_use]
+pub fn verify(package: &Package) -> Program {
+    // Owners, modes and times are not what keeps a file from being read.
+    let ignored =
+        ["deps", "scripts", "user", "group", "mtime", "mode", "rdev", "caps"].map(|what| format!("--no{what}"));
+    let words = ["rpm", "-V"].into_iter().chain(ignored.iter().map(String::as_str));
+    Program::query(argv(words.chain([package.to_string().as_str()])), VERIFY_DEADLINE).answering(1)
+}
+
+/// Takes packages out that another version has replaced, or that are to come again; what needs them stays.
 #[must_use]
 pub fn erase(packages: &[String]) -> Program {
     let packages = packages.iter().map(String::as_str);
@@ -74,6 +87,21 @@ pub fn parse_list(text: &str) -> Result<Vec<Installed>, String> {
 #[must_use]
 pub fn parse_owners(text: &str) -> Vec<Option<Package>> {
     text.lines().map(|line| Some(parse_line(line)?.package)).collect()
+}
+
+/// Reads what [`verify`] prints: the first file that is missing or has other content. Configuration may differ; what a
+/// package only lays claim to is made by others, and so are the indexes of modules.
+#[must_use]
+pub fn damaged(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let (flags, rest) = line.split_once(' ')?;
+        let rest = rest.trim_start();
+        let (attribute, path) = rest.split_once(' ').filter(|(word, _)| word.len() == 1).unwrap_or(("", rest));
+        let path = path.trim_start();
+        let differs = flags == "missing" || flags.contains(['S', '5', 'L']);
+        let is_index = path.rsplit('/').next().is_some_and(|name| name.starts_with("modules."));
+        (differs && !is_index && !["c", "g"].contains(&attribute)).then_some(path)
+    })
 }
 
 fn parse_line(line: &str) -> Option<Installed> {
@@ -119,6 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_other_content_is_damage_and_a_configuration_or_a_made_file_is_not() {
+        let harmless = "S.5......  c /etc/sysconfig/kernel\n.......T.    /boot/config-x\nmissing  g /boot/initramfs-x.img\n\
+                        S.5......    /lib/modules/x/modules.dep\n";
+        assert_eq!(damaged(harmless), None);
+        let empty = format!("{harmless}S.5......    /boot/vmlinuz-x\n");
+        assert_eq!(damaged(&empty), Some("/boot/vmlinuz-x"));
+        assert_eq!(damaged("missing     /lib/modules/x/a b.ko\n"), Some("/lib/modules/x/a b.ko"));
+    }
+
+    #[test]
     fn an_epoch_of_zero_is_left_out_and_another_kept() {
         assert_eq!(version_of("0:1-1").unwrap().as_str(), "1-1");
         assert_eq!(version_of("1:1-1").unwrap().as_str(), "1:1-1");
@@ -127,7 +165,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_does_not_panic(text in any::<String>()) {
-            let _ = (parse_list(&text), parse_owners(&text));
+            let _ = (parse_list(&text), parse_owners(&text), damaged(&text));
         }
     }
 }

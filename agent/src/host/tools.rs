@@ -149,6 +149,9 @@ pub trait Tools: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// If it cannot be recorded; then nothing must be changed.
     async fn intend(&self) -> Result<(), ToolError>;
+
+    /// Waits until this agent has opened a session with the controller; for ever if it never does.
+    async fn reached(&self);
 }
 
 #[cfg(test)]

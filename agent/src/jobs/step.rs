@@ -316,6 +316,10 @@ impl Tools for Programs {
         let recorded = self.jobs.table().journal.append_durably(intended);
         recorded.map_err(|error| not_kept("record that the step begins", &ErrorChain(&error)))
     }
+
+    async fn reached(&self) {
+        self.jobs.reached.cancelled().await;
+    }
 }
 
 fn ended(end: End, program: &str, late: bool, read: impl FnOnce() -> Result<Ran, ToolError>) -> Result<Ran, ToolError> {

@@ -3,6 +3,10 @@
 //!
 //! Done when another boot has begun than the one that was to end; so it never reboots twice, however often it is ordered.
 //! Nobody reports from a machine that goes down: the step ends when the next agent looks.
+//!
+//! A kernel that is started once has to show that the node can be reached with it. If no session with the controller comes
+//! about, the node goes back by itself: what is started next is the default, the kernel before it. A kernel that panics goes
+//! back by itself too, by what [`super::kernel`] has put on its command line.
 
 use std::time::Duration;
 
@@ -12,9 +16,14 @@ use windlass_types::name::on_node::{BootId, KernelRelease};
 use super::{Check, Here, Kind, StepError};
 use crate::host::grub::Grub;
 use crate::host::{kernel_files, systemctl};
+use crate::observe::kernel::default_release;
 
 /// How long a node may take to go down: services have ninety seconds by default, and some more.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// How long a node stays in a kernel without a session. Network and a restarted controller are back long before; and two
+/// boots of a server and this fit into what the controller waits for the step.
+const UNREACHED: Duration = Duration::from_secs(5 * 60);
 
 pub(super) struct Boot<'a> {
     pub(super) boot_id: &'a BootId,
@@ -38,11 +47,12 @@ impl Kind for Boot<'_> {
         }
         let running = here.running_kernel()?;
         if running == once.as_str() {
-            return Ok(Check::AlreadyDone);
+            return self.stay(here, once).await;
         }
         Err(StepError::operator(
             format!("the node came back with kernel {running} instead of {once}"),
-            "the new kernel did not start, or not far enough; see the console of that boot, the default is the old one",
+            "the new kernel did not start, or the controller was not reached with it; see the console of that boot, the \
+             default is the old one",
         ))
     }
 
@@ -73,6 +83,28 @@ impl Kind for Boot<'_> {
         Err(StepError::operator(
             format!("the node was told to reboot and has not gone down within {PATIENCE:?}"),
             "see `systemctl list-jobs` there for what it waits for",
+        ))
+    }
+}
+
+impl Boot<'_> {
+    /// Stays in the kernel that was to be started once if the controller is reached with it; goes back if not. There is a
+    /// way back only as long as another kernel is the default.
+    async fn stay(&self, here: &Here<'_>, once: &KernelRelease) -> Result<Check, StepError> {
+        if tokio::time::timeout(UNREACHED, here.tools.reached()).await.is_ok() {
+            return Ok(Check::AlreadyDone);
+        }
+        let default = default_release(here.host).await;
+        let Some(default) = default.filter(|default| default != once.as_str()) else { return Ok(Check::AlreadyDone) };
+        tracing::error!(
+            kernel = %once,
+            "no session with the controller within {UNREACHED:?} in a kernel that was to be started once: going back to {default}"
+        );
+        here.tools.run(&systemctl::reboot()).await?;
+        tokio::time::sleep(PATIENCE).await;
+        Err(StepError::operator(
+            format!("kernel {once} does not reach the controller, and the node has not gone down within {PATIENCE:?}"),
+            "reset it; the next boot is the old kernel",
         ))
     }
 }

@@ -6,6 +6,7 @@ use windlass_types::package::{Package, PackageChange};
 use windlass_types::setting::Setting;
 use windlass_types::survey::{Found, InstalledKernel, KernelDue, KernelWish, Kernels, SCHEMA, Survey, SurveyRequest};
 
+use super::kernel::install::{again, damage};
 use super::{Here, StepError, packages, repair, services, settings};
 use crate::host::dnf::Manager;
 use crate::host::grub::Grub;
@@ -116,13 +117,20 @@ async fn kernel_due(
     };
     let release = release_of(here, &package, new.is_some()).await?;
     let prune = prune(kernels, &release, wish.keep);
-    let is_there = kernels.running == release && kernels.default.as_ref() == Some(&release);
-    if new.is_none() && is_there && prune.is_empty() {
+    let runs = kernels.running == release;
+    if new.is_none() && runs && kernels.default.as_ref() == Some(&release) && prune.is_empty() {
         return Ok(Found::AsWished);
     }
-    Ok(Found::Due {
-        due: KernelDue { release, changes: if new.is_some() { resolved } else { Vec::new() }, install: new, prune },
-    })
+    let (install, changes) = match new {
+        Some(new) => (Some(new), resolved),
+        // One that has come up with this node is as whole as it needs to be.
+        None if runs || damage(here, &package, &release, installed).await?.is_none() => (None, Vec::new()),
+        None => {
+            let changes = again(&package, installed);
+            (Some(package), changes)
+        }
+    };
+    Ok(Found::Due { due: KernelDue { release, changes, install, prune } })
 }
 
 async fn resolve(

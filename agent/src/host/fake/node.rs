@@ -30,6 +30,8 @@ pub struct Node {
     pub kernels_become_default: bool,
     /// Packages that are installed.
     pub packages: Vec<ModelPackage>,
+    /// Packages whose files are not on the disk, by their full names.
+    pub damaged: Vec<String>,
     /// Packages that can be had.
     pub repository: Vec<ModelPackage>,
     /// What the package manager did, the oldest first.
@@ -46,6 +48,10 @@ pub struct Node {
     pub started: BTreeMap<String, UnixMillis>,
     /// Kernels that panic when they are started.
     pub broken_kernels: Vec<String>,
+    /// Kernels that have no network.
+    pub deaf_kernels: Vec<String>,
+    /// What kernels are started with.
+    pub kernel_arguments: BTreeMap<String, String>,
     /// The entry that is started only the next time.
     pub next_entry: Option<String>,
     /// Counts boots; the boot id is made of it.
@@ -139,6 +145,7 @@ impl Node {
         add("/etc/passwd".into(), "root:x:0:0:root:/root:/bin/bash\n".into());
         add("/etc/group".into(), "root:x:0:\nwheel:x:10:\n".into());
         add("/usr/sbin/visudo".into(), String::new());
+        add("/usr/bin/lsinitrd".into(), String::new());
         self.add_kernels(&mut add);
         for (_, program) in package_manager::PROGRAMS.iter().filter(|(name, _)| *name == self.package_manager.name) {
             add((*program).into(), String::new());
@@ -159,7 +166,8 @@ impl Node {
         let next = self.next_entry.as_ref().map_or_else(String::new, |entry| format!("next_entry={entry}\n"));
         add(grub_cfg::PATHS[0].1.into(), format!("saved_entry=model-{default}\n{next}"));
         for release in [default, &self.running_kernel].into_iter().chain(&self.kernels) {
-            let entry = format!("title {release}\nversion {release}\nlinux /vmlinuz-{release}\n");
+            let options = self.kernel_arguments.get(release).map_or("root=/dev/vda1 ro", String::as_str);
+            let entry = format!("title {release}\nversion {release}\nlinux /vmlinuz-{release}\noptions {options}\n");
             add(format!("{}/model-{release}.conf", boot_entries::DIRECTORY), entry);
             add(format!("/boot/vmlinuz-{release}"), "kernel".into());
             add(format!("/boot/initramfs-{release}.img"), "initramfs".into());

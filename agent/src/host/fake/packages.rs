@@ -3,6 +3,7 @@
 //! others, and power that goes in the middle of a transaction.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use windlass_types::name::on_node::PackageVersion;
 
@@ -77,9 +78,14 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
             };
             Some(says(0, paths.iter().map(owner).collect::<String>()))
         }
+        ["-V", .., package] => Some(match node.damaged.iter().any(|damaged| damaged == package) {
+            true => says(1, "S.5......    /boot/vmlinuz-x\n"),
+            false => says(0, ""),
+        }),
         ["-e", "--nodeps", gone @ ..] => {
             let effects = gone.iter().map(|package| format!("erase {package}")).collect();
             node.packages.retain(|package| !gone.contains(&package.full().as_str()));
+            node.damaged.retain(|package| !gone.contains(&package.as_str()));
             Some((Scripted::default(), effects))
         }
         _ => None,
@@ -249,6 +255,9 @@ fn carry_out(node: &mut Node, plan: Plan) -> Vec<String> {
             if node.kernels_become_default {
                 node.default_kernel = Some(release.clone());
             }
+            // Its scripts make the initramfs anew.
+            node.files.remove(&PathBuf::from(format!("/boot/initramfs-{release}.img")));
+            node.kernels.retain(|kernel| *kernel != release);
             node.kernels.push(release);
         }
         node.packages.push(ModelPackage { at: node.now.0 / 1000, ..new.clone() });

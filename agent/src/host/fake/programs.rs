@@ -28,8 +28,18 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
             let has = node.all_files().get(&PathBuf::from(path)).is_some_and(|content| content.contains(words));
             Some((Scripted { exit_code: i32::from(!has), stdout: String::new() }, Vec::new()))
         }
+        ("lsinitrd", [path]) => {
+            let is_torn = node.all_files().get(&PathBuf::from(path)).is_none_or(|content| content == "torn");
+            Some((Scripted { exit_code: i32::from(is_torn), stdout: String::new() }, Vec::new()))
+        }
         ("rpm", words) => packages::rpm(node, words),
         ("dnf", words) => packages::dnf(node, words),
+        ("grubby", [kernel, arguments]) => {
+            let release = kernel.strip_prefix("--update-kernel=/boot/vmlinuz-")?;
+            let added = arguments.strip_prefix("--args=")?;
+            node.kernel_arguments.insert(release.to_owned(), format!("root=/dev/vda1 ro {added}"));
+            done(format!("start {release} with {added}"))
+        }
         ("grubby", [set]) => {
             let release = set.strip_prefix("--set-default=/boot/vmlinuz-")?;
             node.default_kernel = Some(release.to_owned());

@@ -7,7 +7,7 @@ use windlass_types::node_step::NodeStep;
 use windlass_types::outcome::ErrorClass;
 
 use super::{refused, survives_everything, to_the_end};
-use crate::host::fake::{FakeHost, Scripted};
+use crate::host::fake::{FakeHost, Moment, Scripted};
 
 const NEW: &str = "6.1.9-1.el9.x86_64";
 
@@ -53,6 +53,40 @@ async fn a_kernel_that_panics_comes_back_to_the_old_one_and_a_person_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kernel_without_network_is_left_again_by_itself_and_a_person_is_told() {
+    let deaf = || {
+        let host = with_two_kernels();
+        host.change(|node| node.deaf_kernels.push(NEW.into()));
+        host
+    };
+    let host = deaf();
+    let error = to_the_end(&host, &boot(Some(NEW))).await.unwrap_err();
+    assert!(error.to_string().contains("came back with kernel 5.14"), "{error}");
+    let (old, acts) = (host.node(), host.acts());
+    assert_eq!((host.effects()["reboot"], old.running_kernel.as_str()), (2, "5.14.0-427.el9.x86_64"));
+    // Wherever an agent is killed meanwhile: there and back, and no further.
+    for nth in 1..=acts {
+        let host = deaf();
+        host.kill_at(nth, Moment::After);
+        to_the_end(&host, &boot(Some(NEW))).await.unwrap_err();
+        assert_eq!((host.effects()["reboot"], host.node().running_kernel), (2, old.running_kernel.clone()), "{nth}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_network_stays_in_its_default_kernel() {
+    let host = with_two_kernels();
+    host.change(|node| {
+        node.deaf_kernels.push(NEW.into());
+        node.running_kernel = NEW.into();
+        node.default_kernel = Some(NEW.into());
+        node.boots = 2;
+    });
+    to_the_end(&host, &boot(Some(NEW))).await.unwrap();
+    assert!(host.effects().is_empty(), "{:?}", host.effects());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_boot_that_is_over_is_not_ended_again() {
     let host = FakeHost::new("node1");
     host.reboot();
@@ -66,13 +100,16 @@ async fn a_kernel_without_its_files_is_not_booted() {
     host.change(|node| drop(node.files.insert(format!("/boot/initramfs-{NEW}.img").into(), String::new())));
     assert_eq!(refused(&host, &boot(Some(NEW)), "initramfs").await, ErrorClass::Blocked);
     assert_eq!(refused(&FakeHost::new("node1"), &boot(Some(NEW)), "vmlinuz").await, ErrorClass::Blocked);
+    let host = with_two_kernels();
+    host.change(|node| drop(node.files.insert(format!("/boot/initramfs-{NEW}.img").into(), "torn".into())));
+    assert_eq!(refused(&host, &boot(Some(NEW)), "cannot be read to its end").await, ErrorClass::Blocked);
 }
 
 #[tokio::test]
 async fn a_hook_that_outlives_the_agent_is_not_run_again() {
     let argv = Argv::new(vec!["/usr/local/bin/drain".into(), "node1".into()]).unwrap();
     let step = NodeStep::Hook { argv: argv.clone(), timeout_millis: 1000 };
-    for moment in [crate::host::fake::Moment::Before, crate::host::fake::Moment::After] {
+    for moment in [Moment::Before, Moment::After] {
         for nth in 1..=2 {
             let host = FakeHost::new("node1");
             host.kill_at(nth, moment);

@@ -8,7 +8,7 @@ use windlass_types::survey::{Found, KernelChannel, KernelDue, KernelWish, Survey
 
 use super::packages::surveyed;
 use super::{refused, survives_everything, to_the_end};
-use crate::host::fake::{FakeHost, ModelPackage};
+use crate::host::fake::{FakeHost, ModelPackage, Node};
 
 const NEW: &str = "6.2-1.x86_64";
 
@@ -61,6 +61,62 @@ async fn a_new_kernel_is_installed_and_the_default_stays_whatever_its_scripts_do
     assert_eq!(host.node().default_kernel.as_deref(), Some("6.1-1.x86_64"));
     let effects = survives_everything(node, &step).await;
     assert_eq!(effects["install kernel-lt-6.2-1.x86_64"], 1);
+}
+
+/// A kernel that is in rpm's database and not, or not wholly, on the disk.
+fn half_installed(harm: impl Fn(&mut Node)) -> FakeHost {
+    let host = node();
+    host.change(|node| {
+        node.packages.push(ModelPackage::new("kernel-lt", "6.2-1"));
+        node.kernels.push(NEW.into());
+        node.kernel_arguments.insert(NEW.into(), "ro panic=30".into());
+        harm(node);
+    });
+    host
+}
+
+#[tokio::test]
+async fn a_kernel_that_a_power_cut_left_half_is_taken_out_and_installed_again() {
+    let step = install(&due(&node()).await);
+    let initramfs = || format!("/boot/initramfs-{NEW}.img").into();
+    let harms: [&dyn Fn(&mut Node); 4] = [
+        &|node| node.damaged.push("kernel-lt-6.2-1.x86_64".into()),
+        &|node| drop(node.files.insert(initramfs(), "torn".into())),
+        &|node| drop(node.files.insert(initramfs(), String::new())),
+        &|node| node.kernels.retain(|kernel| kernel != NEW),
+    ];
+    for harm in harms {
+        let host = half_installed(harm);
+        to_the_end(&host, &step).await.unwrap();
+        let effects = survives_everything(|| half_installed(harm), &step).await;
+        assert_eq!((effects["erase kernel-lt-6.2-1.x86_64"], effects["install kernel-lt-6.2-1.x86_64"]), (1, 1));
+        // Asked anew, the node says so too, and the step of that plan does the same.
+        let due = due(&half_installed(harm)).await;
+        assert_eq!(due.install.as_ref().map(ToString::to_string).as_deref(), Some("kernel-lt-6.2-1.x86_64"));
+        let host = half_installed(harm);
+        to_the_end(&host, &install(&due)).await.unwrap();
+        assert_eq!(host.effects()["install kernel-lt-6.2-1.x86_64"], 1);
+    }
+    let due = due(&half_installed(|_| {})).await;
+    assert_eq!((due.install, due.changes.len()), (None, 0), "a whole one is not installed again");
+}
+
+#[tokio::test]
+async fn a_new_kernel_reboots_if_it_panics_and_a_value_of_the_site_stays() {
+    let step = install(&due(&node()).await);
+    let host = node();
+    to_the_end(&host, &step).await.unwrap();
+    assert_eq!(host.effects()[&format!("start {NEW} with panic=30")], 1);
+    for (given, is_changed) in [("panic=5", false), ("panic=5 panic=0", true), ("ro", true)] {
+        let host = node();
+        host.change(|node| drop(node.kernel_arguments.insert(NEW.into(), given.into())));
+        to_the_end(&host, &step).await.unwrap();
+        assert_eq!(host.effects().contains_key(&format!("start {NEW} with panic=30")), is_changed, "{given}");
+    }
+    let host = node();
+    host.change(|node| node.lacks.push(crate::host::grubby::PROGRAM.into()));
+    let error = to_the_end(&host, &step).await.unwrap_err();
+    assert!(error.to_string().contains("does not say panic=30"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

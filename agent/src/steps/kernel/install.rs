@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Installs a kernel beside the others: whole, with a way back, and not the default.
+//!
+//! A transaction that was cut off can leave a kernel that looks installed. rpm's database is on the disk before the files
+//! are, and the scripts that make the initramfs and the boot entry come last. So a kernel counts as installed only if its
+//! files are what was packed, and its initramfs can be read to its end; another one is taken out and installed again.
+
+use async_trait::async_trait;
+use windlass_types::name::on_node::KernelRelease;
+use windlass_types::package::{Package, PackageChange};
+
+use super::super::packages::{exactly, left_to_do};
+use super::super::{Check, Here, Kind, StepError, repair};
+use super::make_default;
+use crate::host::grub::Grub;
+use crate::host::kernel_files;
+use crate::host::rpm::{self, Installed};
+use crate::observe::kernel::default_release;
+
+/// So that a kernel that panics is left again: half a minute for whoever looks at the console, then the next boot, which is
+/// the default's. A site's own value is left alone.
+const AFTER_PANIC: &str = "panic=30";
+
+/// What the distributions make of one kernel.
+const PARTS: [&str; 5] = ["", "-core", "-modules", "-modules-core", "-modules-extra"];
+
+pub(in crate::steps) struct Install<'a> {
+    pub(in crate::steps) package: &'a Package,
+    pub(in crate::steps) release: &'a KernelRelease,
+    pub(in crate::steps) changes: &'a [PackageChange],
+}
+
+impl Install<'_> {
+    fn is_installed(&self, installed: &[Installed]) -> bool {
+        installed.iter().any(|installed| installed.package == *self.package)
+    }
+
+    /// Whether it would come back if it panicked, and is not the default.
+    async fn is_ready(&self, here: &Here<'_>) -> Result<(), String> {
+        let grub = Grub::of(here.host).ok_or("there is no GRUB on this node")?;
+        if !reboots_after_panic(here, grub, self.release) {
+            return Err(format!(
+                "its boot entry does not say {AFTER_PANIC}, so the node would stand still if it panicked"
+            ));
+        }
+        let is_default = default_release(here.host).await.as_deref() == Some(self.release.as_str());
+        let runs = here.running_kernel().is_ok_and(|running| running == self.release.as_str());
+        if is_default && !runs { Err("it is the default before it has proved itself".to_owned()) } else { Ok(()) }
+    }
+
+    /// The kernel that shall stay the default: the one that runs has proved itself.
+    async fn keep_default(&self, here: &Here<'_>) -> Result<(), StepError> {
+        if default_release(here.host).await.as_deref() != Some(self.release.as_str()) {
+            return Ok(());
+        }
+        let running = here.running_kernel()?;
+        let Ok(running) = KernelRelease::new(running) else { return Ok(()) };
+        if running == *self.release { Ok(()) } else { make_default(here, &running).await }
+    }
+
+    /// Where grubby is. Elsewhere the menu is made from the distribution's configuration alone, and verify says what is
+    /// to be in it.
+    async fn come_back_after_panic(&self, here: &Here<'_>) -> Result<(), StepError> {
+        let Some(grub) = Grub::of(here.host) else { return Ok(()) };
+        let program = grub.start_with(self.release, AFTER_PANIC);
+        if let Some(program) = program.filter(|_| !reboots_after_panic(here, grub, self.release)) {
+            here.tools.run(&program).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Kind for Install<'_> {
+    async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
+        let installed = here.installed().await?;
+        let is_done = self.is_installed(&installed)
+            && damage(here, self.package, self.release, &installed).await?.is_none()
+            && self.is_ready(here).await.is_ok();
+        Ok(if is_done { Check::AlreadyDone } else { Check::Ready })
+    }
+
+    async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
+        repair::mend(here).await?;
+        let mut installed = here.installed().await?;
+        let there = parts(self.package, &installed);
+        let runs = here.running_kernel()? == self.release.as_str();
+        if !there.is_empty() && !runs && damage(here, self.package, self.release, &installed).await?.is_some() {
+            let there: Vec<String> = there.iter().map(Package::to_string).collect();
+            here.tools.run(&rpm::erase(&there)).await?;
+            installed = here.installed().await?;
+        }
+        if !self.is_installed(&installed) {
+            let left = left_to_do(self.changes, &installed)?;
+            exactly(here, &left, &installed).await?;
+        }
+        self.come_back_after_panic(here).await?;
+        self.keep_default(here).await
+    }
+
+    async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
+        let installed = here.installed().await?;
+        if !self.is_installed(&installed) {
+            return Err(StepError::operator(
+                format!("{} was installed and is not there", self.package),
+                "see `dnf history` and /var/log/dnf.log on the node",
+            ));
+        }
+        let damage = damage(here, self.package, self.release, &installed).await?;
+        if let Some(damage) = damage {
+            return Err(StepError::operator(
+                format!("kernel {} cannot be booted: {damage}", self.release),
+                format!("remove {} with dnf and plan again; the default is what it was", self.package),
+            ));
+        }
+        self.is_ready(here).await.map_err(|reason| {
+            StepError::operator(
+                format!("kernel {} is not booted: {reason}", self.release),
+                "put that into GRUB_CMDLINE_LINUX in /etc/default/grub, make the menu anew with grub2-mkconfig, and try again",
+            )
+        })
+    }
+}
+
+fn reboots_after_panic(here: &Here<'_>, grub: Grub, release: &KernelRelease) -> bool {
+    let options = grub.options_of(here.host, release).unwrap_or_default();
+    // The last one counts.
+    let value = options.split_whitespace().filter_map(|option| option.strip_prefix("panic=")).next_back();
+    value.is_some_and(|value| value != "0")
+}
+
+/// The packages of a kernel that are there.
+fn parts(package: &Package, installed: &[Installed]) -> Vec<Package> {
+    let name = package.name.as_str();
+    let is_part = |other: &&Package| {
+        other.version == package.version
+            && other.name.as_str().strip_prefix(name).is_some_and(|rest| PARTS.contains(&rest))
+    };
+    installed.iter().map(|installed| &installed.package).filter(is_part).cloned().collect()
+}
+
+/// What an installed kernel lacks to be started; `None` if it is whole.
+pub(in crate::steps) async fn damage(
+    here: &Here<'_>,
+    package: &Package,
+    release: &KernelRelease,
+    installed: &[Installed],
+) -> Result<Option<String>, StepError> {
+    for part in parts(package, installed) {
+        let ran = here.tools.run(&rpm::verify(&part)).await?;
+        if let Some(path) = rpm::damaged(&ran.stdout) {
+            return Ok(Some(format!("{path} is not what {part} brought")));
+        }
+    }
+    if let Err(missing) = kernel_files::complete(here.host, here.tools, release).await {
+        return Ok(Some(missing));
+    }
+    let grub = Grub::of(here.host);
+    let has_entry = grub.is_some_and(|grub| grub.entry_of(here.host, release).is_some());
+    Ok((!has_entry).then(|| "the boot loader has no entry for it".to_owned()))
+}
+
+/// What installing a kernel again comes to.
+pub(in crate::steps) fn again(package: &Package, installed: &[Installed]) -> Vec<PackageChange> {
+    let new = |part: Package| PackageChange {
+        name: part.name,
+        arch: part.arch,
+        from: None,
+        to: Some(part.version),
+        repository: None,
+    };
+    parts(package, installed).into_iter().map(new).collect()
+}
