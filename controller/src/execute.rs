@@ -22,6 +22,7 @@
 pub mod apply;
 mod as_planned;
 pub mod console;
+mod console_tail;
 mod control;
 mod drive;
 mod health;

@@ -198,6 +198,10 @@ fn sheet(out: &mut dyn std::io::Write, run: &v1::Run) -> std::io::Result<()> {
         if !step.advice.is_empty() && step.state() != v1::StepState::Done {
             writeln!(out, "             do: {}", Escaped(&step.advice))?;
         }
+        if !step.console_tail.is_empty() && step.state() != v1::StepState::Done {
+            writeln!(out, "             the end of its console:")?;
+            step.console_tail.lines().try_for_each(|line| writeln!(out, "               {}", Escaped(line)))?;
+        }
     }
     for queued in &run.queued {
         let (node, reason, id) = (Escaped(&queued.node), Escaped(&queued.reason), Escaped(&run.id));
@@ -230,6 +234,7 @@ mod tests {
             state: v1::StepState::Waiting.into(),
             message: "waits: node1 is down\u{1b}[2J".into(),
             advice: "windlass status".into(),
+            console_tail: "Kernel panic\u{1b}[2J\n".into(),
             ..Default::default()
         };
         let run = v1::Run {
@@ -246,7 +251,8 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).expect("text"),
             "run r7 on nodes, by alice: running\n  holds node1\n  0 of 1 steps done\n  waiting    boot/node2\n             \
-             waits: node1 is down\\u{1b}[2J\n             do: windlass status\nnext: windlass run attach r7\n"
+             waits: node1 is down\\u{1b}[2J\n             do: windlass status\n             the end of its console:\n               Kernel \
+             panic\\u{1b}[2J\nnext: windlass run attach r7\n"
         );
     }
 }

@@ -10,7 +10,6 @@ use windlass_types::name::on_node::BootId;
 
 use super::steps::StepFailure;
 use super::{ActiveRun, Runs};
-use crate::provider::{ConsoleFrom, MachineKey};
 
 /// A node whose agent restarts, or whose network is changed, is back within this; one that is not needs a look.
 const BACK_WITHIN: Duration = Duration::from_secs(900);
@@ -20,9 +19,6 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
 
 /// What it takes an agent to look at everything.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// What of a console is shown when a node does not come back.
-const TAIL_BYTES: u64 = 4096;
 
 impl Runs {
     /// Waits until a node is connected.
@@ -103,25 +99,5 @@ impl Runs {
             "mend it, then `windlass run retry`; the run holds it until then, or until `windlass node release {node}`"
         );
         StepFailure::Said { message: message.to_owned(), advice, console_tail: self.console_tail(node).await }
-    }
-
-    /// The end of what a node's machine wrote to its console; empty if nobody can tell.
-    async fn console_tail(&self, node: &NodeName) -> String {
-        let Ok(memberships) = self.with.observer.memberships().await else { return String::new() };
-        let Some(cluster) = memberships.get(node) else { return String::new() };
-        let Ok(clusters) = self.with.observer.clusters().await else { return String::new() };
-        let record = clusters.into_iter().find(|record| record.name == *cluster);
-        let Some(provider) = record.and_then(|record| self.with.observer.provider(record.provider).ok().cloned())
-        else {
-            return String::new();
-        };
-        let key = MachineKey::new(cluster.clone(), node.clone());
-        match provider.console(&key, ConsoleFrom::Tail(TAIL_BYTES)).await {
-            Ok(piece) => String::from_utf8_lossy(&piece.data).into_owned(),
-            Err(error) => {
-                tracing::debug!(%node, %error, "the console cannot be read");
-                String::new()
-            }
-        }
     }
 }

@@ -65,7 +65,7 @@ impl Runs {
                     self.prove(run, planned, node, step).await?;
                     return Ok(end);
                 }
-                Attempt::Failed(failure) => return Err(failure),
+                Attempt::Failed(failure) => return Err(self.with_console(node, step, failure).await),
                 Attempt::Away => {}
                 Attempt::Again(failure) => {
                     let Some(pause) = PAUSES.get(tries as usize).filter(|_| tries + 1 < MOST_TRIES) else {
@@ -153,6 +153,22 @@ impl Runs {
             | Ending::Stopped
             | Ending::Refused { .. }
             | Ending::Skipped) => Attempt::Failed(said(ending.to_string())),
+        }
+    }
+
+    /// A kernel that did not stay has said why on the console, in the boot before this one. The same step cannot be tried
+    /// again: the boot that it was to end is over.
+    async fn with_console(&self, node: &NodeName, step: &NodeStep, failure: StepFailure) -> StepFailure {
+        match (step, failure) {
+            (NodeStep::Boot { once: Some(_), .. }, StepFailure::Said { message, .. }) => StepFailure::Said {
+                message,
+                advice: format!(
+                    "see its console; then `windlass node release {node} --reason TEXT`, because the run holds it until \
+                     then, and plan again with another kernel"
+                ),
+                console_tail: self.console_of_boot_before(node).await,
+            },
+            (_, failure) => failure,
         }
     }
 
