@@ -152,7 +152,7 @@ nextest: test-lab ## Run unit, integration and simulation tests; as root, becaus
 # `make vm-test VM=failures::` runs those whose names begin so.
 VM ?=
 .PHONY: vm-test
-vm-test: test-lab ## Run what only virtual machines show: three nodes, and every way in which making them fails (half an hour)
+vm-test: test-lab ## Run what only virtual machines show: three nodes, every way in which making them fails, kernels, power cuts (hours without KVM)
 	cargo build $(CARGO_LOCKED) --workspace --bins
 	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test vm --profile vm $(VM)
 

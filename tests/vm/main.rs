@@ -8,14 +8,21 @@
 //!
 //! - [`failures`]: machines that do not become nodes.
 //! - [`first_boot`]: first boots through power cuts, twice, and without cloud-init.
+//! - [`kernels`]: kernels that panic or have no network.
+//! - [`kills`]: agent and controller, killed while packages are installed.
 //! - [`overhead`]: how much of the time is Windlass's own.
+//! - [`power_cuts`]: the power fails while a kernel is installed, at many moments.
 //! - [`three_nodes`]: a cluster, one of whose machines is killed, and whose host loses its power.
 //! - [`upkeep`]: packages, a kernel, a reboot.
 
 mod failures;
 mod first_boot;
+mod kernels;
+mod kills;
 mod one_machine;
 mod overhead;
+mod power_cuts;
 mod site;
 mod three_nodes;
 mod upkeep;
+mod write_log;

@@ -3,7 +3,7 @@
 
 use windlass_types::action::Argv;
 use windlass_types::name::RunId;
-use windlass_types::name::on_node::BootId;
+use windlass_types::name::on_node::{BootId, KernelRelease};
 use windlass_types::node_step::{Lease, NodeStep, StepOrder};
 use windlass_types::survey::Survey;
 
@@ -131,4 +131,26 @@ async fn a_reboot_is_reported_from_the_boot_after_it_and_happens_once() {
     assert_eq!((outcome.result(), outcome.exit_code), (v1::JobResult::Exited, 0), "{outcome:?}");
     assert!(outcome.changed);
     assert_eq!(world.host.effects()["reboot"], 1);
+}
+
+#[tokio::test]
+async fn a_kernel_that_was_to_be_started_once_stays_when_the_controller_is_reached() {
+    const NEW: &str = "6.1.9-1.el9.x86_64";
+    let mut world = World::new();
+    world.runner = FakeRunner::of(&world.host);
+    world.host.change(|node| node.kernels.push(NEW.into()));
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    let boot_id = BootId::new("00000000-0000-4000-8000-000000000001").expect("valid");
+    let once = Some(KernelRelease::new(NEW).expect("valid"));
+    peer.act("1", 1, order(NodeStep::Boot { boot_id, once }, Some(1)), 0).await;
+    assert!(matches!(peer.report().await.state, Some(v1::job_report::State::Started(_))), "no end before the boot");
+    kill(&mut world, peer);
+    world.runner.lose_power();
+    world.start();
+    let (mut peer, hello) = world.welcome().await;
+    assert_eq!(hello.jobs, ["1"]);
+    let outcome = peer.outcome().await;
+    assert_eq!((outcome.result(), outcome.exit_code), (v1::JobResult::Exited, 0), "{outcome:?}");
+    assert_eq!((world.host.node().running_kernel.as_str(), world.host.effects()["reboot"]), (NEW, 1));
 }
