@@ -148,6 +148,40 @@ async fn a_node_in_hand_elsewhere_and_one_that_is_away_are_waited_for_and_told()
     assert!(status.stdout.contains("\"holds\": []"), "{status:?}");
 }
 
+/// Begins to reboot nodes, and has them wait for another that is away.
+async fn waiting_roll(bastion: &Bastion, nodes: &str) {
+    let run = bastion.words(&format!("reboot {nodes} --rolling --on-failure continue:1 --yes --detach")).await;
+    assert_eq!(run.code, 7, "{run:?}");
+    let waits = || async { bastion.words("run show r1").await.stdout.contains("waits: 1 down or in hand") };
+    wait_until("it waits", LONG, waits).await;
+}
+
+async fn ends_as(bastion: &Bastion, state: &str) {
+    let ended = || async { bastion.words("run show r1").await.stdout.contains(state) };
+    wait_until(&format!("it has {state}"), LONG, ended).await;
+    let status = bastion.words("status -o json").await;
+    assert!(status.stdout.contains("\"holds\": []"), "{status:?}");
+}
+
+/// Found by the simulation, `WINDLASS_SIM_SEED=45` and 47 of `one_run_seed`: the run waited for ever for the node that it
+/// held itself.
+#[tokio::test]
+async fn a_node_on_which_nothing_was_begun_is_given_back_and_the_others_go_on() {
+    let mut bastion = Bastion::start().await;
+    let mut nodes = fleet(&bastion, &["node1", "node2", "node3"]).await;
+    drop(nodes.pop());
+    waiting_roll(&bastion, "node1 node2").await;
+    bastion.kill9().await;
+    // By somebody else: the next controller asks the node how it is, and it is not as it was planned for.
+    nodes[0].host.reboot();
+    bastion.restart().await;
+    bastion.words("node remove node3 --yes").await.done();
+    ends_as(&bastion, "failed").await;
+    assert_eq!(reboots(&nodes), BTreeMap::from([("node1", 0), ("node2", 1)]));
+    let shown = bastion.words("run show r1").await;
+    assert!(shown.stdout.contains("node1 is not as planned"), "{shown:?}");
+}
+
 /// Kills the controller at one write of a roll over two nodes, lets it come back, and looks at what happened to the nodes.
 async fn killed_at(nth: u64, moment: Moment) -> bool {
     let mut bastion = Bastion::start().await;

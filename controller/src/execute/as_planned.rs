@@ -46,7 +46,11 @@ impl Runs {
         }
         let surveyed = loop {
             self.until_connected(run, node).await?;
-            let asked = self.with.surveyor.ask(BTreeMap::from([(node.clone(), wish.request())]), "windlass").await;
+            let ask = self.with.surveyor.ask(BTreeMap::from([(node.clone(), wish.request())]), "windlass");
+            let asked = tokio::select! {
+                () = run.stop.cancelled() => return Err(StepFailure::Stopped),
+                asked = ask => asked,
+            };
             let surveyed = asked.map_err(|refusal| StepFailure::said(refusal.message, refusal.advice))?;
             let Some(why) = surveyed.unsurveyed.get(node) else { break surveyed };
             if self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected) {
@@ -72,8 +76,8 @@ impl Runs {
         Ok(if done.contains(&planned.id) { Comparison::WasDone } else { Comparison::Due })
     }
 
-    /// Whether the node was told to do this step before: by this controller's former process, or in a former attempt.
-    async fn was_ordered(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<bool, StepFailure> {
+    /// Whether the node was told to do this step: by this controller, its former process, or in a former attempt.
+    pub(super) async fn was_ordered(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<bool, StepFailure> {
         let attempt = run.progress().step(&planned.id).attempt;
         let known = self.with.jobs.is_known(&request_id(&run.id(), &planned.id, attempt)).await;
         Ok(attempt > 1 || known.map_err(|error| StepFailure::ours("look for the order", &error))?)

@@ -52,6 +52,21 @@ impl Runs {
         node: &NodeName,
         step: &NodeStep,
     ) -> Result<StepEnd, StepFailure> {
+        let ended = self.until_done(run, planned, node, step).await;
+        if ended.is_err() && !self.was_ordered(run, planned).await? {
+            // The node was told nothing: it is as it was, and need not be held.
+            run.progress().change(&planned.id, |record| record.attempt = 0);
+        }
+        ended
+    }
+
+    async fn until_done(
+        &self,
+        run: &Arc<ActiveRun>,
+        planned: &PlannedStep,
+        node: &NodeName,
+        step: &NodeStep,
+    ) -> Result<StepEnd, StepFailure> {
         if self.compare(run, planned, node).await? == Comparison::WasDone {
             return Ok(StepEnd::WasDone);
         }
