@@ -181,7 +181,11 @@ impl Runs {
     pub async fn open(with: Foundations, restored: bool) -> Result<Arc<Self>, RecordError> {
         let mut active = HashMap::new();
         for mut record in with.records.unfinished().await? {
-            record.stop_requested |= restored;
+            if restored && !record.stop_requested {
+                // Stored, because the next start will not know any more where this state came from.
+                record.stop_requested = true;
+                with.records.save(&record).await?;
+            }
             let known = with.records.steps(&record).await?;
             active.insert(record.id.clone(), ActiveRun::new(record, known));
         }

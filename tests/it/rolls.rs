@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use windlass_agent::host::fake::ModelPackage;
+use windlass_controller::orders::RESTORED;
+use windlass_controller::store::{Committed, Store as _, Transaction};
 use windlass_tests::bastion::Bastion;
 use windlass_tests::dying_store::Moment;
 use windlass_tests::modelled::ModelledNode;
@@ -163,6 +165,11 @@ async fn ends_as(bastion: &Bastion, state: &str) {
     assert!(status.stdout.contains("\"holds\": []"), "{status:?}");
 }
 
+async fn write(bastion: &Bastion, transaction: Transaction) {
+    let written = bastion.disk().commit(transaction).await.expect("there is room");
+    assert!(matches!(written, Committed::Yes(_)));
+}
+
 /// Found by the simulation, `WINDLASS_SIM_SEED=45` and 47 of `one_run_seed`: the run waited for ever for the node that it
 /// held itself.
 #[tokio::test]
@@ -180,6 +187,23 @@ async fn a_node_on_which_nothing_was_begun_is_given_back_and_the_others_go_on() 
     assert_eq!(reboots(&nodes), BTreeMap::from([("node1", 0), ("node2", 1)]));
     let shown = bastion.words("run show r1").await;
     assert!(shown.stdout.contains("node1 is not as planned"), "{shown:?}");
+}
+
+#[tokio::test]
+async fn a_run_of_a_backup_does_not_go_on_when_the_controller_is_killed_as_soon_as_it_is_confirmed() {
+    let mut bastion = Bastion::start().await;
+    let mut nodes = fleet(&bastion, &["node1", "node2"]).await;
+    drop(nodes.pop());
+    waiting_roll(&bastion, "node1").await;
+    bastion.kill9().await;
+    write(&bastion, Transaction::new().put(RESTORED, "{}")).await;
+    bastion.restart().await;
+    bastion.kill9().await;
+    // That it is confirmed is all that is stored when it is killed.
+    write(&bastion, Transaction::new().delete(RESTORED)).await;
+    bastion.restart().await;
+    ends_as(&bastion, "stopped").await;
+    assert_eq!(nodes[0].effect(REBOOT), 0);
 }
 
 /// Kills the controller at one write of a roll over two nodes, lets it come back, and looks at what happened to the nodes.

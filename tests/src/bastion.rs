@@ -231,7 +231,9 @@ async fn live(
     tokio::spawn(Arc::clone(&controller).serve(operators, controller.routes()));
     controller.watch_machines();
     controller.jobs.resume().await;
-    controller.runs.resume_all();
+    if !controller.epoch.is_read_only() {
+        controller.runs.resume_all();
+    }
     (agents_at, join_at)
 }
 
