@@ -30,11 +30,31 @@ impl Runs {
             || self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected).then_some(());
         match self.wait_for(run, BACK_WITHIN, is_connected).await? {
             Some(()) => Ok(()),
-            None => {
-                let minutes = BACK_WITHIN.as_secs() / 60;
-                Err(self.gone(node, &format!("{node} was not connected for {minutes} minutes")).await)
+            None => Err(self.too_long_away(node).await),
+        }
+    }
+
+    /// Waits until a node has not been connected for too long.
+    pub(super) async fn stays_away(&self, node: &NodeName) -> StepFailure {
+        let mut turns = self.with.fleet.turns();
+        let mut end = Instant::now() + BACK_WITHIN;
+        loop {
+            turns.mark_unchanged();
+            let is_connected = self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected);
+            if is_connected {
+                end = Instant::now() + BACK_WITHIN;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(end), if !is_connected => return self.too_long_away(node).await,
+                // The fleet lives as long as the controller.
+                changed = turns.changed() => drop(changed),
             }
         }
+    }
+
+    async fn too_long_away(&self, node: &NodeName) -> StepFailure {
+        let minutes = BACK_WITHIN.as_secs() / 60;
+        self.gone(node, &format!("{node} was not connected for {minutes} minutes")).await
     }
 
     /// Waits until a node is connected and well, in another boot than `before`.
