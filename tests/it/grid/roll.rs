@@ -45,7 +45,7 @@ pub(super) const DRAIN: &str = "/usr/libexec/site/drain";
 pub(super) const UNDRAIN: &str = "/usr/libexec/site/undrain";
 
 /// What happens on each node, each once.
-const EFFECTS: [&str; 26] = [
+const EFFECTS: [&str; 27] = [
     DRAIN,
     UNDRAIN,
     "boot model-6.2-1.x86_64 once",
@@ -64,6 +64,7 @@ const EFFECTS: [&str; 26] = [
     "remove kernel-lt-6.0-1.x86_64",
     "remove web-1-1.x86_64",
     "remove words-1-1.x86_64",
+    "start 6.2-1.x86_64 with panic=30",
     "start tuned.service",
     "sysctl net.ipv4.ip_forward=1",
     "write /etc/motd",

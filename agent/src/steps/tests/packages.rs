@@ -248,7 +248,6 @@ async fn a_transaction_is_undone_once_wherever_the_agent_is_killed() {
             node.packages = vec![web("2-1"), words("2-1"), ModelPackage::new("extra", "1-1")];
             let come = vec![ModelPackage::new("extra", "1-1"), web("2-1"), words("2-1")];
             let go = vec![web("1-1"), words("1-1")];
-            node.repository.extend(go.clone());
             node.history.push(ModelTransaction { come, go, is_whole: true });
         });
         host
