@@ -159,7 +159,8 @@ async fn waiting_roll(bastion: &Bastion, nodes: &str) {
 }
 
 async fn ends_as(bastion: &Bastion, state: &str) {
-    let ended = || async { bastion.words("run show r1").await.stdout.contains(state) };
+    let said = format!("by root@localhost: {state}");
+    let ended = || async { bastion.words("run show r1").await.stdout.contains(&said) };
     wait_until(&format!("it has {state}"), LONG, ended).await;
     let status = bastion.words("status -o json").await;
     assert!(status.stdout.contains("\"holds\": []"), "{status:?}");

@@ -93,7 +93,8 @@ impl ModelledNode {
             let trap = Arc::clone(&trap);
             move |state, record, moment| trap.recording(state, record, moment)
         });
-        let machine = Machine { state_dir, agents_at, join_at, host: host.clone(), runner, trap, door: Door::default(), end };
+        let machine =
+            Machine { state_dir, agents_at, join_at, host: host.clone(), runner, trap, door: Door::default(), end };
         let mut node = Self { name: name.to_owned(), host, machine, life: None };
         node.switch_on();
         node

@@ -12,6 +12,7 @@ use windlass_plan::PlannedStep;
 use windlass_types::action::Action;
 use windlass_types::event::EventKind;
 use windlass_types::name::NodeName;
+use windlass_types::name::on_node::BootId;
 use windlass_types::node_step::{NodeStep, StepOrder};
 use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
@@ -178,15 +179,21 @@ impl Runs {
     /// A kernel that did not stay has said why on the console, in the boot before this one. The same step cannot be tried
     /// again: the boot that it was to end is over.
     async fn with_console(&self, node: &NodeName, step: &NodeStep, failure: StepFailure) -> StepFailure {
+        let is_over = |boot: &BootId| {
+            let standing = self.with.fleet.standing(node);
+            standing.and_then(|standing| standing.record.boot_id).is_some_and(|now| now != boot.as_str())
+        };
         match (step, failure) {
-            (NodeStep::Boot { once: Some(_), .. }, StepFailure::Said { message, .. }) => StepFailure::Said {
-                message,
-                advice: format!(
-                    "see its console; then `windlass node release {node} --reason TEXT`, because the run holds it until \
+            (NodeStep::Boot { once: Some(_), boot_id }, StepFailure::Said { message, .. }) if is_over(boot_id) => {
+                StepFailure::Said {
+                    message,
+                    advice: format!(
+                        "see its console; then `windlass node release {node} --reason TEXT`, because the run holds it until \
                      then, and plan again with another kernel"
-                ),
-                console_tail: self.console_of_boot_before(node).await,
-            },
+                    ),
+                    console_tail: self.console_of_boot_before(node).await,
+                }
+            }
             (_, failure) => failure,
         }
     }

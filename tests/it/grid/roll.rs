@@ -170,7 +170,13 @@ impl Roll {
         }
         self.took_turns(how);
         assert!(self.held().await.is_empty(), "{how}: somebody holds {:?}", self.held().await);
-        let again = self.bastion.words(&format!("plan -f {} --detailed-exitcode", self.spec)).await;
+        // After a controller was killed nodes are back within a second or so.
+        let plan = format!("plan -f {} --detailed-exitcode", self.spec);
+        let with_all = || async {
+            let answer = self.bastion.words(&plan).await;
+            (!answer.stdout.contains("not connected")).then_some(answer)
+        };
+        let (again, _) = wait_for(&format!("{how}: all nodes are back"), LONG, with_all).await;
         assert!(again.code == 0 && again.stdout.contains("othing to do"), "{how}: {again:?}");
     }
 
