@@ -156,6 +156,17 @@ vm-test: test-lab ## Run what only virtual machines show: three nodes, every way
 	cargo build $(CARGO_LOCKED) --workspace --bins
 	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test vm --profile vm $(VM)
 
+# `make soak SEEDS=1000 FROM=200`: as many of each kind, two hundred at a time, each in a process of its own.
+SEEDS ?= 1000
+FROM ?= 200
+.PHONY: soak
+soak: ## Simulate SEEDS courses of events of each kind beyond those of the tests, from seed FROM on
+	broken=; for ((from = $(FROM); from < $(FROM) + $(SEEDS); from += 200)); do
+	  WINDLASS_SIM_FROM=$$from cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test sim --no-fail-fast \
+	    -E 'test(/^(run_)?seeds_/)' || broken=1
+	done
+	[[ -z $$broken ]]
+
 # `make fuzz FUZZ=wire FUZZ_SECONDS=600`. Without a sanitizer, so that the pinned toolchain will do.
 FUZZ ?= wire
 FUZZ_SECONDS ?= 60

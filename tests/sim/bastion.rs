@@ -21,6 +21,7 @@ use windlass_controller::store::memory::MemoryStore;
 use windlass_types::event::EventKind;
 
 use crate::clock::SimClock;
+use crate::disk::SlowDisk;
 use crate::replay::Replays;
 
 /// The bastion's name in the network.
@@ -41,6 +42,8 @@ pub(crate) struct Bastion {
     /// Its wall clock.
     pub(crate) clock: Arc<SimClock>,
     certificate_life: Option<Duration>,
+    /// Makes its disk slow.
+    slow_disk: Option<u64>,
     /// Orders that were sent, to be sent again.
     pub(crate) replays: Arc<Replays>,
     state: Mutex<State>,
@@ -52,9 +55,10 @@ struct State {
 }
 
 impl Bastion {
-    pub(crate) fn new(directory: PathBuf, certificate_life: Option<Duration>) -> Arc<Self> {
+    pub(crate) fn new(directory: PathBuf, certificate_life: Option<Duration>, slow_disk: Option<u64>) -> Arc<Self> {
         let state = Mutex::new(State { disk: MemoryStore::new(), running: None });
-        Arc::new(Self { directory, clock: Arc::default(), certificate_life, replays: Arc::default(), state })
+        let (clock, replays) = Default::default();
+        Arc::new(Self { directory, clock, certificate_life, slow_disk, replays, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,6 +73,13 @@ impl Bastion {
     /// What it keeps.
     pub(crate) fn disk(&self) -> Arc<MemoryStore> {
         Arc::clone(&self.state().disk)
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        match self.slow_disk {
+            Some(seed) => SlowDisk::new(self.disk(), seed),
+            None => self.disk(),
+        }
     }
 
     /// It was killed.
@@ -86,7 +97,7 @@ impl Bastion {
         let mut settings = Settings::for_tests(&self.directory);
         settings.agent_certificate = self.certificate_life.unwrap_or(settings.agent_certificate);
         let controller = Controller::open(Parts {
-            store: self.disk() as Arc<dyn Store>,
+            store: self.store(),
             database: None,
             audit: AuditLog::in_memory(MemorySink::default(), Arc::<SimClock>::clone(&self.clock)),
             clock: Arc::<SimClock>::clone(&self.clock),
@@ -109,6 +120,9 @@ impl Bastion {
         servers.spawn(Arc::clone(&controller).serve(joining, controller.join_routes()));
         servers.spawn(Arc::clone(&controller).serve(local, controller.routes()));
         controller.jobs.resume().await;
+        if !controller.epoch.is_read_only() {
+            controller.runs.resume_all();
+        }
         controller.events.emit(EventKind::ControllerStarted, None, None, "controller started");
         self.state().running = Some(controller);
         while let Some(ended) = servers.join_next().await {

@@ -17,10 +17,12 @@ use windlass_proto::v1;
 use windlass_types::action::Action;
 use windlass_types::event::{Event, EventKind};
 use windlass_types::name::{JobId, NodeName};
+use windlass_types::node_step::StepOrder;
 use windlass_types::outcome::Outcome;
 
 use crate::machine::what;
 use crate::node::Node;
+use crate::runs::book::Book as RunBook;
 
 /// What is known of one disk of the controller.
 pub(crate) struct Era {
@@ -38,6 +40,8 @@ pub(crate) struct Era {
     pub(crate) stored: u64,
     /// The last event that was seen by whoever follows.
     pub(crate) seen: u64,
+    /// Runs and leases.
+    pub(crate) book: RunBook,
     watch: Watch,
 }
 
@@ -71,6 +75,7 @@ impl Era {
             epoch_alarms: 0,
             stored: 0,
             seen: 0,
+            book: RunBook::default(),
             watch,
             disk,
         };
@@ -78,6 +83,7 @@ impl Era {
             let event = WatchEvent { revision: entry.revision, key: entry.key, value: Some(entry.value) };
             era.take(&event).expect("a copy is as good as its original");
         }
+        era.book.is_a_copy();
         era
     }
 
@@ -90,8 +96,9 @@ impl Era {
     }
 
     fn take(&mut self, event: &WatchEvent) -> Result<(), String> {
-        let Some(value) = &event.value else { return Ok(()) };
         let (prefix, rest) = event.key.split_once('/').unwrap_or((&event.key, ""));
+        self.book.take(prefix, rest, event.value.as_deref())?;
+        let Some(value) = &event.value else { return Ok(()) };
         match prefix {
             "jobs" => {
                 let record: JobRecord = json(value)?;
@@ -147,7 +154,7 @@ impl Era {
     }
 }
 
-fn json<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+pub(crate) fn json<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, String> {
     serde_json::from_slice(value).map_err(|error| format!("a stored record cannot be read: {error}"))
 }
 
@@ -206,6 +213,27 @@ impl Ledger {
     pub(crate) fn with_era<T>(&self, look: impl FnOnce(&Era) -> T) -> T {
         let book = self.book();
         look(&book.eras[book.era])
+    }
+
+    /// Looks at a disk.
+    pub(crate) fn with_era_at<T>(&self, era: usize, look: impl FnOnce(&Era) -> T) -> T {
+        look(&self.book().eras[era])
+    }
+
+    /// Looks at the runs on the disk in use.
+    pub(crate) fn with_book<T>(&self, look: impl FnOnce(&mut RunBook) -> T) -> T {
+        let mut book = self.book();
+        let current = book.era;
+        look(&mut book.eras[current].book)
+    }
+
+    /// The step that a job orders, and the disk on which it was ordered: a backup has the jobs of its original.
+    pub(crate) fn order_of(&self, job: &JobId) -> Option<(usize, StepOrder)> {
+        let book = self.book();
+        book.eras.iter().enumerate().find_map(|(number, era)| match &era.jobs.get(job)?.action {
+            Action::Step(order) => Some((number, StepOrder::clone(order))),
+            _ => None,
+        })
     }
 
     /// Names of those that have joined and that nobody revokes.

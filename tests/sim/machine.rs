@@ -2,7 +2,11 @@
 //! The programs of one simulated machine. They go on when the agent dies and end when the power does, and every start is
 //! remembered: that is how something done twice is seen.
 //!
+//! A program of a job does nothing; [`tools`] are those of the operating system.
+//!
 //! Time is the simulation's, because every restart of a simulated host has a `tokio` clock of its own.
+
+mod tools;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +16,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 use tokio::sync::Notify;
+use windlass_agent::host::fake::FakeHost;
 use windlass_agent::jobs::runner::{End, NotStarted, Runner, Running};
 use windlass_agent::journal::Mark;
 use windlass_agent::output::{Spool, Stream};
@@ -19,16 +24,25 @@ use windlass_types::action::Argv;
 use windlass_types::name::JobId;
 use windlass_types::time::UnixMillis;
 
+pub(crate) use self::tools::Act;
 use crate::schedule::JobWish;
 
 /// A machine.
 #[derive(Clone)]
-pub(crate) struct Machine(Arc<Mutex<State>>);
+pub(crate) struct Machine {
+    /// The node.
+    pub(crate) host: FakeHost,
+    state: Arc<Mutex<State>>,
+}
 
 struct State {
     rng: Rng,
     started: Vec<Started>,
     running: BTreeMap<JobId, Program>,
+    /// Tools that change something, since somebody asked.
+    acts: Vec<Act>,
+    /// When it goes down, and what told it to.
+    goes_down: Option<(Duration, JobId)>,
 }
 
 /// A program that was started.
@@ -51,6 +65,10 @@ struct Program {
     killed: Option<i32>,
     printed: bool,
     changed: Arc<Notify>,
+    /// What it does to the node, until it has.
+    tool: Option<Argv>,
+    /// What the tool says.
+    says: Vec<u8>,
 }
 
 impl fmt::Debug for Machine {
@@ -59,10 +77,13 @@ impl fmt::Debug for Machine {
     }
 }
 
+/// What a job runs that is no tool of the operating system.
+const WORK: &str = "work";
+
 /// The program a job runs: what it does is in its arguments.
 pub(crate) fn program(wish: &JobWish) -> Vec<String> {
     vec![
-        "work".to_owned(),
+        WORK.to_owned(),
         format!("job-{}", wish.number),
         wish.takes.as_millis().to_string(),
         wish.prints.to_string(),
@@ -88,9 +109,10 @@ fn now() -> Duration {
 }
 
 impl Machine {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(name: &str, seed: u64) -> Self {
         let rng = Rng::with_seed(seed);
-        Self(Arc::new(Mutex::new(State { rng, started: Vec::new(), running: BTreeMap::new() })))
+        let state = State { rng, started: Vec::new(), running: BTreeMap::new(), acts: Vec::new(), goes_down: None };
+        Self { host: FakeHost::new(name), state: Arc::new(Mutex::new(state)) }
     }
 
     /// Every start, in order.
@@ -116,11 +138,13 @@ impl Machine {
 
     /// Nothing runs any more, and nobody knows how it ended.
     pub(crate) fn lose_power(&self) {
-        self.state().running.clear();
+        let mut state = self.state();
+        state.running.clear();
+        state.goes_down = None;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Some time passes, in which the agent may die.
@@ -136,6 +160,9 @@ impl Machine {
 
     fn begin(&self, job: &JobId, argv: &Argv) {
         let mut state = self.state();
+        if argv.program() != WORK {
+            return tools::begin(&mut state, job, argv);
+        }
         let fails = u64::from(state.rng.u8(0..100)) < number(argv, 4);
         let program = Program {
             what: what(argv),
@@ -145,6 +172,8 @@ impl Machine {
             killed: None,
             printed: false,
             changed: Arc::default(),
+            tool: None,
+            says: Vec::new(),
         };
         state.started.push(Started { job: job.clone(), what: program.what.clone(), at: now() });
         state.running.insert(job.clone(), program);
@@ -186,7 +215,9 @@ impl Watched {
         let mut state = self.machine.state();
         let Some(program) = state.running.get_mut(&self.job).filter(|program| !program.printed) else { return };
         program.printed = true;
-        self.spool.append(Stream::Stdout, &vec![b'x'; program.prints]).expect("the spool takes a little output");
+        let printed =
+            if program.says.is_empty() { vec![b'x'; program.prints] } else { std::mem::take(&mut program.says) };
+        self.spool.append(Stream::Stdout, &printed).expect("the spool takes a little output");
     }
 }
 
@@ -203,9 +234,13 @@ impl Running for Watched {
             if let Some(signal) = program.killed {
                 return End::Signaled(signal);
             }
-            if now() >= program.ends_at {
+            if now() >= program.ends_at && program.tool.is_none() {
                 self.print();
                 return End::Exited(program.code);
+            }
+            if program.tool.is_some() {
+                changed.await;
+                continue;
             }
             tokio::select! {
                 () = tokio::time::sleep(program.ends_at.saturating_sub(now())) => {}

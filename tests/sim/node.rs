@@ -13,7 +13,6 @@ use turmoil::net::TcpStream;
 use windlass_agent::both::Agent;
 use windlass_agent::config::Config;
 use windlass_agent::dial::{Dial, Io};
-use windlass_agent::host::fake::FakeHost;
 use windlass_agent::identity::IdentityStore;
 use windlass_agent::join::{Endpoint, JoinPlan, join};
 use windlass_types::name::NodeName;
@@ -59,7 +58,8 @@ impl Node {
         let directory = root.join(name.as_str());
         std::fs::create_dir_all(&directory).expect("a directory of its own");
         let seed = seed.wrapping_mul(1000).wrapping_add(u64::try_from(index).expect("few"));
-        Arc::new(Self { name, clock: Arc::default(), machine: Machine::new(seed), directory, seed })
+        let machine = Machine::new(name.as_str(), seed);
+        Arc::new(Self { name, clock: Arc::default(), machine, directory, seed })
     }
 
     /// Puts a token on the machine, as a person or cloud-init would.
@@ -90,7 +90,7 @@ impl Node {
             dial: Arc::new(SimDial(AGENT_PORT)),
             join_dial: Arc::new(SimDial(JOIN_PORT)),
             runner: Arc::new(self.machine.clone()),
-            host: Arc::new(FakeHost::new(self.name.as_str())),
+            host: Arc::new(self.machine.host.clone()),
             status: watch::Sender::new(String::new()),
             handover: CancellationToken::new(),
             seed: self.seed,

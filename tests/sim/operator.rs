@@ -16,12 +16,16 @@ use windlass_proto::v1::event_service_client::EventServiceClient;
 use windlass_proto::v1::job_service_client::JobServiceClient;
 use windlass_proto::v1::node_service_client::NodeServiceClient;
 use windlass_proto::v1::token_service_client::TokenServiceClient;
+use windlass_types::name::RunId;
 
 use crate::bastion::{BASTION, LOCAL_PORT};
 use crate::copies::{CopyWish, copy};
 use crate::ledger::Ledger;
 use crate::machine::program;
 use crate::node::Node;
+use crate::runs::book::Dealings;
+use crate::runs::operators::tell;
+use crate::runs::{RunWish, Tell};
 use crate::schedule::JobWish;
 use crate::trace;
 
@@ -46,15 +50,29 @@ pub(crate) enum Wish {
     Copy { wish: CopyWish, era: usize },
     /// A restored controller confirmed.
     Confirm,
+    /// A run.
+    Run { wish: RunWish, era: usize },
+    /// A run told something.
+    Tell { run: usize, what: Tell, era: usize },
+    /// A run told something by its id.
+    TellLate { run: RunId, what: Tell },
+    /// A node left alone.
+    Quarantine(usize),
+    /// A node taken back.
+    Release(usize),
+    /// All runs at their end, and nothing left to do.
+    Settle,
 }
 
 /// The operator.
 pub(crate) struct Operator {
     pub(crate) nodes: Vec<Arc<Node>>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) dealings: Arc<Dealings>,
 }
 
-async fn connect() -> Result<Channel, tonic::transport::Error> {
+/// Reaches the controller.
+pub(crate) async fn connect() -> Result<Channel, tonic::transport::Error> {
     let connector = tower::service_fn(|_| async { TcpStream::connect((BASTION, LOCAL_PORT)).await.map(TokioIo::new) });
     Endpoint::from_static("http://bastion")
         .http2_keep_alive_interval(Duration::from_secs(5))
@@ -108,6 +126,15 @@ impl Operator {
                     async |channel| AdminServiceClient::new(channel).confirm_epoch(v1::ConfirmEpochRequest {}).await;
                 until_answered(ask).await.map(|answer| format!("epoch {}", answer.epoch))
             }
+            Wish::Run { wish, era } => self.begin_run(&wish, era).await,
+            Wish::Tell { run, what, era } => self.tell_run(run, what, era).await,
+            Wish::TellLate { run, what } => {
+                let run = tell(run.as_str(), what).await;
+                run.map(|run| format!("is {:?}", run.map(|run| run.state())))
+            }
+            Wish::Quarantine(node) => self.quarantine(&self.nodes[node]).await,
+            Wish::Release(node) => self.release(&self.nodes[node]).await,
+            Wish::Settle => self.settle().await,
         };
         match answer {
             Ok(answer) => trace::line(|| format!("{text}: {answer}")),

@@ -22,6 +22,11 @@ impl Runs {
         let recording = run.recording.lock().await;
         let record = {
             let mut record = run.record();
+            if record.state.is_final() {
+                // That it has ended is being stored, and must not be written over.
+                drop(record);
+                return Ok(self.seen(&run));
+            }
             record.stop_requested = true;
             record.paused = None;
             record.state = RunState::Running;
@@ -116,7 +121,7 @@ impl Runs {
     }
 
     async fn going(&self, id: &RunId, what: &str) -> Result<Arc<ActiveRun>, Refusal> {
-        match self.find(id) {
+        match self.find(id).filter(|run| !run.record().state.is_final()) {
             Some(run) if !run.record().stop_requested => Ok(run),
             Some(_) => Err(Refusal::new(Reason::BadRequest, format!("run {id} is stopping and cannot be {what}"))),
             None => {
@@ -149,3 +154,6 @@ impl Runs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What must hold of runs after every step. That a node is down is seen on its model, and not taken from the controller's
+//! word.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use windlass_controller::server::Controller;
+use windlass_types::name::{JobId, RunId};
+use windlass_types::node_step::{Lease, NodeStep, StepOrder};
+use windlass_types::run::{RunState, StepState};
+use windlass_types::time::UnixMillis;
+
+use super::book::Dealings;
+use super::power::{Happened, Power};
+use crate::ledger::Ledger;
+use crate::node::Node;
+use crate::trace;
+
+/// How often is looked whether runs say what they wait for, and how long they may say nothing: a controller that was just
+/// started asks everybody first.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SPEECHLESS: Duration = Duration::from_secs(20);
+
+/// When a node that does not come back is given up: after fifteen minutes, once it is known that it is away.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(15 * 60 + 60);
+
+/// Looks at everything that runs do.
+pub(crate) struct RunChecker {
+    nodes: Vec<Arc<Node>>,
+    ledger: Arc<Ledger>,
+    dealings: Arc<Dealings>,
+    /// Nodes that are down because a run said so: the era and the lease.
+    down: BTreeMap<usize, (usize, Lease)>,
+    /// Since when they are.
+    down_since: BTreeMap<usize, Duration>,
+    /// Since when the controller runs.
+    runs_since: (UnixMillis, Duration),
+    /// Boots that were ended by a run.
+    reboots: BTreeSet<(usize, String)>,
+    looked_at: Duration,
+    /// Since when runs say nothing.
+    speechless: BTreeMap<RunId, Duration>,
+    /// Runs that ended in this step.
+    pub(crate) ended: Vec<RunId>,
+    /// Jobs that a restored controller had when it came.
+    jobs_of_restored: Option<(usize, usize)>,
+}
+
+/// The job of a program: its number stands after that of the program, which has five digits.
+fn job_of(program: &JobId) -> Option<JobId> {
+    JobId::new(program.as_str().get(5..)?).ok()
+}
+
+impl RunChecker {
+    pub(crate) fn new(nodes: Vec<Arc<Node>>, ledger: Arc<Ledger>, dealings: Arc<Dealings>) -> Self {
+        Self {
+            nodes,
+            ledger,
+            dealings,
+            down: BTreeMap::new(),
+            down_since: BTreeMap::new(),
+            runs_since: (UnixMillis::default(), Duration::ZERO),
+            reboots: BTreeSet::new(),
+            looked_at: Duration::ZERO,
+            speechless: BTreeMap::new(),
+            ended: Vec::new(),
+            jobs_of_restored: None,
+        }
+    }
+
+    /// How many nodes rebooted because a run said so.
+    pub(crate) fn reboots(&self) -> usize {
+        self.reboots.len()
+    }
+
+    /// Adds to the course of events how the runs stand that have not ended.
+    pub(crate) fn tell(&self, controller: &Controller) {
+        for run in self.under_way() {
+            let Some(Ok(view)) = controller.runs.view(&run).now_or_never() else { continue };
+            trace::line(|| {
+                format!("run {run}: {:?}, paused: {:?}, holds {:?}", view.record.state, view.record.paused, view.holds)
+            });
+            for (id, step) in &view.steps {
+                trace::line(|| format!("run {run}: {id}: {:?} {} {}", step.state, step.attempt, step.message));
+            }
+        }
+    }
+
+    fn under_way(&self) -> Vec<RunId> {
+        self.ledger.with_book(|book| {
+            book.runs.values().filter(|run| !run.state.is_final()).map(|run| run.id.clone()).collect()
+        })
+    }
+
+    /// Everything that can be seen at any moment.
+    pub(crate) fn after_step(
+        &mut self,
+        now: Duration,
+        happened: &[Happened],
+        power: &Power,
+        controller: Option<&Controller>,
+    ) -> Result<(), String> {
+        let mut broken = Vec::new();
+        for happened in happened {
+            broken.extend(self.take(happened).err());
+        }
+        broken.extend(self.leases_that_ended(power));
+        broken.extend(self.runs_that_ended());
+        broken.extend(self.ledger.with_book(|book| book.without_its_nodes()));
+        broken.extend(self.too_many_down());
+        broken.extend(self.down_without_a_lease());
+        broken.extend(controller.and_then(|controller| self.ordered_before_confirmed(controller)));
+        if now >= self.looked_at + LOOK_EVERY {
+            self.looked_at = now;
+            broken.extend(self.says_nothing(now, controller));
+            broken.extend(self.waits_for_ever(now, controller));
+        }
+        if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
+    }
+
+    fn take(&mut self, happened: &Happened) -> Result<(), String> {
+        match happened {
+            Happened::Acts { node, program, what } => self.ordered(*node, program, what).map(drop),
+            Happened::GoesDown { node, program, boot } => {
+                let (era, order) = self.ordered(*node, program, "reboot")?;
+                let name = &self.nodes[*node].name;
+                let NodeStep::Boot { boot_id, .. } = &order.step else {
+                    return Err(format!("(15) {name} reboots for the step {}", order.id));
+                };
+                if boot_id.as_str() != boot || !self.reboots.insert((*node, boot.clone())) {
+                    return Err(format!("(15) {name} was to leave boot {boot_id} and leaves {boot}"));
+                }
+                let lease = order.lease.ok_or_else(|| format!("(14) {name} reboots without a lease"))?;
+                self.down.insert(*node, (era, lease));
+                Ok(())
+            }
+            // What becomes of it is nobody's doing any more.
+            Happened::LostPower { node } | Happened::ComesUp { node } => {
+                self.down.remove(node);
+                Ok(())
+            }
+        }
+    }
+
+    /// A machine whose power somebody cut.
+    pub(crate) fn lost_power(&mut self, node: usize) {
+        self.down.remove(&node);
+    }
+
+    /// The order for which a program was started. Its lease is in the store, unless what was planned disrupts nothing.
+    fn ordered(&self, node: usize, program: &JobId, what: &str) -> Result<(usize, StepOrder), String> {
+        let name = &self.nodes[node].name;
+        let ordered = job_of(program).and_then(|job| self.ledger.order_of(&job));
+        let (era, order) = ordered.ok_or_else(|| format!("(14) {name}: nobody ordered `{what}`"))?;
+        let is_good = self.ledger.with_era_at(era, |era| {
+            let record = order.run.as_ref().and_then(|run| era.book.runs.get(run));
+            let planned = record.and_then(|record| record.plan.steps.iter().find(|step| step.id.as_str() == order.id));
+            match (&order.lease, planned) {
+                (Some(lease), Some(_)) => {
+                    let held = era.book.leases.get(name) == Some(lease) || era.book.broken.contains(&lease.number);
+                    held && lease.node == *name && Some(&lease.run) == order.run.as_ref()
+                }
+                (None, Some(planned)) => !planned.lease,
+                (_, None) => false,
+            }
+        });
+        let lease = &order.lease;
+        if is_good {
+            Ok((era, order))
+        } else {
+            Err(format!("(14) {name} does `{what}` under {lease:?}, which is not in the store"))
+        }
+    }
+
+    fn leases_that_ended(&self, power: &Power) -> Vec<String> {
+        let over = self.ledger.with_book(|book| book.over());
+        let mut broken = Vec::new();
+        for lease in over {
+            if self.dealings.has_released(&lease.node) {
+                self.ledger.with_book(|book| book.broken.insert(lease.number));
+                continue;
+            }
+            if self.ledger.with_book(|book| book.is_half_done(&lease.run, &lease.node)) {
+                broken.push(format!("(14) {lease:?} ended, and the node is not whole"));
+            }
+            let index = self.nodes.iter().position(|node| node.name == lease.node);
+            if index.is_some_and(|index| power.is_down(index) && self.down.contains_key(&index)) {
+                broken.push(format!("(14) {lease:?} ended, and the node is down"));
+            }
+        }
+        broken
+    }
+
+    fn runs_that_ended(&mut self) -> Vec<String> {
+        let ended = self.ledger.with_book(|book| book.ended());
+        self.ended.clone_from(&ended);
+        let check = |run: &RunId| self.ledger.with_book(|book| super::outcome::told_truly(book, run, &self.nodes));
+        ended.iter().filter_map(check).collect()
+    }
+
+    fn too_many_down(&self) -> Option<String> {
+        let eras: BTreeSet<_> = self.down.values().map(|(era, _)| *era).collect();
+        eras.into_iter().find_map(|era| {
+            let broken = self.ledger.with_era_at(era, |era| era.book.broken.clone());
+            let of_era = self.down.values().filter(|(of, lease)| *of == era && !broken.contains(&lease.number));
+            let leases: Vec<_> = of_era.map(|(_, lease)| lease).collect();
+            let last = leases.iter().max_by_key(|lease| lease.number)?;
+            let most = self.ledger.with_era_at(era, |era| {
+                era.book.runs.get(&last.run).map_or(0, |record| record.plan.policy.max_unavailable)
+            });
+            (leases.len() > most as usize).then(|| format!("(13) {most} may be down, and these are: {leases:?}"))
+        })
+    }
+
+    fn down_without_a_lease(&self) -> Option<String> {
+        self.down.iter().find_map(|(node, (era, lease))| {
+            let name = &self.nodes[*node].name;
+            let is_good = self.ledger.with_era_at(*era, |era| {
+                era.book.leases.get(name) == Some(lease) || era.book.broken.contains(&lease.number)
+            });
+            (!is_good).then(|| format!("(14) {name} is down, and {lease:?} is lost"))
+        })
+    }
+
+    fn ordered_before_confirmed(&mut self, controller: &Controller) -> Option<String> {
+        let (era, jobs) = (self.ledger.era(), self.ledger.with_era(|era| era.jobs.len()));
+        if !controller.epoch.is_read_only() {
+            self.jobs_of_restored = None;
+            return None;
+        }
+        let (of, before) = *self.jobs_of_restored.get_or_insert((era, jobs));
+        (of == era && jobs > before).then(|| "(18) a restored controller ordered something unconfirmed".to_owned())
+    }
+
+    /// A node that does not come back is given up, and its run says so.
+    fn waits_for_ever(&mut self, now: Duration, controller: Option<&Controller>) -> Option<String> {
+        let started_at = controller.map(|controller| controller.started_at).unwrap_or_default();
+        if started_at != self.runs_since.0 {
+            self.runs_since = (started_at, now);
+        }
+        self.down_since.retain(|node, _| self.down.contains_key(node));
+        for node in self.down.keys() {
+            self.down_since.entry(*node).or_insert(now);
+        }
+        let is_late = |since: &Duration| now - (*since).max(self.runs_since.1) > GIVEN_UP_WITHIN;
+        let (node, since) = self.down_since.iter().find(|(_, since)| is_late(since))?;
+        let (name, (era, lease)) = (&self.nodes[*node].name, &self.down[node]);
+        let step = format!("boot/{name}");
+        let waits = *era == self.ledger.era() && {
+            let record = self.ledger.with_book(|book| book.step(&lease.run, &step));
+            // One that is tried again waits anew.
+            record.state == StepState::Running && record.attempt == 1
+        };
+        waits.then(|| format!("(16) {name} is down since {since:?}, and {step} still waits for it"))
+    }
+
+    /// A run that has not ended does something, or says what it waits for.
+    fn says_nothing(&mut self, now: Duration, controller: Option<&Controller>) -> Vec<String> {
+        let runs = self.under_way();
+        let is_read_only = controller.is_none_or(|controller| controller.epoch.is_read_only());
+        let silent: Vec<_> = runs.into_iter().filter(|run| !is_read_only && is_silent(controller, run)).collect();
+        self.speechless.retain(|run, _| silent.contains(run));
+        let mut broken = Vec::new();
+        for run in silent {
+            let since = *self.speechless.entry(run.clone()).or_insert(now);
+            if now - since > SPEECHLESS {
+                broken.push(format!("(16) run {run} stands since {since:?} and does not say why"));
+            }
+        }
+        broken
+    }
+}
+
+fn is_silent(controller: Option<&Controller>, run: &RunId) -> bool {
+    let view = controller.and_then(|controller| controller.runs.view(run).now_or_never());
+    let Some(Ok(view)) = view else { return false };
+    let works = view.steps.values().any(|step| step.state == StepState::Running);
+    let waits = view.steps.values().any(|step| step.state == StepState::Waiting && !step.message.is_empty());
+    let is_paused = view.record.state == RunState::Paused && view.record.paused.is_some_and(|why| !why.is_empty());
+    !view.record.state.is_final() && !works && !waits && !is_paused
+}

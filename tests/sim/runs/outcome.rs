@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whether a run that has ended is told truly: what its steps say adds up, and the nodes are as they say.
+
+use std::sync::Arc;
+
+use windlass_agent::host::fake::Node as Model;
+use windlass_plan::Step;
+use windlass_types::name::RunId;
+use windlass_types::node_step::NodeStep;
+use windlass_types::run::{RunState, StepState};
+
+use super::book::Book;
+use crate::node::Node;
+
+/// What is wrong with the end of a run.
+pub(crate) fn told_truly(book: &Book, run: &RunId, nodes: &[Arc<Node>]) -> Option<String> {
+    let record = &book.runs[run];
+    let states: Vec<_> = record.plan.steps.iter().map(|planned| book.step(run, planned.id.as_str())).collect();
+    if let Some(open) = states.iter().position(|step| !step.state.is_final()) {
+        return Some(format!("(16) run {run} has ended, and {} has not", record.plan.steps[open].id));
+    }
+    let all_done = states.iter().all(|step| step.state == StepState::Done);
+    if all_done != (record.state == RunState::Succeeded) {
+        return Some(format!("(17) run {run} is told as {:?}, its steps are {states:?}", record.state));
+    }
+    let silent = states.iter().position(|step| step.state == StepState::Failed && step.message.is_empty());
+    if let Some(silent) = silent {
+        return Some(format!("(16) run {run}: {} failed and does not say why", record.plan.steps[silent].id));
+    }
+    if !all_done {
+        return None;
+    }
+    record.plan.steps.iter().find_map(|planned| {
+        let Step::OnNode { node, step } = &planned.step else { return None };
+        let model = nodes.iter().find(|other| other.name == *node)?.machine.host.node();
+        is_not(&model, step).map(|why| format!("(17) run {run} has succeeded, and {} is not done: {why}", planned.id))
+    })
+}
+
+/// Why a step is not done on a node.
+fn is_not(node: &Model, step: &NodeStep) -> Option<String> {
+    match step {
+        NodeStep::Boot { boot_id, .. } => {
+            let boot = format!("00000000-0000-4000-8000-{:012}", node.boots);
+            (boot == boot_id.as_str()).then(|| format!("it is still in boot {boot}"))
+        }
+        NodeStep::ChangePackages(transaction) => transaction.changes.iter().find_map(|change| {
+            let (name, to) = (change.name.as_str(), change.to.as_ref()?);
+            let there = node.packages.iter().any(|p| p.name == name && number(&p.version) >= number(to.as_str()));
+            (!there).then(|| format!("{name} {to} is not there: {:?}", node.packages))
+        }),
+        NodeStep::InstallKernel { release, .. } => {
+            let is_there =
+                node.running_kernel == release.as_str() || node.kernels.iter().any(|k| k == release.as_str());
+            (!is_there).then(|| format!("kernel {release} is not there"))
+        }
+        NodeStep::ConfirmKernel { release } => {
+            let is_default = node.default_kernel.as_deref() == Some(release.as_str());
+            (!is_default).then(|| format!("the default is {:?}", node.default_kernel))
+        }
+        NodeStep::Survey(_)
+        | NodeStep::ApplySetting { .. }
+        | NodeStep::RepairPackages
+        | NodeStep::PruneKernels { .. }
+        | NodeStep::RestartServices { .. }
+        | NodeStep::Hook { .. } => None,
+    }
+}
+
+/// The number of a version, as the model has them: without what stands before and behind it. Somebody else may have
+/// brought a newer one.
+fn number(version: &str) -> u32 {
+    let version = version.rsplit(':').next().unwrap_or_default();
+    version.split('-').next().and_then(|number| number.parse().ok()).unwrap_or_default()
+}
