@@ -21,7 +21,7 @@ async fn what_keeps_the_agent_out_is_told_while_it_lasts_and_once_mended_apply_g
         site.repositories.offer(Some("stranger"));
         trouble(site, "wrong-signature: attempt", "see that the key in the spec").await;
         site.repositories.offer(Some("others"));
-        let ended = site.windlass(&["attach", &run]).await;
+        let ended = site.windlass(&["run", "attach", &run]).await;
         failed(&ended, "create/node1 failed: package-missing: ", "do: see that the repository has the agent's package");
         assert!(ended.stderr.contains("then windlass apply lets it try again"), "{ended:?}");
         assert!(ended.stderr.contains("the end of its console:"), "{ended:?}");
@@ -45,7 +45,7 @@ async fn a_token_that_ended_before_the_first_boot_is_refused_and_the_way_out_wor
         site.controller.kill9().await;
         end_all_tokens(site);
         site.controller.restart().await;
-        let ended = site.windlass(&["attach", &run]).await;
+        let ended = site.windlass(&["run", "attach", &run]).await;
         failed(&ended, "create/node1 failed: join-refused: ", "do: the token was used, had expired");
         assert!(site.event("join.refused", "expired").await.is_some(), "{:?}", site.controller.events().await);
         // Neither this machine nor another one joins with it, and planning again says so.
@@ -83,7 +83,7 @@ async fn an_image_that_does_not_boot_and_one_that_says_nothing_are_told_apart() 
         let silent = site.begin(&mute).await;
         let ended = site.apply(&dead).await;
         failed(&ended, "its firmware found nothing to boot from: the image /", "do: name a bootable image");
-        let ended = site.windlass(&["attach", &silent]).await;
+        let ended = site.windlass(&["run", "attach", &silent]).await;
         failed(&ended, "it said nothing on its console within 120 s", "do: see that the image is bootable");
         // With another image it is another machine: not made over the old one, which says how it goes.
         let mended = Spec { image: site.lab.image(), ..dead };
@@ -112,7 +112,7 @@ async fn a_controller_killed_while_it_makes_a_machine_makes_it_once() {
         // The machine goes on, and joins when there is a controller again.
         site.wait_console("node1", "code=controller-unreachable attempt=1").await;
         site.controller.restart().await;
-        site.windlass(&["attach", &run]).await.done();
+        site.windlass(&["run", "attach", &run]).await.done();
         assert_eq!(site.processes().len(), 1, "{:?}", site.processes());
         let resumed = site.controller.events().await.into_iter().filter(|event| event["type"] == "run.resumed").count();
         assert_eq!(resumed, 3);

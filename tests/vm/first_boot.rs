@@ -19,7 +19,7 @@ async fn a_first_boot_whose_power_fails_twice_goes_on_where_it_was() {
         // The second time in the middle of the package's installation, or beside it: nobody can tell from outside.
         site.wait_console("node1", "this machine a node").await;
         power_cut(site).await;
-        site.windlass(&["attach", &run]).await.done();
+        site.windlass(&["run", "attach", &run]).await.done();
         let node = site.node("node1").await;
         assert_eq!(node["status"], "healthy", "{node}");
         let verified = site.shell("node1", "rpm -V windlass-agent && ls /var/lib/windlass-first-boot").await;
@@ -77,8 +77,8 @@ async fn it_never_runs(site: &Site) {
         "mute makes no progress for 5 minutes: it has booted, and cloud-init has not begun",
     )
     .await;
-    site.windlass(&["stop", &run]).await.done();
-    let ended = site.windlass(&["attach", &run]).await;
+    site.windlass(&["run", "stop", &run]).await.done();
+    let ended = site.windlass(&["run", "attach", &run]).await;
     assert_eq!(ended.code, 1, "{ended:?}");
     site.windlass(&["destroy", "--cluster", "vm2", "--confirm", "vm2"]).await.done();
 }

@@ -23,7 +23,7 @@ async fn agent_and_controller_killed_within_a_transaction_lose_nothing_and_do_no
         assert_eq!(transaction.code, 0, "it goes on without the agent that began it: {transaction:?}");
         site.controller.kill9().await;
         site.controller.restart().await;
-        let ended = site.windlass(&["attach", &run]).await;
+        let ended = site.windlass(&["run", "attach", &run]).await;
         assert_eq!(ended.code, 0, "{ended:?}");
         it_happened_once(site, &run).await;
     })

@@ -142,7 +142,7 @@ async fn comes_up_and_is_mended(site: &mut Site, recorded: &Recorded, disk: &Pat
     site.controller.restart().await;
     let said_before = site.console("node1").len();
     site.windlass(&["machine", "power", "node1", "on", "--yes"]).await.done();
-    let ended = site.windlass(&["attach", &recorded.run]).await;
+    let ended = site.windlass(&["run", "attach", &recorded.run]).await;
     let console = site.console("node1").split_off(said_before);
     let began = console.find("Linux version ").map(|at| &console[at + "Linux version ".len()..]);
     let kernel = began.and_then(|rest| rest.split_whitespace().next());

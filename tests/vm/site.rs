@@ -18,6 +18,9 @@ use windlass_tests::wait::{wait_for, wait_until};
 /// An emulated machine is a node after one or two minutes; on a host that is busy with others it takes as long as it takes.
 pub(crate) const BOOT: Duration = Duration::from_secs(1500);
 
+/// A command that waits for a run waits for several boots, and for what happens between them.
+const COMMAND: Duration = BOOT.saturating_mul(4);
+
 /// How much of what was written is shown when a test fails.
 const SHOWN_LINES: usize = 60;
 
@@ -101,7 +104,7 @@ impl Site {
 
     /// Runs a command line that may wait for machines.
     pub(crate) async fn windlass(&self, arguments: &[&str]) -> Answer {
-        run_within(BOOT, &mut self.command(arguments)).await
+        run_within(COMMAND, &mut self.command(arguments)).await
     }
 
     /// A command line, to be run as the test likes.
