@@ -226,7 +226,7 @@ lab-check: lab lab-check-deps ## Boot a guest and see that packages, signatures,
 
 BENCH := cargo run $(CARGO_LOCKED) --quiet --profile load --package windlass-tests --bin bench --
 .PHONY: bench bench-quick
-bench: build ## Measure speed and size beside Ansible, pyinfra, Salt and plain ssh (half an hour; installs them into a cache)
+bench: build ## Measure speed and size beside Ansible, pyinfra, Salt and plain ssh (two hours; installs them into a cache)
 	$(BENCH)
 
 bench-quick: build ## Measure ours only (minutes)

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A process that is many agents: joins those that have not joined, then runs them all until it is ended. How many are
 //! connected is in a file, because asking the controller would be part of what is measured.
+//!
+//! - [`ledger`]: what models have been told to do, for those who count. [`reboots`]: models that reboot.
+
+pub(crate) mod ledger;
+pub(crate) mod reboots;
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,17 +22,19 @@ use windlass_agent::config::Config;
 use windlass_agent::dial::TcpDial;
 use windlass_agent::host::clock::{Clock, SystemClock};
 use windlass_agent::host::fake::FakeHost;
-use windlass_agent::identity::IdentityStore;
+use windlass_agent::identity::{Identity, IdentityStore};
 use windlass_agent::jobs::fake::{FakeRunner, Script};
+use windlass_agent::jobs::runner::Runner;
 use windlass_agent::join::{Endpoint, JoinPlan, join};
 use windlass_controller::client::{Calls, Target, connect};
 use windlass_proto::v1;
 use windlass_proto::v1::token_service_client::TokenServiceClient;
+use windlass_types::action::Argv;
 
 /// Joins under way at once, per process.
 const JOINS: usize = 16;
 
-/// How often the count is written if it changed.
+/// How often counts are written if they changed.
 const COUNT_EVERY: Duration = Duration::from_millis(5);
 
 /// Which agents, of which controller.
@@ -48,6 +55,27 @@ pub(crate) struct LoadArguments {
     /// The number after the last agent's.
     #[arg(long)]
     to: usize,
+    /// What is beneath them.
+    #[arg(long, value_enum, default_value = "plain")]
+    models: Models,
+}
+
+/// What is beneath the agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Models {
+    /// Programs end at once, or hold.
+    Plain,
+    /// So they do, and each that changes something is written down.
+    Counting,
+    /// Machines that reboot.
+    Rebooting,
+}
+
+impl Models {
+    /// The word for it on the command line.
+    pub(crate) fn word(self) -> String {
+        clap::ValueEnum::to_possible_value(&self).map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 /// The program whose model runs for [`HOLD_FOR`]; all others end at once.
@@ -73,14 +101,27 @@ async fn hold(arguments: &LoadArguments) -> Result<()> {
     let channel = connect(&Target::Socket(arguments.socket.clone())).await?.channel;
     let numbers = futures_util::stream::iter(arguments.from..arguments.to);
     let joins = numbers.map(|number| enrol(arguments, channel.clone(), number)).buffer_unordered(JOINS);
-    let agents: Vec<Agent> = joins.try_collect().await?;
+    let nodes: Vec<Node> = joins.try_collect().await?;
     drop(channel);
+    let path = count_file(&arguments.directory, arguments.from);
+    if arguments.models == Models::Rebooting {
+        return reboots::live(nodes, &path).await;
+    }
+    let ledger = match arguments.models {
+        Models::Counting => Some(ledger::Ledger::open(&arguments.directory, arguments.from)?),
+        Models::Plain | Models::Rebooting => None,
+    };
     let connected = Arc::new(AtomicUsize::new(0));
-    for agent in agents {
+    for node in nodes {
+        let host = FakeHost::new(&node.name);
+        let runner = match &ledger {
+            Some(ledger) => ledger.runner(&host, &node.name),
+            None => FakeRunner::new(play),
+        };
+        let agent = node.agent(host, Arc::new(runner));
         tokio::spawn(count(agent.status.subscribe(), Arc::clone(&connected)));
         tokio::spawn(agent.run(CancellationToken::new()));
     }
-    let path = count_file(&arguments.directory, arguments.from);
     let mut written = usize::MAX;
     loop {
         let now = connected.load(Ordering::Relaxed);
@@ -105,8 +146,40 @@ async fn count(mut status: watch::Receiver<String>, connected: Arc<AtomicUsize>)
     }
 }
 
-/// Joins unless it has joined already; the agent, not yet running.
-async fn enrol(arguments: &LoadArguments, channel: Calls, number: usize) -> Result<Agent> {
+fn play(argv: &Argv) -> Script {
+    let takes = if argv.program() == HOLD { HOLD_FOR } else { Duration::ZERO };
+    Script { takes, ..Script::default() }
+}
+
+/// A node that has joined.
+#[derive(Debug, Clone)]
+struct Node {
+    number: usize,
+    name: String,
+    state_dir: PathBuf,
+    identity: Identity,
+}
+
+impl Node {
+    /// Its agent, not yet running, on this model.
+    fn agent(&self, host: FakeHost, runner: Arc<dyn Runner>) -> Agent {
+        Agent {
+            dial: Arc::new(TcpDial::new(self.identity.agent_endpoint.clone())),
+            join_dial: Arc::new(TcpDial::new(self.identity.join_endpoint.clone())),
+            config: Config { state_dir: self.state_dir.clone(), ..Config::default() },
+            host: Arc::new(host),
+            runner,
+            status: watch::Sender::new(String::new()),
+            handover: CancellationToken::new(),
+            seed: self.number as u64,
+            identity: self.identity.clone(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// Joins unless it has joined already.
+async fn enrol(arguments: &LoadArguments, channel: Calls, number: usize) -> Result<Node> {
     let name = format!("sim{number}");
     let state_dir = arguments.directory.join(&name);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -116,22 +189,7 @@ async fn enrol(arguments: &LoadArguments, channel: Calls, number: usize) -> Resu
         join(&plan, &TcpDial::new(&arguments.join), &clock, number as u64).await?;
     }
     let identity = store.load()?.context("joined without an identity")?;
-    let play = |argv: &windlass_types::action::Argv| {
-        let is_hold = argv.as_slice().first().is_some_and(|program| program == HOLD);
-        Script { takes: if is_hold { HOLD_FOR } else { Duration::ZERO }, ..Script::default() }
-    };
-    Ok(Agent {
-        dial: Arc::new(TcpDial::new(identity.agent_endpoint.clone())),
-        join_dial: Arc::new(TcpDial::new(identity.join_endpoint.clone())),
-        config: Config { state_dir, ..Config::default() },
-        host: Arc::new(FakeHost::new(&name)),
-        runner: Arc::new(FakeRunner::new(play)),
-        status: watch::Sender::new(String::new()),
-        handover: CancellationToken::new(),
-        seed: number as u64,
-        identity,
-        clock,
-    })
+    Ok(Node { number, name, state_dir, identity })
 }
 
 async fn plan(arguments: &LoadArguments, channel: Calls, name: &str, state_dir: &Path) -> Result<JoinPlan> {

@@ -5,10 +5,14 @@
 //! - [`measure`], [`account`], [`compare`], [`report`], [`memory`], [`process`]: how is measured and told.
 //! - [`rival`]: Ansible, pyinfra, Salt, plain ssh; installed into a cache and tuned.
 //! - [`ours`], [`load`]: a controller and agents, real and simulated.
-//! - `b…`, [`growth`], [`planning`]: one benchmark each; [`simulation`] holds those with thousands of agents together.
+//! - [`spec`]: clusters to apply.
+//! - `b…`, [`growth`], [`planning`], [`no_op`]: one benchmark each; [`simulation`] holds those with thousands of agents
+//!   together.
 
 mod account;
 mod b10_heartbeats;
+mod b10_journal;
+mod b10_kills;
 mod b1_fan_out;
 mod b1_salt;
 mod b3_ten_steps;
@@ -17,18 +21,21 @@ mod b5_files;
 mod b6_enrolment;
 mod b7_reconnect;
 mod b8_footprint;
+mod b9_rolling;
 mod bench;
 mod compare;
 mod growth;
 mod load;
 mod measure;
 mod memory;
+mod no_op;
 mod ours;
 mod planning;
 mod process;
 mod report;
 mod rival;
 mod simulation;
+mod spec;
 
 use std::fs;
 use std::path::PathBuf;
@@ -79,7 +86,8 @@ enum Command {
     Load(load::LoadArguments),
 }
 
-/// What can be asked for by itself; B6 makes the nodes that B1 to B5 work on.
+/// What can be asked for by itself; B6 makes the nodes that B1 to B5, B8 and the no-op apply work on. Of B10 it is the half
+/// about runs and jobs; the half about heartbeats is in the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     B1,
@@ -87,9 +95,18 @@ enum Part {
     B4,
     B5,
     B8,
+    B9,
+    B10,
+    NoOp,
     Planning,
     Salt,
     Simulation,
+}
+
+impl Part {
+    fn needs_real_agents(self) -> bool {
+        !matches!(self, Self::B9 | Self::B10 | Self::Simulation | Self::Planning)
+    }
 }
 
 fn main() -> Result<()> {
@@ -164,9 +181,19 @@ fn measure_all(bench: &Bench, only: &[Part], report: &mut Report) -> Result<()> 
         let planned = planning::run_bench(report);
         left_out(report, "planning", planned);
     }
-    if only.is_empty() || only.iter().any(|part| !matches!(part, Part::Simulation | Part::Planning)) {
+    if only.is_empty() || only.iter().any(|part| part.needs_real_agents()) {
         let real = with_real_agents(bench, is_wanted, report);
         left_out(report, "B1 to B6", real);
+    }
+    if is_wanted(Part::B9) {
+        let rolled = b9_rolling::run_bench(bench, report);
+        left_out(report, "B9", rolled);
+    }
+    if is_wanted(Part::B10) {
+        let killed = b10_kills::run_bench(bench, report);
+        left_out(report, "B10 kills", killed);
+        let journal = b10_journal::run_bench(bench, report);
+        left_out(report, "B10 journal", journal);
     }
     if is_wanted(Part::Simulation) {
         let simulated = simulation::run_bench(bench, report);
@@ -203,6 +230,10 @@ fn with_real_agents(bench: &Bench, is_wanted: impl Fn(Part) -> bool, report: &mu
         left_out(report, "B8 agents", agents);
         let transfers = b8_footprint::after_transfers(bench, &fleet, report);
         left_out(report, "B8 after transfers", transfers);
+    }
+    if is_wanted(Part::NoOp) {
+        let result = no_op::run_bench(bench, &fleet, rivals, report);
+        left_out(report, "no-op apply", result);
     }
     if is_wanted(Part::Salt) && !bench.quick {
         let salt = b1_salt::run_bench(bench, &fleet, report);

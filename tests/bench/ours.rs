@@ -36,10 +36,12 @@ impl Programs {
     pub(crate) fn find(target: &Path, controller: Option<PathBuf>, agent: Option<PathBuf>) -> Result<Self> {
         let controller = controller.unwrap_or_else(|| target.join("release/windlass"));
         let agent = agent.unwrap_or_else(|| target.join("x86_64-unknown-linux-musl/release/windlass-agent"));
-        for program in [&controller, &agent] {
+        // Each is started in a directory of its own.
+        let found = |program: PathBuf| {
             ensure!(program.exists(), "{} is not there: run `make build` first", program.display());
-        }
-        Ok(Self { controller, agent })
+            std::path::absolute(&program).context("find a program")
+        };
+        Ok(Self { controller: found(controller)?, agent: found(agent)? })
     }
 }
 
@@ -58,6 +60,22 @@ struct Addresses {
     listen: SocketAddr,
     join: SocketAddr,
     http: SocketAddr,
+}
+
+/// An operator who calls over mTLS, whatever becomes of the controller.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    program: PathBuf,
+    profile: PathBuf,
+}
+
+impl Caller {
+    /// The command line.
+    pub(crate) fn windlass(&self, arguments: &[&str]) -> Command {
+        let mut windlass = command(&self.program);
+        windlass.arg("--profile").arg(&self.profile).args(arguments);
+        windlass
+    }
 }
 
 /// What an operator gives to whoever sets up a node.
@@ -83,7 +101,7 @@ impl Controller {
         controller.wait_ready()?;
         let profile = controller.profile();
         if !profile.exists() {
-            run(controller.admin().args(["operator", "create", "bench", "--role", "operator", "--out"]).arg(profile))?;
+            run(controller.admin().args(["operator", "create", "bench", "--role", "admin", "--out"]).arg(profile))?;
         }
         Ok(controller)
     }
@@ -150,9 +168,12 @@ impl Controller {
 
     /// The command line, over mTLS.
     pub(crate) fn windlass(&self, arguments: &[&str]) -> Command {
-        let mut windlass = command(&self.programs.controller);
-        windlass.arg("--profile").arg(self.profile()).args(arguments);
-        windlass
+        self.caller().windlass(arguments)
+    }
+
+    /// Its operator.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { program: self.programs.controller.clone(), profile: self.profile() }
     }
 
     /// Runs a program on every node and waits for all of them.

@@ -3,10 +3,12 @@
 //!
 //! - [`python`]: the environments that hold them.
 //! - [`sshd`]: one ssh server with many addresses: the nodes of everything that speaks ssh.
+//! - [`rebooting`]: a server for each node, that goes down and comes back.
 //! - [`ansible`], [`pyinfra`], [`salt`].
 
 pub(crate) mod ansible;
 pub(crate) mod pyinfra;
 pub(crate) mod python;
+pub(crate) mod rebooting;
 pub(crate) mod salt;
 pub(crate) mod sshd;

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::account::Group;
 use crate::bench::Bench;
+use crate::load::Models;
 use crate::memory::Memory;
 use crate::ours::Controller;
 use crate::ours::simulated::Simulated;
@@ -38,18 +39,26 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    fn start(bench: &Bench) -> Result<Self> {
-        let (control, nodes) = (bench.accounts.group("sim")?, bench.accounts.group("sim-nodes")?);
-        let controller = Controller::start(&bench.programs, &bench.work.join("sim"), 10, &control)?;
+    /// A controller and no agents yet; the name is of this stage alone.
+    ///
+    /// # Errors
+    /// If the controller does not start.
+    pub(crate) fn start(bench: &Bench, name: &str, models: Models) -> Result<Self> {
+        let (control, nodes) = (bench.accounts.group(name)?, bench.accounts.group(&format!("{name}-nodes"))?);
+        let controller = Controller::start(&bench.programs, &bench.work.join(name), 10, &control)?;
         let empty_controller_bytes = Memory::of(controller.pid())?.proportional;
         // Thousands of nodes do not share one disk; their journals are in memory where there is a file system for it.
-        let memory = Path::new("/dev/shm");
-        let memory_directory = memory.is_dir().then(|| memory.join(format!("windlass-bench-{}", std::process::id())));
-        let simulated = Simulated::new(memory_directory.as_deref().unwrap_or(&bench.work.join("sim-agents")))?;
+        let memory_directory = in_memory(name);
+        let on_disk = bench.work.join(format!("{name}-agents"));
+        let simulated = Simulated::new(memory_directory.as_deref().unwrap_or(&on_disk), models)?;
         Ok(Self { simulated, controller, control, nodes, empty_controller_bytes, memory_directory })
     }
 
-    fn grow(&mut self, agents: usize) -> Result<()> {
+    /// Adds agents until there are this many.
+    ///
+    /// # Errors
+    /// If they do not come.
+    pub(crate) fn grow(&mut self, agents: usize) -> Result<()> {
         progress(&format!("{agents} simulated agents"));
         self.simulated.grow(&self.controller, agents, &self.nodes)
     }
@@ -73,12 +82,18 @@ impl Drop for Stage {
     }
 }
 
+/// A directory of this process in memory, if there is a file system for it.
+pub(crate) fn in_memory(name: &str) -> Option<PathBuf> {
+    let memory = Path::new("/dev/shm");
+    memory.is_dir().then(|| memory.join(format!("windlass-bench-{}-{name}", std::process::id())))
+}
+
 /// Measures all of it.
 ///
 /// # Errors
 /// If agents do not come.
 pub(crate) fn run_bench(bench: &Bench, report: &mut Report) -> Result<()> {
-    let mut stage = Stage::start(bench)?;
+    let mut stage = Stage::start(bench, "sim", Models::Plain)?;
     let mut sizes = Vec::new();
     for agents in [100, 1000] {
         stage.grow(agents)?;

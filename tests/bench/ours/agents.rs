@@ -147,6 +147,21 @@ impl Agents {
         Ok(())
     }
 
+    /// Sees that every node holds these files, as [`crate::spec::Files`] wishes for them.
+    ///
+    /// # Errors
+    /// If one does not.
+    pub(crate) fn require_settings(&self, files: &[(String, String)]) -> Result<()> {
+        for directory in &self.directories {
+            for (name, content) in files {
+                let path = directory.join("settings").join(name);
+                let found = fs::read_to_string(&path).unwrap_or_default();
+                ensure!(found == format!("{content}\n"), "{} holds {found:?}", path.display());
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what was copied to [`BULK_PATH`].
     pub(crate) fn remove_bulk(&self) {
         for directory in &self.directories {

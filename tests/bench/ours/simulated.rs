@@ -2,6 +2,7 @@
 //! Agents of which hundreds share a process: the agent's own library over real mTLS, with a model of a node beneath it
 //! instead of this machine. The other half of this file's work is in [`crate::load`].
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use anyhow::{Context as _, Result};
 
 use super::Controller;
 use crate::account::Group;
+use crate::load::Models;
 use crate::process::{Daemon, command, wait_until};
 
 /// Agents per process: many enough to be cheap, few enough to share the processors evenly.
@@ -22,6 +24,7 @@ const COME_PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) struct Simulated {
     directory: PathBuf,
+    models: Models,
     processes: Vec<Daemon>,
     firsts: Vec<usize>,
     /// How many there are.
@@ -33,9 +36,9 @@ impl Simulated {
     ///
     /// # Errors
     /// If it cannot be made.
-    pub(crate) fn new(directory: &Path) -> Result<Self> {
+    pub(crate) fn new(directory: &Path, models: Models) -> Result<Self> {
         fs::create_dir_all(directory)?;
-        Ok(Self { directory: directory.to_owned(), processes: Vec::new(), firsts: Vec::new(), agents: 0 })
+        Ok(Self { directory: directory.to_owned(), models, processes: Vec::new(), firsts: Vec::new(), agents: 0 })
     }
 
     /// Adds agents until there are this many, and waits until all are connected.
@@ -58,6 +61,7 @@ impl Simulated {
         let mut load = command(std::env::current_exe()?);
         load.arg("load").arg("--socket").arg(controller.socket()).arg("--join").arg(controller.join().to_string());
         load.arg("--directory").arg(&self.directory).args(["--from", &from.to_string(), "--to", &to.to_string()]);
+        load.arg("--models").arg(self.models.word());
         let daemon = Daemon::start(&mut load, &self.directory.join("log"))?;
         group.watch(daemon.pid());
         Ok(daemon)
@@ -80,6 +84,19 @@ impl Simulated {
     pub(crate) fn wait_gone(&self, most: Duration) -> Result<()> {
         let every = Duration::from_millis(1);
         wait_until("simulated agents notice", most, every, || self.connected() < self.agents)
+    }
+
+    /// Every program of a change that counting models have started, and how often.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn ledger(&self) -> Result<BTreeMap<String, usize>> {
+        crate::load::ledger::read(&self.directory, &self.firsts)
+    }
+
+    /// Where they keep what they remember, and say how they are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// How many say that they are connected.

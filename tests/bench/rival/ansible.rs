@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ansible with forks 50, pipelining, and ssh connections that stay open.
+//! Ansible with forks 50, pipelining, and ssh connections that stay open; alone, or with mitogen beneath it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::python;
 use super::sshd::{KEY_EXCHANGE, Sshd};
@@ -14,11 +14,15 @@ use crate::process::{command, run};
 /// The last release that needs no newer Python than Debian 12 has, and no slower than its successors.
 const PACKAGES: &[&str] = &["ansible-core==2.14.18"];
 
+/// Mitogen knows that release.
+const WITH_MITOGEN: &[&str] = &["ansible-core==2.14.18", "mitogen==0.3.54"];
+
 /// Ansible and its inventory.
 #[derive(Debug)]
 pub(crate) struct Ansible {
     environment: PathBuf,
     directory: PathBuf,
+    control_path: PathBuf,
     nodes: usize,
 }
 
@@ -29,24 +33,40 @@ impl Ansible {
     /// If it cannot be installed.
     pub(crate) fn install(cache: &Path, directory: &Path, sshd: &Sshd) -> Result<Self> {
         let environment = python::environment(cache, "ansible", PACKAGES)?;
-        let ansible = Self { environment, directory: directory.join("ansible"), nodes: sshd.hosts.len() };
+        Self::set_up(environment, directory, "ansible", sshd, "")
+    }
+
+    /// The same with mitogen's strategy instead of its own way to nodes.
+    ///
+    /// # Errors
+    /// If it cannot be installed.
+    pub(crate) fn install_with_mitogen(cache: &Path, directory: &Path, sshd: &Sshd) -> Result<Self> {
+        let environment = python::environment(cache, "mitogen", WITH_MITOGEN)?;
+        let versions = fs::read_dir(environment.join("lib")).context("find Python's packages")?.flatten();
+        let plugins = versions.map(|version| version.path().join("site-packages/ansible_mitogen/plugins/strategy"));
+        let plugins = plugins.filter(|path| path.is_dir()).last().context("mitogen has no strategy for Ansible")?;
+        let strategy = format!("strategy_plugins = {}\nstrategy = mitogen_linear\n", plugins.display());
+        Self::set_up(environment, directory, "mitogen", sshd, &strategy)
+    }
+
+    fn set_up(environment: PathBuf, directory: &Path, name: &str, sshd: &Sshd, defaults: &str) -> Result<Self> {
+        // A socket's path may have 108 bytes, so it is not below the directory.
+        let control_path = PathBuf::from(format!("/tmp/wb-{}-{name}", std::process::id()));
+        let ansible = Self { environment, directory: directory.join(name), control_path, nodes: sshd.hosts.len() };
         fs::create_dir_all(ansible.directory.join("files"))?;
-        fs::write(ansible.directory.join("ansible.cfg"), ansible.config())?;
+        fs::write(ansible.directory.join("ansible.cfg"), ansible.config(defaults))?;
         fs::write(ansible.directory.join("inventory.ini"), ansible.inventory(sshd))?;
-        fs::write(ansible.directory.join("ten.yml"), ten_steps())?;
         Ok(ansible)
     }
 
-    fn config(&self) -> String {
-        let directory = self.directory.display();
-        // A socket's path may have 108 bytes, so it is not below the directory.
+    fn config(&self, defaults: &str) -> String {
+        let (directory, control_path) = (self.directory.display(), self.control_path.display());
         format!(
             "[defaults]\nforks = 50\ngathering = explicit\nhost_key_checking = False\ninventory = {directory}/inventory.ini\n\
              local_tmp = {directory}/local\nremote_tmp = {directory}/remote\nretry_files_enabled = False\n\
-             deprecation_warnings = False\n[ssh_connection]\npipelining = True\ncontrol_path_dir = /tmp/wb-{}\n\
+             deprecation_warnings = False\n{defaults}[ssh_connection]\npipelining = True\ncontrol_path_dir = {control_path}\n\
              ssh_args = -o ControlMaster=auto -o ControlPersist=1800 -o KexAlgorithms={KEY_EXCHANGE} \
-             -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR\n",
-            std::process::id(),
+             -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR\n"
         )
     }
 
@@ -123,14 +143,58 @@ impl Ansible {
     /// # Errors
     /// If one node fails.
     pub(crate) fn ten_steps(&self) -> Result<()> {
-        run(self.program("ansible-playbook").arg("ten.yml")).map(drop)
+        self.play("ten", &ten_steps()).map(drop)
+    }
+
+    /// Forty files of each node's own that are there already, each by the `copy` module.
+    ///
+    /// # Errors
+    /// If one node fails, or had anything to do.
+    pub(crate) fn unchanged_files(&self, files: &[(String, String)]) -> Result<()> {
+        let mut text = String::from("- hosts: all\n  gather_facts: false\n  tasks:\n");
+        for (name, content) in files {
+            let to = self.directory.join("files/{{ inventory_hostname }}").join(name);
+            text.push_str(&format!(
+                "    - name: {name}\n      copy: {{content: \"{content}\\n\", dest: \"{}\", mode: \"0644\"}}\n",
+                to.display()
+            ));
+        }
+        let recap = self.play("unchanged", &text)?;
+        let done = format!("ok={}", files.len());
+        let idle = recap.lines().filter(|line| line.contains(&done) && line.contains("changed=0 ")).count();
+        ensure!(idle == self.nodes, "{idle} of {} nodes had nothing to do", self.nodes);
+        Ok(())
+    }
+
+    /// Puts these files where [`Self::unchanged_files`] will find them.
+    ///
+    /// # Errors
+    /// If one cannot be written.
+    pub(crate) fn place_files(&self, sshd: &Sshd, files: &[(String, String)]) -> Result<()> {
+        for host in &sshd.hosts {
+            let directory = self.directory.join("files").join(host);
+            fs::create_dir_all(&directory)?;
+            files.iter().try_for_each(|(name, content)| fs::write(directory.join(name), format!("{content}\n")))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a playbook; what it says.
+    ///
+    /// # Errors
+    /// If a task fails.
+    pub(crate) fn play(&self, name: &str, text: &str) -> Result<String> {
+        let file = format!("{name}.yml");
+        fs::write(self.directory.join(&file), text)?;
+        let output = run(self.program("ansible-playbook").arg(&file))?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
 impl Drop for Ansible {
     fn drop(&mut self) {
         // Its ssh processes end with their control group; their sockets are ours to remove.
-        let _absent = fs::remove_dir_all(format!("/tmp/wb-{}", std::process::id()));
+        let _absent = fs::remove_dir_all(&self.control_path);
     }
 }
 

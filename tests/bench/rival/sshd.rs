@@ -5,7 +5,7 @@
 //! Tuned against us: no PAM, no motd, and curve25519 instead of the slower key exchange that is the default.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,10 +18,13 @@ use crate::report::progress;
 /// The cheapest key exchange, under its name and the older one that pyinfra's library knows.
 pub(crate) const KEY_EXCHANGE: &str = "curve25519-sha256,curve25519-sha256@libssh.org";
 
+const HOST_KEY: &str = "host";
+
 /// The server and how to reach it.
 #[derive(Debug)]
 pub(crate) struct Sshd {
-    _daemon: Daemon,
+    /// The one server; absent where every node has its own.
+    _daemon: Option<Daemon>,
     /// Addresses of the nodes.
     pub(crate) hosts: Vec<String>,
     /// Port of all of them.
@@ -41,34 +44,65 @@ impl Sshd {
     /// If it cannot be installed or started.
     pub(crate) fn start(directory: &Path, nodes: usize, group: &Group) -> Result<Self> {
         let program = program()?;
-        fs::create_dir_all(directory)?;
-        let (host_key, key) = (make_key(directory, "host")?, make_key(directory, "client")?);
-        fs::copy(key.with_extension("pub"), directory.join("authorized_keys"))?;
-        let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?.context("this user has no name")?.name;
-        // Free now; nobody else here takes ports in between.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let nodes = Self::prepare(directory, nodes)?;
         let config = directory.join("sshd_config");
-        fs::write(&config, server_config(directory, &host_key, port))?;
-        if nix::unistd::geteuid().is_root() {
-            fs::create_dir_all("/run/sshd").context("sshd needs /run/sshd")?;
-        }
+        fs::write(&config, nodes.server_config(directory, "0.0.0.0", "none"))?;
         let entered = group.enter()?;
         let mut sshd = command(program);
         let daemon = Daemon::start(sshd.arg("-D").arg("-e").arg("-f").arg(&config), &directory.join("sshd.log"))?;
         drop(entered);
         group.watch(daemon.pid());
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let every = Duration::from_millis(20);
-        wait_until("sshd listens", Duration::from_secs(5), every, || TcpStream::connect(address).is_ok())?;
+        nodes.wait_listening("127.0.0.1")?;
+        Ok(Self { _daemon: Some(daemon), ..nodes })
+    }
+
+    /// Keys and addresses, and no server yet.
+    ///
+    /// # Errors
+    /// If files cannot be written.
+    pub(super) fn prepare(directory: &Path, nodes: usize) -> Result<Self> {
+        fs::create_dir_all(directory)?;
+        let (_host_key, key) = (make_key(directory, HOST_KEY)?, make_key(directory, "client")?);
+        fs::copy(key.with_extension("pub"), directory.join("authorized_keys"))?;
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?.context("this user has no name")?.name;
+        // Free now; nobody else here takes ports in between.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        if nix::unistd::geteuid().is_root() {
+            fs::create_dir_all("/run/sshd").context("sshd needs /run/sshd")?;
+        }
         let client_config = directory.join("ssh_config");
         fs::write(&client_config, client_options(&key, port, &user))?;
         let hosts = (0..nodes).map(|node| format!("127.1.{}.{}", node / 250, node % 250 + 1)).collect();
-        Ok(Self { _daemon: daemon, hosts, port, user, key, client_config })
+        Ok(Self { _daemon: None, hosts, port, user, key, client_config })
+    }
+
+    /// Waits until a server is there.
+    ///
+    /// # Errors
+    /// If none is.
+    pub(super) fn wait_listening(&self, address: &str) -> Result<()> {
+        let every = Duration::from_millis(20);
+        let listens = || TcpStream::connect((address, self.port)).is_ok();
+        wait_until("sshd listens", Duration::from_secs(5), every, listens)
+    }
+
+    /// What a server is told.
+    pub(super) fn server_config(&self, directory: &Path, address: &str, pid_file: &str) -> String {
+        format!(
+            "Port {}\nAddressFamily inet\nListenAddress {address}\nHostKey {}\nPidFile {pid_file}\nAuthorizedKeysFile {}\n\
+             AllowUsers *@127.0.0.0/8\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n\
+             KbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nUseDNS no\nPrintMotd no\nPrintLastLog no\n\
+             KexAlgorithms {KEY_EXCHANGE}\nMaxStartups 2000\nMaxSessions 100\nLogLevel ERROR\n\
+             Subsystem sftp internal-sftp\n",
+            self.port,
+            directory.join(HOST_KEY).display(),
+            directory.join("authorized_keys").display(),
+        )
     }
 }
 
 /// Where sshd is; installs it if it is not there.
-fn program() -> Result<PathBuf> {
+pub(super) fn program() -> Result<PathBuf> {
     let path = PathBuf::from("/usr/sbin/sshd");
     if !path.exists() {
         progress("installing openssh-server");
@@ -86,18 +120,6 @@ fn make_key(directory: &Path, name: &str) -> Result<PathBuf> {
         run(command("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path))?;
     }
     Ok(path)
-}
-
-fn server_config(directory: &Path, host_key: &Path, port: u16) -> String {
-    format!(
-        "Port {port}\nAddressFamily inet\nListenAddress 0.0.0.0\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\n\
-         AllowUsers *@127.0.0.0/8\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n\
-         KbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nUseDNS no\nPrintMotd no\nPrintLastLog no\n\
-         KexAlgorithms {KEY_EXCHANGE}\nMaxStartups 2000\nMaxSessions 100\nLogLevel ERROR\n\
-         Subsystem sftp internal-sftp\n",
-        host_key.display(),
-        directory.join("authorized_keys").display(),
-    )
 }
 
 fn client_options(key: &Path, port: u16, user: &str) -> String {
