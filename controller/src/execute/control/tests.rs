@@ -92,6 +92,7 @@ fn empty() -> RunRecord {
         members: Vec::new(),
         state: RunState::Running,
         ended_at: None,
+        revision: 0,
     }
 }
 
