@@ -2,22 +2,20 @@
 //! Attack case A7: the time that a refusal takes tells nothing about the secret of a token.
 //!
 //! The real check is timed for guesses that are wrong in the first byte that is compared and for guesses that are wrong in
-//! the last, in random order, and Welch's t-test says how sure it is that the two differ, as dudect does it. Counting
-//! instructions needs rights that not every machine gives, and a clock is a poor witness on a machine with other work, so:
-//! the thread's own processor time is read, which stands still while others run; the slower half of all samples, where
-//! interrupts show, is dropped for both alike; the bound is far above what chance gives; and a difference counts only if
-//! every round finds it, with the same sign. What another process does to one round it does to both kinds of guess, and not
-//! again in the next. That this still sees what it is there for is tested with a comparison that stops at the first
-//! difference.
+//! the last, in random order, and Welch's t-test says how sure it is that the two differ, as dudect does it. A clock is a
+//! poor witness on a machine with other work, and counting instructions needs rights that not every machine gives, so:
+//! the slower half of all samples, where interrupts and other processes show, is dropped for both alike; the bound is far
+//! above what chance gives; and a difference counts only if every round finds it, with the same sign. What another process
+//! does to one round it does to both kinds of guess, and not again in the next. That this still sees what it is there for
+//! is tested with a comparison that stops at the first difference.
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use fastrand::Rng;
 use futures_util::FutureExt as _;
-use nix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 use windlass_controller::clock::SystemClock;
 use windlass_controller::store::memory::MemoryStore;
 use windlass_controller::store::{Store, Transaction};
@@ -101,12 +99,6 @@ impl Desk {
     }
 }
 
-/// What this thread has used of its processor.
-fn processor_nanos() -> f64 {
-    let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every Linux has it");
-    Duration::from(used).as_secs_f64() * 1e9
-}
-
 /// One round: how sure it is that guesses wrong at the end take longer (or, below zero, less long).
 fn round(seed: u64, check: impl Fn(&Desk, &Token)) -> f64 {
     let (desk, mut rng) = (Desk::new(), Rng::with_seed(seed));
@@ -115,9 +107,9 @@ fn round(seed: u64, check: impl Fn(&Desk, &Token)) -> f64 {
         let wrong = if rng.bool() { Wrong::First } else { Wrong::Last };
         let (token, stored) = guess(&mut rng, wrong);
         desk.store(stored);
-        let begun = processor_nanos();
+        let begun = Instant::now();
         check(&desk, black_box(&token));
-        samples.push((processor_nanos() - begun, wrong));
+        samples.push((begun.elapsed().as_secs_f64() * 1e9, wrong));
     }
     samples.sort_by(|(one, _), (other, _)| one.total_cmp(other));
     samples.truncate(SAMPLES / 2);

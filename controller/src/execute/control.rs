@@ -154,6 +154,3 @@ impl Runs {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;
