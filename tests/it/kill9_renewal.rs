@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! SIGKILL of the agent at every point of a renewal: it comes back with a valid identity, and renews to the end.
 //!
-//! Two of the points are inside a write. There a named pipe lies in the place of the file that the agent writes first and
-//! renames then: what comes out of the pipe says that the agent is there, and a pipe cannot be flushed, so the write is
-//! never finished. The other points show in the directory or in the audit log.
+//! Two of the points are inside a write, to a file beside the one that it then replaces. There a directory lies in the place
+//! of that file: the agent says in its log that it cannot write, which tells where it is, and what a write leaves that was
+//! cut off is put there once it was killed. The other points show in the directory or in the audit log.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 use serde_json::Value;
 use windlass_tests::agent::{Agent, is_connected};
 use windlass_tests::controller::Controller;
@@ -44,30 +38,35 @@ enum Point {
 
 const POINTS: [Point; 5] = [Point::BeforeRequest, Point::KeyKept, Point::Requested, Point::Answered, Point::Written];
 
-/// A named pipe where the agent wants to write a file.
-struct Trap {
-    path: PathBuf,
-    end: File,
+/// A directory where the agent wants to write a file.
+struct Trap<'a> {
+    file: &'a Path,
+    place: PathBuf,
 }
 
-impl Trap {
-    fn set(file: &Path) -> Self {
-        let path = PathBuf::from(format!("{}.new", file.display()));
-        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe");
-        let end = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path).expect("open");
-        Self { path, end }
+impl<'a> Trap<'a> {
+    fn set(file: &'a Path) -> Self {
+        let place = PathBuf::from(format!("{}.new", file.display()));
+        std::fs::create_dir(&place).expect("a directory");
+        Self { file, place }
     }
 
-    /// Whether the agent has begun to write.
-    fn has_caught(&mut self) -> bool {
-        matches!(self.end.read(&mut [0; 16]), Ok(count) if count > 0)
+    /// Whether the agent has tried to write.
+    fn has_caught(&self, agent: &Agent) -> bool {
+        agent.log().contains(&format!("write {}", self.file.display()))
+    }
+
+    /// Leaves what a write does that was cut off.
+    fn leaves_half(self) {
+        let place = self.place.clone();
+        drop(self);
+        std::fs::write(place, "{\"node\": \"no").expect("half a file");
     }
 }
 
-impl Drop for Trap {
+impl Drop for Trap<'_> {
     fn drop(&mut self) {
-        // The agent removes it itself if it gets to see that the write failed.
-        let _gone = std::fs::remove_file(&self.path);
+        std::fs::remove_dir(&self.place).expect("nothing put there by the agent");
     }
 }
 
@@ -111,10 +110,11 @@ impl Case<'_> {
         let before = self.identity();
         match self.point {
             Point::BeforeRequest => {
-                let mut trap = Trap::set(&key);
+                let trap = Trap::set(&key);
                 self.agent.run_unless_running();
-                self.until(|| trap.has_caught()).await;
+                self.until(|| trap.has_caught(&self.agent)).await;
                 self.agent.kill9().await;
+                trap.leaves_half();
                 assert!(!key.exists(), "the key was not to get to the disk");
             }
             Point::KeyKept => {
@@ -130,10 +130,11 @@ impl Case<'_> {
                 self.agent.kill9().await;
             }
             Point::Answered => {
-                let mut trap = Trap::set(&identity);
+                let trap = Trap::set(&identity);
                 self.agent.run_unless_running();
-                self.until(|| trap.has_caught()).await;
+                self.until(|| trap.has_caught(&self.agent)).await;
                 self.agent.kill9().await;
+                trap.leaves_half();
             }
             Point::Written => {
                 self.agent.run_unless_running();
