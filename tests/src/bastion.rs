@@ -176,6 +176,8 @@ impl Drop for Bastion {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+        // What the controller was doing may hold the provider until this process is gone, and nobody would end its agents.
+        self.provider.clear();
     }
 }
 

@@ -123,6 +123,11 @@ impl FakeProvider {
         }
     }
 
+    /// Ends all machines; one that is booting finds no place any more.
+    pub fn clear(&self) {
+        self.machines().clear();
+    }
+
     /// Adds a machine that somebody else made.
     pub fn add_foreign(&self, report: MachineReport) {
         let cluster = ClusterName::new("foreign").expect("a name");
