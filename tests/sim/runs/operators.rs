@@ -20,7 +20,7 @@ use crate::operator::{Operator, connect, until_answered};
 const PLAN_WITHIN: Duration = Duration::from_secs(400);
 
 /// What is said to whoever was let wait in vain.
-const IN_VAIN: [&str; 2] = ["Timeout expired", "there was no answer within"];
+const IN_VAIN: [&str; 2] = ["Timeout expired", "did not answer within"];
 
 /// How often a plan is asked for.
 const ATTEMPTS: usize = 3;
