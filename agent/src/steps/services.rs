@@ -2,7 +2,7 @@
 //! What an update leaves running: services that are older than their package, and reasons to reboot.
 
 use async_trait::async_trait;
-use windlass_types::name::on_node::UnitName;
+use windlass_types::name::on_node::{PackageName, UnitName};
 use windlass_types::package::is_core;
 use windlass_types::survey::Kernels;
 use windlass_types::time::UnixMillis;
@@ -22,7 +22,7 @@ pub(super) struct Restart<'a> {
 
 impl Restart<'_> {
     async fn left(&self, here: &Here<'_>) -> Result<Vec<UnitName>, StepError> {
-        let mut outdated = outdated(here, &here.installed().await?).await?;
+        let mut outdated = outdated(here, &here.installed().await?, &[]).await?;
         outdated.retain(|unit| self.units.contains(unit));
         Ok(outdated)
     }
@@ -51,8 +51,12 @@ impl Kind for Restart<'_> {
     }
 }
 
-/// Services that were started before their package was installed.
-pub(super) async fn outdated(here: &Here<'_>, installed: &[Installed]) -> Result<Vec<UnitName>, StepError> {
+/// Services that were started before their package was installed, and those whose package is about to be `replaced`.
+pub(super) async fn outdated(
+    here: &Here<'_>,
+    installed: &[Installed],
+    replaced: &[PackageName],
+) -> Result<Vec<UnitName>, StepError> {
     let Some(booted_at) = booted_at(here).filter(|_| !installed.is_empty()) else { return Ok(Vec::new()) };
     let services = systemctl::parse_services(&here.tools.run(&systemctl::services()).await?.stdout);
     // Units below /run are nobody's, and those of our own programs are gone before rpm is asked about them.
@@ -69,7 +73,7 @@ pub(super) async fn outdated(here: &Here<'_>, installed: &[Installed]) -> Result
     };
     let outdated = services.into_iter().zip(owners).filter(|(service, owner)| {
         let is_ours = NEVER_RESTARTED.contains(&service.unit.as_str());
-        !is_ours && owner.as_ref().is_some_and(|owner| is_older(service, owner))
+        !is_ours && owner.as_ref().is_some_and(|owner| replaced.contains(&owner.name) || is_older(service, owner))
     });
     Ok(outdated.map(|(service, _)| service.unit).collect())
 }

@@ -2,7 +2,7 @@
 //! How the node differs from what it shall be. Changes nothing.
 
 use windlass_types::name::on_node::{KernelRelease, PackageName};
-use windlass_types::package::{Package, PackageChange};
+use windlass_types::package::{Package, PackageChange, Transaction};
 use windlass_types::setting::Setting;
 use windlass_types::survey::{Found, InstalledKernel, KernelDue, KernelWish, Kernels, SCHEMA, Survey, SurveyRequest};
 
@@ -53,7 +53,7 @@ pub(super) async fn survey(here: &Here<'_>, request: &SurveyRequest) -> Result<S
         schema: SCHEMA,
         boot_id: here.boot_id()?,
         reboot_reasons: services::reboot_reasons(here, &kernels, &installed),
-        outdated_services: services::outdated(here, &installed).await?,
+        outdated_services: services::outdated(here, &installed, &replaced(packages.as_ref())).await?,
         interrupted: repair::interrupted(here, &installed).await?,
         kernels,
         settings: found,
@@ -62,6 +62,12 @@ pub(super) async fn survey(here: &Here<'_>, request: &SurveyRequest) -> Result<S
         installed: if request.list { installed.into_iter().map(|i| i.package).collect() } else { Vec::new() },
         history,
     })
+}
+
+/// What a transaction that is due takes the place of.
+fn replaced(packages: Option<&Found<Transaction>>) -> Vec<PackageName> {
+    let Some(Found::Due { due }) = packages else { return Vec::new() };
+    due.changes.iter().filter(|change| change.from.is_some() && change.to.is_some()).map(|c| c.name.clone()).collect()
 }
 
 /// What cannot be brought about does not keep the rest from being told.

@@ -93,7 +93,7 @@ pub struct Survey {
     pub kernels: Kernels,
     /// Why it should be rebooted, one sentence each.
     pub reboot_reasons: Vec<String>,
-    /// Units that still run what an update replaced.
+    /// Units that still run what an update replaced, or will once the packages that are due are changed.
     pub outdated_services: Vec<UnitName>,
     /// What an interrupted transaction of the package manager left; `None` if nothing.
     pub interrupted: Option<String>,

@@ -219,6 +219,22 @@ async fn kernels_and_what_is_held_are_not_updated() {
 }
 
 #[tokio::test]
+async fn a_service_whose_package_is_about_to_be_replaced_is_named_with_the_others() {
+    let host = outdated();
+    host.change(|node| node.services[0].unit = "web.service".into());
+    let ask = |exclude: &[&str]| SurveyRequest {
+        packages: Some(PackagesWish {
+            update: UpdateScope::All,
+            exclude: exclude.iter().map(|n| PackageName::new(*n).unwrap()).collect(),
+        }),
+        ..SurveyRequest::default()
+    };
+    assert_eq!(surveyed(&host, ask(&[])).await.outdated_services, [UnitName::new("web.service").unwrap()]);
+    assert_eq!(surveyed(&host, ask(&["web"])).await.outdated_services, []);
+    assert_eq!(surveyed(&host, SurveyRequest::default()).await.outdated_services, []);
+}
+
+#[tokio::test]
 async fn a_service_that_is_older_than_its_package_is_restarted_once() {
     let unit = UnitName::new("web.service").unwrap();
     let make = || {
