@@ -156,6 +156,10 @@ impl Jobs {
             table.journal.state().jobs().map(|(order, stage)| (order.clone(), stage.clone())).collect()
         };
         for (order, stage) in left {
+            if matches!(stage, JobStage::Acknowledged | JobStage::Ended(_)) {
+                // Left by an agent that was killed before it could.
+                self.forget_programs(&order.job);
+            }
             match stage {
                 JobStage::Acknowledged => self.forget_output(&order.job),
                 JobStage::Ended(outcome) => self.spawn_delivery(order, outcome),
@@ -336,6 +340,13 @@ impl Jobs {
         self.acknowledged.notify_waiters();
         self.settled.notify_one();
         self.forget_output(&job);
+    }
+
+    fn forget_programs(&self, job: &JobId) {
+        let last = self.table().journal.state().step(job).program;
+        if let Err(error) = step::forget_programs(&self.parts.state_dir, job, last) {
+            tracing::warn!(job = %job, %error, "what the programs of a step printed could not be removed");
+        }
     }
 
     fn forget_output(&self, job: &JobId) {

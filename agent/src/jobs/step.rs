@@ -5,7 +5,8 @@
 //! before it is started, so that the next agent knows which to look for. How the last one ended is kept until the next is
 //! started or the step's own end is on disk: an agent that comes in between learns it and need not start it again.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_types::error_chain::ErrorChain;
-use windlass_types::name::JobId;
+use windlass_types::name::{BadName, JobId};
 use windlass_types::node_step::{NodeStep, StepOrder};
 use windlass_types::outcome::{Ending, Outcome};
 
@@ -139,6 +140,25 @@ async fn until_done(
     }
 }
 
+/// Where what the programs of steps print is kept while it is needed.
+fn programs_root(state_dir: &Path) -> PathBuf {
+    state_dir.join("programs")
+}
+
+/// What a program is known by: the number of its job with its own before it, after a zero. No job's number begins with one.
+fn program_key(job: &JobId, number: u32) -> Result<JobId, BadName> {
+    JobId::new(format!("0{number:04}{job}"))
+}
+
+/// Removes what the programs of a step that has ended left, up to the `last` one.
+///
+/// # Errors
+/// If something stays.
+pub(super) fn forget_programs(state_dir: &Path, job: &JobId, last: u32) -> io::Result<()> {
+    let mut keys = (1..=last).filter_map(|number| program_key(job, number).ok());
+    keys.try_for_each(|key| Spool::remove_of(&programs_root(state_dir), &key))
+}
+
 /// The programs of one step.
 struct Programs {
     jobs: Arc<Jobs>,
@@ -186,13 +206,11 @@ impl Running for Ended {
 
 impl Programs {
     fn root(&self) -> PathBuf {
-        self.jobs.parts.state_dir.join("programs")
+        programs_root(&self.jobs.parts.state_dir)
     }
 
-    /// What a program is known by: the number of its job with its own before it, after a zero. No job's number begins
-    /// with one.
     fn key(&self, number: u32) -> Result<JobId, ToolError> {
-        JobId::new(format!("0{number:04}{}", self.order.job)).map_err(|error| not_kept("name a program", &error))
+        program_key(&self.order.job, number).map_err(|error| not_kept("name a program", &error))
     }
 
     fn record(&self, record: Record) -> Result<(), ToolError> {
