@@ -61,13 +61,11 @@ pub struct Jobs {
 pub(crate) struct ActiveJob {
     run: Mutex<Run>,
     changed: signal::Sender<u64>,
-    /// It was under way in a backup: what came of it after that is not known here, so nothing of it is ordered again.
-    restored: bool,
 }
 
 impl ActiveJob {
-    fn new(run: Run, restored: bool) -> Arc<Self> {
-        Arc::new(Self { run: Mutex::new(run), changed: signal::channel(0).0, restored })
+    fn new(run: Run) -> Arc<Self> {
+        Arc::new(Self { run: Mutex::new(run), changed: signal::channel(0).0 })
     }
 
     fn run(&self) -> MutexGuard<'_, Run> {
@@ -142,12 +140,17 @@ impl Jobs {
             opened,
             active,
         };
-        let restored = jobs.epoch.is_read_only();
-        for record in jobs.records.unfinished().await? {
+        let is_restored = jobs.epoch.is_read_only();
+        for mut record in jobs.records.unfinished().await? {
+            if is_restored && !record.restored {
+                // Stored, because the next start will not know any more where this state came from.
+                record.restored = true;
+                jobs.records.save(&record).await?;
+            }
             let id = record.id.clone();
             let give_up_at = jobs.give_up_at(&record);
             let run = jobs.records.load_run(record, Some(give_up_at)).await?;
-            jobs.active().insert(id, ActiveJob::new(run, restored));
+            jobs.active().insert(id, ActiveJob::new(run));
         }
         Ok(Arc::new(jobs))
     }
@@ -182,7 +185,7 @@ impl Jobs {
         let (record, is_new) =
             self.records.create(new, self.clock.now()).await.map_err(|error| crate::join::store(&error))?;
         if is_new {
-            let job = ActiveJob::new(Run::new(record.clone()), false);
+            let job = ActiveJob::new(Run::new(record.clone()));
             self.active().insert(record.id.clone(), Arc::clone(&job));
             let message = format!(
                 "{} started job {} on {}: {}",
@@ -288,7 +291,7 @@ impl Jobs {
     pub async fn watch(self: &Arc<Self>, id: &JobId) -> Result<Watcher, Refusal> {
         let job = match self.find(id) {
             Some(job) => job,
-            None => ActiveJob::new(self.load(id).await?, false),
+            None => ActiveJob::new(self.load(id).await?),
         };
         Ok(Watcher::new(job, self.outputs.clone()))
     }
@@ -316,13 +319,14 @@ impl Jobs {
         }
         let jobs: Vec<_> = self.active().iter().map(|(id, job)| (id.clone(), Arc::clone(job))).collect();
         for (id, job) in jobs {
-            let (is_active, stopping) = {
+            let (is_active, stopping, restored) = {
                 let run = job.run();
-                (matches!(run.node(node), Some(NodeRun::Active { .. })), run.record.stop_requested)
+                let is_active = matches!(run.node(node), Some(NodeRun::Active { .. }));
+                (is_active, run.record.stop_requested, run.record.restored)
             };
             match (is_active, known.iter().any(|known| *known == id.as_str()), stopping) {
                 (true, true, true) => self.send_stop(&id, node),
-                (true, false, _) if job.restored => self.end_and_advance(&job, node, restored_unknown()).await,
+                (true, false, _) if restored => self.end_and_advance(&job, node, restored_unknown()).await,
                 (true, false, true) => self.end_and_advance(&job, node, Outcome::bare(Ending::Stopped)).await,
                 (true, false, false) => {
                     // If it is gone again already, its next session comes here again.

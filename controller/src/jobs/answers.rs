@@ -32,7 +32,7 @@ impl Jobs {
     pub async fn answers(&self, id: &JobId, within: Option<Duration>) -> Result<BTreeMap<NodeName, Answer>, Refusal> {
         let job = match self.find(id) {
             Some(job) => job,
-            None => ActiveJob::new(self.load(id).await?, false),
+            None => ActiveJob::new(self.load(id).await?),
         };
         let mut taken = Taken::default();
         let all = async {

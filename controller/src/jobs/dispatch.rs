@@ -44,8 +44,8 @@ impl Jobs {
             let (turn, left_over, batched, id) = {
                 let mut run = job.run();
                 let give_up_at = self.give_up_at(&run.record);
-                let turn = if job.restored { Vec::new() } else { run.take_turn(give_up_at) };
-                let left_over = if job.restored { run.waiting() } else { run.left_over() };
+                let turn = if run.record.restored { Vec::new() } else { run.take_turn(give_up_at) };
+                let left_over = if run.record.restored { run.waiting() } else { run.left_over() };
                 (turn, left_over, run.record.batch > 0, run.record.id.clone())
             };
             if turn.is_empty() && left_over.is_empty() {

@@ -238,6 +238,7 @@ fn record(new: NewJob, number: u64, now: UnixMillis) -> JobRecord {
         created_by: new.created_by,
         created_at: now,
         stop_requested: false,
+        restored: false,
         state: JobState::Running,
         ended_at: None,
         tally: None,

@@ -38,6 +38,9 @@ pub struct JobRecord {
     pub created_at: UnixMillis,
     /// Somebody asked it to stop.
     pub stop_requested: bool,
+    /// It was under way in a backup: what came of it after that is not known here, so nothing of it is ordered again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// Where it stands.
     pub state: JobState,
     /// When it ended.
@@ -351,6 +354,7 @@ mod tests {
             created_by: "root".into(),
             created_at: UnixMillis(0),
             stop_requested: false,
+            restored: false,
             state: JobState::Running,
             ended_at: None,
             tally: None,
