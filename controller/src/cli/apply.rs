@@ -15,6 +15,7 @@ use super::completion::node_names;
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::{Cause, Failure};
+use super::nodes_wish;
 use super::plan::{self, Proposed};
 use super::run_watch::{self, RunFormat};
 use super::select::node_name;
@@ -136,13 +137,7 @@ fn nothing_to_do(context: &Context, proposed: &Proposed) -> Option<Result<Exit, 
         return None;
     }
     context.terminal.say(plan::shown(proposed));
-    if proposed.plan.blocked.is_empty() {
-        return Some(Ok(Exit::Done));
-    }
-    let what = format!("apply to {}", proposed.plan.subject());
-    Some(Err(Failure::new(Cause::Refused(windlass_proto::refusal::Reason::Unsafe), what)
-        .because("everything there is to do is blocked")
-        .advise("see above")))
+    Some(nodes_wish::nothing_to_do(&proposed.plan, &format!("apply to {}", proposed.plan.subject())))
 }
 
 /// A mild plan is answered with y, a severe one with the cluster's name.

@@ -219,7 +219,11 @@ pub(crate) async fn carry_out(
     run_watch::watch(context, &run, rules.output).await
 }
 
-fn nothing_to_do(planned: &Plan, what: &str) -> Result<Exit, Failure> {
+/// How a command ends whose plan has no steps: well only if nothing is blocked and nobody is away.
+///
+/// # Errors
+/// Says what to do first.
+pub(super) fn nothing_to_do(planned: &Plan, what: &str) -> Result<Exit, Failure> {
     if planned.blocked.is_empty() && planned.queued.is_empty() {
         return Ok(Exit::Done);
     }
