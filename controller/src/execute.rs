@@ -48,7 +48,6 @@ use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::name::{NodeName, RunId};
-use windlass_types::run::StepState;
 use windlass_types::time::UnixMillis;
 
 use self::record::{RecordError, Records, RunRecord};
@@ -239,10 +238,7 @@ impl Runs {
     /// How many steps of a run under way have ended well; `None` if it is not under way.
     #[must_use]
     pub fn done(&self, id: &RunId) -> Option<u32> {
-        let run = self.find(id)?;
-        let progress = run.progress();
-        let done = progress.records().filter(|(_, record)| record.state == StepState::Done).count();
-        Some(u32::try_from(done).unwrap_or(u32::MAX))
+        Some(self.find(id)?.progress().done_count())
     }
 
     /// Nodes in a run's hands.

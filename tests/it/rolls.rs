@@ -27,7 +27,7 @@ async fn fleet(bastion: &Bastion, names: &[&str]) -> Vec<ModelledNode> {
 }
 
 async fn are_well(bastion: &Bastion, count: usize) {
-    let said = format!("{count} nodes, all healthy");
+    let said = if count == 1 { "1 node, healthy".to_owned() } else { format!("{count} nodes, all healthy") };
     wait_until(&said, LONG, || async { bastion.words("status").await.stdout.contains(&said) }).await;
 }
 
@@ -57,6 +57,8 @@ async fn nodes_reboot_one_after_the_other_each_once_and_healthy_before_the_next(
     assert!(waits, "nobody says what node2 waits for: {told:?}");
     let shown = bastion.words("run show r1").await.ok();
     assert!(shown.contains("succeeded") && shown.contains("3 of 3 steps done"), "{shown}");
+    let listed = bastion.words("run list -o json").await.json();
+    assert_eq!(listed["items"][0]["doneCount"], 3, "also of a run that has ended: {listed}");
     are_well(&bastion, 3).await;
     let retried = bastion.words("run retry r1").await;
     assert!(retried.code != 0 && retried.stderr.contains("nothing of run r1 failed"), "{retried:?}");
@@ -79,6 +81,51 @@ async fn a_hundred_packages_get_the_versions_that_were_shown_and_then_there_is_n
     }
     let again = bastion.words("update packages --all --yes").await;
     assert!(again.code == 0 && again.stderr.contains("othing to do"), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_service_is_restarted_after_its_package_was_replaced_and_then_there_is_nothing_to_do() {
+    let bastion = Bastion::start().await;
+    let nodes = fleet(&bastion, &["node1"]).await;
+    nodes[0].host.advance(Duration::from_secs(60));
+    nodes[0].host.change(|node| {
+        node.services[0].unit = "words.service".into();
+        node.packages = vec![ModelPackage::new("words", "1-1")];
+        node.repository = vec![ModelPackage::new("words", "2-1")];
+    });
+    let shown = bastion.words("update packages node1 --dry-run").await;
+    assert!(shown.code == 0 && shown.stderr.contains("words.service"), "{shown:?}");
+    bastion.words("update packages node1 --yes").await.done();
+    assert_eq!(nodes[0].effect("restart words.service"), 1);
+    let again = bastion.words("update packages node1 --yes").await;
+    assert!(again.code == 0 && again.stderr.contains("othing to do"), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_run_says_that_it_waits_for_a_node_that_is_gone_and_a_stop_gives_that_up() {
+    let bastion = Bastion::start().await;
+    let mut nodes = fleet(&bastion, &["node1"]).await;
+    nodes[0].host.change(|node| {
+        node.packages = vec![ModelPackage::new("words", "1-1")];
+        node.repository = vec![ModelPackage::new("words", "2-1")];
+    });
+    nodes[0].hold_programs(Some("dnf -C -y"));
+    assert_eq!(bastion.words("update packages node1 --yes --detach").await.code, 7);
+    let shows = async |said: &str| {
+        wait_until(said, LONG, || async { bastion.words("run show r1").await.stdout.contains(said) }).await
+    };
+    shows("running    packages/node1").await;
+    nodes[0].switch_off();
+    shows("waits until node1 is connected").await;
+    bastion.words("run stop r1").await.done();
+    shows("how this ended is not known").await;
+    shows("holds node1").await;
+    nodes[0].hold_programs(None);
+    nodes[0].switch_on();
+    are_well(&bastion, 1).await;
+    bastion.words("run retry r1").await.done();
+    shows("by root@localhost: succeeded").await;
+    assert_eq!(nodes[0].host.node().packages[0].version, "2-1");
 }
 
 #[tokio::test]
@@ -205,6 +252,23 @@ async fn a_run_of_a_backup_does_not_go_on_when_the_controller_is_killed_as_soon_
     bastion.restart().await;
     ends_as(&bastion, "stopped").await;
     assert_eq!(nodes[0].effect(REBOOT), 0);
+}
+
+#[tokio::test]
+async fn a_job_of_a_backup_is_not_ordered_when_the_controller_is_killed_as_soon_as_it_is_confirmed() {
+    let mut bastion = Bastion::start().await;
+    let nodes = fleet(&bastion, &["node1", "node2"]).await;
+    nodes[0].hold_programs(Some("touch"));
+    assert_eq!(bastion.words("exec --all --batch 1 --detach -- touch /etc/done").await.code, 7);
+    bastion.kill9().await;
+    write(&bastion, Transaction::new().put(RESTORED, "{}")).await;
+    bastion.restart().await;
+    bastion.kill9().await;
+    write(&bastion, Transaction::new().delete(RESTORED)).await;
+    bastion.restart().await;
+    nodes[0].hold_programs(None);
+    let ended = bastion.words("attach 1").await;
+    assert!(ended.code == 3 && ended.stderr.contains("1 of 2 nodes skipped: node2"), "node1 had its order: {ended:?}");
 }
 
 /// Kills the controller at one write of a roll over two nodes, lets it come back, and looks at what happened to the nodes.

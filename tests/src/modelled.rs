@@ -128,6 +128,11 @@ impl ModelledNode {
         self.machine.trap.set(victim, step, point);
     }
 
+    /// Lets programs with these words in their command line begin only once others, or none, are held.
+    pub fn hold_programs(&self, words: Option<&str>) {
+        self.machine.runner.hold(words);
+    }
+
     /// Breaks the machine once, when so much was changed in the step of this id: nothing more can be changed by it.
     pub fn break_in(&self, step: &str, changes: u64) {
         self.machine.trap.set_to_break(step, changes);

@@ -152,6 +152,7 @@ impl Runs {
             revision: 0,
             state: RunState::Running,
             ended_at: None,
+            done_count: None,
         };
         let record = self.with.records.create(record, cluster.as_ref()).await.map_err(|error| refusal(&error))?;
         let id = record.id.clone();

@@ -154,3 +154,6 @@ impl Runs {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,6 +224,7 @@ impl Runs {
         record.state = verdict;
         record.paused = None;
         record.ended_at = Some(self.with.clock.now());
+        record.done_count = Some(run.progress().done_count());
         self.with.step_times.keep().await?;
         self.with.records.finish(&record).await?;
         let id = record.id.clone();

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use windlass_plan::StepId;
 use windlass_types::name::NodeName;
 use windlass_types::name::on_node::BootId;
 
@@ -16,6 +17,12 @@ const BACK_WITHIN: Duration = Duration::from_secs(900);
 
 /// A node that is back is well within this: the slowest services of a node start within minutes.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
+
+/// An agent that restarts is back before it is told that a step waits for it.
+const SAID_AFTER: Duration = Duration::from_secs(10);
+
+/// After a restart of the controller nodes are back within this; one that is not by then is given up by whoever stops.
+const STOPPED_AFTER: Duration = Duration::from_secs(20);
 
 /// What it takes an agent to look at everything.
 const LOOK: Duration = Duration::from_secs(10);
@@ -36,16 +43,40 @@ impl Runs {
 
     /// Waits until a node has not been connected for too long.
     pub(super) async fn stays_away(&self, node: &NodeName) -> StepFailure {
+        self.until_connection(node, false, BACK_WITHIN).await;
+        self.too_long_away(node).await
+    }
+
+    /// Says that a step waits for its node whenever that is away, and gives it up once the run is stopped.
+    pub(super) async fn attended(&self, run: &ActiveRun, step: &StepId, node: &NodeName) -> StepFailure {
+        loop {
+            self.until_connection(node, false, SAID_AFTER).await;
+            let advice = "it goes on when the node is back; `windlass run stop` gives it up".to_owned();
+            self.holds_up(run, step, format!("waits until {node} is connected"), advice);
+            let stopped = async {
+                run.stop.cancelled().await;
+                self.until_connection(node, false, STOPPED_AFTER).await;
+            };
+            tokio::select! {
+                () = self.until_connection(node, true, Duration::ZERO) => self.goes_on(run, step),
+                () = stopped => {
+                    let message = format!("{node} is not connected and the run was stopped: how this ended is not known");
+                    return self.gone(node, &message).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until a node has been connected, or has not, for so long.
+    async fn until_connection(&self, node: &NodeName, is_connected: bool, lasting: Duration) {
         let mut turns = self.with.fleet.turns();
-        let mut end = Instant::now() + BACK_WITHIN;
+        let mut since = None;
         loop {
             turns.mark_unchanged();
-            let is_connected = self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected);
-            if is_connected {
-                end = Instant::now() + BACK_WITHIN;
-            }
+            let is_so = self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected) == is_connected;
+            since = if is_so { since.or_else(|| Some(Instant::now())) } else { None };
             tokio::select! {
-                () = tokio::time::sleep_until(end), if !is_connected => return self.too_long_away(node).await,
+                () = at(since.map(|since| since + lasting)) => return,
                 // The fleet lives as long as the controller.
                 changed = turns.changed() => drop(changed),
             }
@@ -119,5 +150,13 @@ impl Runs {
             "mend it, then `windlass run retry`; the run holds it until then, or until `windlass node release {node}`"
         );
         StepFailure::Said { message: message.to_owned(), advice, console_tail: self.console_tail(node).await }
+    }
+}
+
+/// That moment, if there is one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Held {
     away: BTreeSet<NodeName>,
     /// Nodes are waited for that could not be asked yet.
     awaits: bool,
+    /// Nodes wait for others whose turn is before theirs, unless those go away.
+    behind: bool,
     opens: Option<UnixMillis>,
     leases: watch::Receiver<u64>,
     fleet: watch::Receiver<u64>,
@@ -43,7 +45,7 @@ impl Held {
         let members = run.record().members.clone();
         let (leases, fleet) = (runs.with.arbiter.changes(), runs.with.fleet.turns());
         let (refused, away) = Default::default();
-        Self { members, refused, away, awaits: false, opens: None, leases, fleet }
+        Self { members, refused, away, awaits: false, behind: false, opens: None, leases, fleet }
     }
 
     /// Something happened: all answers may be others now.
@@ -67,7 +69,7 @@ impl Held {
 
     /// Waits until something happens that may change an answer; for ever if nothing is held up.
     pub(super) async fn news(&mut self) {
-        if self.refused.is_empty() && self.away.is_empty() && !self.awaits {
+        if self.refused.is_empty() && self.away.is_empty() && !self.awaits && !self.behind {
             std::future::pending::<()>().await;
         }
         tokio::select! {
@@ -97,11 +99,7 @@ impl Runs {
     /// Asks for the nodes whose turn it is.
     pub(super) async fn ask_arbiter(&self, run: &Arc<ActiveRun>, held: &mut Held) -> Result<(), StoreError> {
         self.lose(run);
-        let asking: Vec<_> = {
-            let progress = run.progress();
-            let asking = progress.asking().into_iter().filter(|planned| !held.refused.contains(&planned.id));
-            asking.map(|planned| (planned.id.clone(), planned.step.node().clone())).collect()
-        };
+        let asking = self.whose_turn_it_is(run, held);
         if asking.is_empty() {
             return Ok(());
         }
@@ -137,6 +135,25 @@ impl Runs {
         Ok(())
     }
 
+    /// Steps that wait for their node, unless it was refused; those that must not overtake others are told so.
+    fn whose_turn_it_is(&self, run: &ActiveRun, held: &mut Held) -> Vec<(StepId, NodeName)> {
+        let is_away = |node: &NodeName| !self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected);
+        let (now, later) = {
+            let progress = run.progress();
+            let asking = progress.asking(is_away);
+            let now = asking.now.into_iter().filter(|planned| !held.refused.contains(&planned.id));
+            let now: Vec<_> = now.map(|planned| (planned.id.clone(), planned.step.node().clone())).collect();
+            let later: Vec<_> = asking.later.into_iter().map(|planned| planned.id.clone()).collect();
+            (now, later)
+        };
+        held.behind = !later.is_empty();
+        for step in later {
+            let advice = "it goes on by itself".to_owned();
+            self.holds_up(run, &step, "waits: nodes whose turn comes before are not ready yet".to_owned(), advice);
+        }
+        now
+    }
+
     /// An operator may have taken a node from the run.
     fn lose(&self, run: &ActiveRun) {
         let id = run.id();
@@ -169,6 +186,15 @@ impl Runs {
             self.tell(run, EventKind::StepHeld, step, format!("{step} {message}"));
             run.signal();
         }
+    }
+
+    /// Takes back what a step waited for.
+    pub(super) fn goes_on(&self, run: &ActiveRun, step: &StepId) {
+        run.progress().change(step, |record| {
+            record.message.clear();
+            record.advice.clear();
+        });
+        run.signal();
     }
 
     /// Gives back nodes that the run is done with.

@@ -133,10 +133,12 @@ impl Runs {
         let job = self.with.jobs.create(job).await.map_err(failed)?;
         run.progress().change(&planned.id, |record| record.job = Some(job.id.clone()));
         run.signal();
+        let boots = matches!(step, NodeStep::Boot { .. });
         let answers = tokio::select! {
             answers = self.with.jobs.answers(&job.id, None) => answers.map_err(failed)?,
             // The order stays: a node that comes back after all reports on it, and the next one finds it done.
-            gone = self.stays_away(node), if matches!(step, NodeStep::Boot { .. }) => return Err(gone),
+            gone = self.stays_away(node), if boots => return Err(gone),
+            gone = self.attended(run, &planned.id, node), if !boots => return Err(gone),
         };
         match answers.into_iter().find(|(name, _)| name == node) {
             Some((_, answer)) => {

@@ -57,6 +57,9 @@ pub struct RunRecord {
     pub state: RunState,
     /// When it ended.
     pub ended_at: Option<UnixMillis>,
+    /// Once it has ended: how many of its steps ended well. A list need not read every step for it.
+    #[serde(default)]
+    pub done_count: Option<u32>,
 }
 
 /// What new machines are told besides their plan, and what nodes shall become.

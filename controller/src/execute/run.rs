@@ -26,6 +26,15 @@ pub struct Told {
     pub pause: Option<String>,
 }
 
+/// Steps that wait for their node to come into the run's hands, by the turns of their nodes.
+#[derive(Debug)]
+pub struct Asking<'a> {
+    /// Those whose turn it may be.
+    pub now: Vec<&'a PlannedStep>,
+    /// Those before whose turn another node's comes that is not ready for it.
+    pub later: Vec<&'a PlannedStep>,
+}
+
 /// A plan under way.
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -154,6 +163,13 @@ impl Progress {
         self.plan.steps.iter().zip(self.links.iter().map(|link| &link.record))
     }
 
+    /// How many steps have ended well.
+    #[must_use]
+    pub fn done_count(&self) -> u32 {
+        let done = self.links.iter().filter(|link| link.record.state == StepState::Done).count();
+        u32::try_from(done).unwrap_or(u32::MAX)
+    }
+
     /// Changes what is known of a step; gives what is known now.
     pub fn change(&mut self, id: &StepId, change: impl FnOnce(&mut StepRecord)) -> StepRecord {
         let Some(at) = self.index.get(id).copied() else { return StepRecord::default() };
@@ -230,17 +246,45 @@ impl Progress {
         steps.filter(may).take(free).cloned().collect()
     }
 
-    /// Steps that wait for their node to come into the run's hands, by the turns of their nodes.
+    /// Steps that wait for their node to come into the run's hands, by the turns of their nodes. Whoever is done with what it
+    /// does before its turn does not overtake those before it, unless they are `away`.
     #[must_use]
-    pub fn asking(&self) -> Vec<&PlannedStep> {
+    pub fn asking(&self, is_away: impl Fn(&NodeName) -> bool) -> Asking<'_> {
         let steps = self.ready.iter().map(|at| &self.plan.steps[*at]);
         let asks = |planned: &&PlannedStep| {
             let node = planned.step.node();
             planned.lease && !self.in_hand.contains(node) && self.may_begin(node)
         };
         let mut asking: Vec<_> = steps.filter(asks).collect();
-        asking.sort_by_key(|planned| self.turns.get(planned.step.node()).copied().unwrap_or(usize::MAX));
-        asking
+        asking.sort_by_key(|planned| self.turn(planned.step.node()));
+        let barrier = self.unready_turn(&asking, is_away);
+        let later = asking.partition_point(|planned| self.turn(planned.step.node()) < barrier);
+        let later = asking.split_off(later);
+        Asking { now: asking, later }
+    }
+
+    fn turn(&self, node: &NodeName) -> usize {
+        self.turns.get(node).copied().unwrap_or(usize::MAX)
+    }
+
+    /// The first turn that cannot begin: of those who ask, none; of the others, where something is still to be done before.
+    fn unready_turn(&self, asking: &[&PlannedStep], is_away: impl Fn(&NodeName) -> bool) -> usize {
+        let Some(last) = asking.last().map(|planned| self.turn(planned.step.node())) else { return usize::MAX };
+        let ask: BTreeSet<_> = asking.iter().map(|planned| planned.step.node()).collect();
+        let mut first = last.saturating_add(1);
+        for (link, planned) in self.links.iter().zip(&self.plan.steps) {
+            let node = planned.step.node();
+            let is_to_come = planned.lease && link.waits > 0 && link.record.state == StepState::Waiting;
+            if is_to_come
+                && self.turn(node) < first
+                && !ask.contains(node)
+                && !self.in_hand.contains(node)
+                && !is_away(node)
+            {
+                first = self.turn(node);
+            }
+        }
+        first
     }
 
     /// Nodes that could not be asked yet and are to be planned for when they can; none while no further node may begin.

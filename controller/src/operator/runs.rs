@@ -128,7 +128,7 @@ impl RunService for RunApi {
 impl RunApi {
     fn listed(&self, record: &RunRecord) -> v1::Run {
         let holds = self.0.runs.held_by(&record.id);
-        let done_count = self.0.runs.done(&record.id);
+        let done_count = self.0.runs.done(&record.id).or(record.done_count);
         let holds = holds.into_iter().map(String::from).collect();
         v1::Run { holds, done_count: done_count.unwrap_or(0), ..head(record) }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use windlass_agent::host::fake::FakeHost;
 use windlass_agent::jobs::fake::FakeRunner;
 use windlass_agent::jobs::runner::{NotStarted, Runner, Running};
@@ -34,19 +35,32 @@ pub struct ModelRunner {
     host: FakeHost,
     trap: Arc<Trap>,
     deeds: Arc<Mutex<Vec<Deed>>>,
+    /// Part of the words of programs that do not begin for now.
+    held: watch::Sender<Option<String>>,
 }
 
 impl ModelRunner {
     /// Runs them on this machine.
     #[must_use]
     pub fn new(host: &FakeHost, trap: Arc<Trap>) -> Self {
-        Self { programs: FakeRunner::of(host), host: host.clone(), trap, deeds: Arc::default() }
+        Self {
+            programs: FakeRunner::of(host),
+            host: host.clone(),
+            trap,
+            deeds: Arc::default(),
+            held: watch::Sender::new(None),
+        }
     }
 
     /// Programs that changed something.
     #[must_use]
     pub fn deeds(&self) -> Vec<Deed> {
         self.deeds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets programs with these words in their command line begin only once others, or none, are held.
+    pub fn hold(&self, words: Option<&str>) {
+        self.held.send_replace(words.map(str::to_owned));
     }
 
     /// The machine loses power: nothing runs any more.
@@ -62,6 +76,10 @@ impl ModelRunner {
 #[async_trait]
 impl Runner for ModelRunner {
     async fn start(&self, job: &JobId, argv: &Argv, spool: &Arc<Spool>) -> Result<Box<dyn Running>, NotStarted> {
+        let line = argv.to_string();
+        let may_begin = |held: &Option<String>| !held.as_ref().is_some_and(|words| line.contains(words));
+        // The sender is beside it.
+        drop(self.held.subscribe().wait_for(may_begin).await);
         let before = self.effects();
         let started = self.programs.start(job, argv, spool).await;
         if self.effects() > before {

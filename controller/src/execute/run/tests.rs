@@ -97,7 +97,7 @@ fn go_on(progress: &mut Progress, failing: &str) {
 }
 
 fn asking(progress: &Progress) -> Vec<String> {
-    progress.asking().iter().map(|planned| planned.step.node().to_string()).collect()
+    progress.asking(|_| false).now.iter().map(|planned| planned.step.node().to_string()).collect()
 }
 
 #[test]
@@ -112,6 +112,30 @@ fn a_failed_machine_holds_up_only_those_that_wait_for_it() {
     assert_eq!(left.iter().map(|(_, state)| *state).collect::<Vec<_>>(), [StepState::Skipped]);
     end(&mut progress, &left[0].0, StepState::Skipped);
     assert_eq!(progress.verdict(), Some(RunState::Failed));
+}
+
+#[test]
+fn who_is_ready_first_does_not_overtake_those_whose_turn_is_before_unless_they_are_away() {
+    let mut progress = progress(nodes(3, Policy::default()));
+    let begun = begin(&mut progress);
+    end(&mut progress, &begun[2], StepState::Done);
+    let ask = |progress: &Progress, away: &str| {
+        let asking = progress.asking(|node| away.contains(node.as_str()));
+        let names =
+            |steps: Vec<&PlannedStep>| steps.iter().map(|step| step.step.node().to_string()).collect::<Vec<_>>();
+        (names(asking.now), names(asking.later))
+    };
+    let n2 = || vec!["n2".to_owned()];
+    assert_eq!(ask(&progress, ""), (vec![], n2()), "n0 and n1 are at work");
+    assert_eq!(ask(&progress, "n0"), (vec![], n2()), "n1 is at work");
+    assert_eq!(ask(&progress, "n0 n1"), (n2(), vec![]));
+    end(&mut progress, &begun[0], StepState::Done);
+    assert_eq!(ask(&progress, ""), (vec!["n0".to_owned()], n2()));
+    progress.set_in_hand(&name("n0"), true);
+    assert_eq!(ask(&progress, ""), (vec![], n2()));
+    end(&mut progress, &begun[1], StepState::Failed);
+    sweep(&mut progress);
+    assert!(progress.has_failed_too_often(), "and nobody asks any more");
 }
 
 #[test]
@@ -338,7 +362,7 @@ proptest! {
             for node in progress.finished_with() {
                 progress.set_in_hand(&node, false);
             }
-            let next = progress.asking().first().map(|planned| planned.step.node().clone());
+            let next = progress.asking(|_| false).now.first().map(|planned| planned.step.node().clone());
             if let Some(next) = next.filter(|_| progress.in_hand().len() < most) {
                 progress.set_in_hand(&next, true);
             }
@@ -362,7 +386,7 @@ proptest! {
         }
         sweep(&mut progress);
         // A node whose chain failed is kept, and may keep others waiting: that is an end that somebody must decide about.
-        let waits_for_a_person = progress.in_hand().len() == most && !progress.asking().is_empty();
+        let waits_for_a_person = progress.in_hand().len() == most && !progress.asking(|_| false).now.is_empty();
         prop_assert!(progress.verdict().is_some() || waits_for_a_person, "{:?}", progress.records().collect::<Vec<_>>());
     }
 }

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A run that is told something in the moment in which it ends.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use windlass_plan::{Plan, Policy};
+use windlass_types::name::RunId;
+use windlass_types::run::RunState;
+use windlass_types::time::UnixMillis;
+
+use crate::audit::{AuditLog, MemorySink};
+use crate::clock::SystemClock;
+use crate::config::Settings;
+use crate::execute::Runs;
+use crate::execute::record::{Inputs, RunRecord};
+use crate::observe::Providers;
+use crate::server::{Controller, Parts};
+use crate::store::memory::MemoryStore;
+use crate::store::{Change, Committed, Entry, Store, StoreError, Transaction, Watch};
+
+/// A store that is slow to say that the end of a run is stored.
+#[derive(Debug)]
+struct Slow {
+    disk: Arc<MemoryStore>,
+    stored: Notify,
+    goes_on: Notify,
+}
+
+fn is_end(change: &Change) -> bool {
+    matches!(change, Change::Put(key, value) if key.starts_with("runs/")
+        && serde_json::from_slice::<RunRecord>(value).is_ok_and(|record| record.state.is_final()))
+}
+
+#[async_trait]
+impl Store for Slow {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.disk.get(key).await
+    }
+
+    async fn range(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        self.disk.range(prefix, after, limit).await
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
+        let ends = transaction.changes.iter().any(is_end);
+        let committed = self.disk.commit(transaction).await;
+        if ends {
+            self.stored.notify_one();
+            self.goes_on.notified().await;
+        }
+        committed
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        self.disk.watch(prefix)
+    }
+}
+
+async fn runs(store: Arc<Slow>, directory: &std::path::Path) -> Arc<Runs> {
+    let clock = Arc::new(SystemClock);
+    let controller = Controller::open(Parts {
+        store,
+        database: None,
+        audit: AuditLog::in_memory(MemorySink::default(), clock.clone()),
+        clock,
+        settings: Settings::for_tests(directory),
+        agent_endpoint: "bastion:7600".to_owned(),
+        join_endpoint: "bastion:7601".to_owned(),
+        providers: Providers::new(),
+        stop: CancellationToken::new(),
+        ballast: None,
+    })
+    .await
+    .expect("it opens");
+    Arc::clone(&controller.runs)
+}
+
+/// A run without steps, which is at its end as soon as it begins.
+fn empty() -> RunRecord {
+    RunRecord {
+        id: RunId::new("r0").expect("an id"),
+        plan: Plan::empty(None, Policy::default()),
+        inputs: Inputs::default(),
+        created_by: "root".to_owned(),
+        created_at: UnixMillis(0),
+        first_event: 0,
+        stop_requested: false,
+        paused: None,
+        members: Vec::new(),
+        state: RunState::Running,
+        ended_at: None,
+        done_count: None,
+        revision: 0,
+    }
+}
+
+/// Found by the simulation, `WINDLASS_SIM_SEED=45` and 50 of `one_run_seed`: it was under way for ever after that, and had
+/// none of its nodes.
+#[tokio::test]
+async fn a_run_that_has_ended_stays_so_whatever_it_is_told_before_everybody_knows() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Arc::new(Slow { disk: MemoryStore::new(), stored: Notify::new(), goes_on: Notify::new() });
+    let runs = runs(Arc::clone(&store), directory.path()).await;
+    let record = runs.with.records.create(empty(), None).await.expect("stored");
+    let id = record.id.clone();
+    runs.begin(record);
+    store.stored.notified().await;
+    assert!(runs.pause(&id, "root").await.expect_err("it has ended").message.contains("has ended"));
+    assert!(runs.resume(&id, "root").await.expect_err("it has ended").message.contains("has ended"));
+    // Whoever stops it waits until it is stored.
+    let (stopped, ()) = tokio::join!(runs.stop(&id, "root"), async { store.goes_on.notify_one() });
+    assert_eq!(stopped.expect("it is known").record.state, RunState::Succeeded);
+    let stored = runs.with.records.get(&id).await.expect("readable").expect("it is kept");
+    assert_eq!(stored.state, RunState::Succeeded);
+}
