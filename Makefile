@@ -151,8 +151,12 @@ nextest: test-lab ## Run unit, integration and simulation tests; as root, becaus
 
 # `make vm-test VM=failures::` runs those whose names begin so.
 VM ?=
-.PHONY: vm-test
-vm-test: test-lab ## Run what only virtual machines show: three nodes, every way in which making them fails, kernels, power cuts (hours without KVM)
+.PHONY: vm-test vm-deps
+# One test has Ansible do the same, over ssh; it installs that into a cache.
+vm-deps:
+	@$(call INSTALL_NEEDED,ssh:openssh-client ssh-keygen:openssh-client python3:python3-venv)
+
+vm-test: test-lab vm-deps ## Run what only virtual machines show: three nodes, every way in which making them fails, kernels, power cuts (hours without KVM)
 	cargo build $(CARGO_LOCKED) --workspace --bins
 	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test vm --profile vm $(VM)
 

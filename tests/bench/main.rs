@@ -126,7 +126,7 @@ fn main() -> Result<()> {
         runs: arguments.runs,
         nodes: arguments.nodes,
         minions: arguments.minions,
-        cache: cache()?,
+        cache: windlass_tests::python::cache()?,
         work: work.clone(),
         programs: ours::Programs::find(&target, arguments.controller, arguments.agent)?,
         accounts: Accounts::new(),
@@ -165,14 +165,6 @@ fn end_all_on_signals(end_all: impl Fn() + Send + 'static) -> Result<()> {
 fn target_directory() -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     std::path::absolute(target).context("find the target directory")
-}
-
-fn cache() -> Result<PathBuf> {
-    if let Some(cache) = std::env::var_os("WINDLASS_BENCH_CACHE") {
-        return Ok(std::path::absolute(cache)?);
-    }
-    let home = std::env::var_os("HOME").context("HOME is not set: set WINDLASS_BENCH_CACHE")?;
-    Ok(PathBuf::from(home).join(".cache/windlass-bench"))
 }
 
 fn measure_all(bench: &Bench, only: &[Part], report: &mut Report) -> Result<()> {

@@ -9,6 +9,7 @@
 //! - [`wire`]: clients that choose everything themselves, for those who attack.
 //! - [`modelled`]: a node inside the test, on a model of a machine; [`dying_store`]: a disk that a controller dies at.
 //! - [`session`]: an agent's session held by hand.
+//! - [`python`]: programs with which Windlass is compared.
 //! - [`wait`]: waiting for something to become true.
 //! - [`example`]: the example configurations, with their keys in force.
 //! - [`fuzz`]: every reader of input from elsewhere, as functions of bytes that must not panic.
@@ -24,6 +25,7 @@ pub mod fuzz;
 pub mod lab;
 pub mod modelled;
 pub mod process;
+pub mod python;
 pub mod session;
 pub mod wait;
 pub mod wire;

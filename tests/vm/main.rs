@@ -6,6 +6,7 @@
 //!
 //! `make vm-test` runs the rest too:
 //!
+//! - [`beside`]: packages, by Windlass and by Ansible.
 //! - [`failures`]: machines that do not become nodes.
 //! - [`first_boot`]: first boots through power cuts, twice, and without cloud-init.
 //! - [`kernels`]: kernels that panic or have no network.
@@ -15,6 +16,7 @@
 //! - [`three_nodes`]: a cluster, one of whose machines is killed, and whose host loses its power.
 //! - [`upkeep`]: packages, a kernel, a reboot.
 
+mod beside;
 mod failures;
 mod first_boot;
 mod kernels;

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use windlass_tests::python;
 
-use super::python;
 use super::sshd::{KEY_EXCHANGE, Sshd};
 use crate::process::{command, run};
+use crate::report::progress;
 
-/// The last release that needs no newer Python than Debian 12 has, and no slower than its successors.
-const PACKAGES: &[&str] = &["ansible-core==2.14.18"];
+const PACKAGES: &[&str] = &[python::ANSIBLE];
 
 /// Mitogen knows that release.
-const WITH_MITOGEN: &[&str] = &["ansible-core==2.14.18", "mitogen==0.3.54"];
+const WITH_MITOGEN: &[&str] = &[python::ANSIBLE, "mitogen==0.3.54"];
 
 /// Ansible and its inventory.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Ansible {
     /// # Errors
     /// If it cannot be installed.
     pub(crate) fn install(cache: &Path, directory: &Path, sshd: &Sshd) -> Result<Self> {
-        let environment = python::environment(cache, "ansible", PACKAGES)?;
+        let environment = python::environment(cache, "ansible", PACKAGES, progress)?;
         Self::set_up(environment, directory, "ansible", sshd, "")
     }
 
@@ -41,7 +41,7 @@ impl Ansible {
     /// # Errors
     /// If it cannot be installed.
     pub(crate) fn install_with_mitogen(cache: &Path, directory: &Path, sshd: &Sshd) -> Result<Self> {
-        let environment = python::environment(cache, "mitogen", WITH_MITOGEN)?;
+        let environment = python::environment(cache, "mitogen", WITH_MITOGEN, progress)?;
         let versions = fs::read_dir(environment.join("lib")).context("find Python's packages")?.flatten();
         let plugins = versions.map(|version| version.path().join("site-packages/ansible_mitogen/plugins/strategy"));
         let plugins = plugins.filter(|path| path.is_dir()).last().context("mitogen has no strategy for Ansible")?;

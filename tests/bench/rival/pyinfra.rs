@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use windlass_tests::python;
 
-use super::python;
 use super::sshd::Sshd;
 use crate::process::{command, run};
+use crate::report::progress;
 
 const PACKAGES: &[&str] = &["pyinfra==3.10.0"];
 
@@ -25,7 +26,7 @@ impl Pyinfra {
     /// # Errors
     /// If it cannot be installed.
     pub(crate) fn install(cache: &Path, directory: &Path, sshd: &Sshd) -> Result<Self> {
-        let environment = python::environment(cache, "pyinfra", PACKAGES)?;
+        let environment = python::environment(cache, "pyinfra", PACKAGES, progress)?;
         let directory = directory.join("pyinfra");
         fs::create_dir_all(&directory)?;
         let data = format!(

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::time::Instant;
+use windlass_tests::python;
 
-use super::python;
 use crate::account::Group;
 use crate::process::{Daemon, command, run, wait_until};
+use crate::report::progress;
 
 const PACKAGES: &[&str] = &["salt==3008.3"];
 
@@ -42,7 +43,7 @@ impl Salt {
         minions: usize,
         (control, nodes): (&Group, &Group),
     ) -> Result<Self> {
-        let environment = python::environment(cache, "salt", PACKAGES)?;
+        let environment = python::environment(cache, "salt", PACKAGES, progress)?;
         let directory = directory.join("salt");
         let (publish, answer) = (free_port()?, free_port()?);
         let mut salt = Self { environment, directory, minions, enrolment_seconds: f64::NAN, _daemons: Vec::new() };
