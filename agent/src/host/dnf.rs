@@ -71,6 +71,20 @@ pub struct Manager {
 }
 
 impl Manager {
+    /// dnf, for tests.
+    #[cfg(test)]
+    pub(crate) const DNF: Self = Self { program: "/usr/bin/dnf", is_yum: false };
+
+    /// yum, for tests.
+    #[cfg(test)]
+    pub(crate) const YUM: Self = Self { program: "/usr/bin/yum", is_yum: true };
+
+    /// Whether it is yum, which has other files than dnf.
+    #[must_use]
+    pub const fn is_yum(&self) -> bool {
+        self.is_yum
+    }
+
     /// `None` if there is none.
     #[must_use]
     pub fn of(host: &dyn Observe) -> Option<Self> {

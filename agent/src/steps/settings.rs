@@ -2,6 +2,7 @@
 //! Settings: one file per kind, each with a look and a way to bring it about.
 
 mod file;
+mod locks;
 mod repository;
 mod selinux;
 mod service;
@@ -48,6 +49,7 @@ impl Kind for Apply<'_> {
             Setting::File(file) => file::apply(here, file).await,
             Setting::Sysctl { key, value } => sysctl::apply(here, key, value).await,
             Setting::Repository(repository) => repository::apply(here, repository).await,
+            Setting::PackageLocks { names } => locks::apply(here, names).await,
             Setting::SwapOff => swap::apply(here).await,
             Setting::TimeSync => time::apply(here).await,
             Setting::Selinux { mode } => selinux::apply(here, *mode).await,
@@ -78,6 +80,7 @@ pub(super) async fn look(
         Setting::File(file) => file::look(here, file, coming),
         Setting::Sysctl { key, value } => sysctl::look(here, key, value),
         Setting::Repository(repository) => repository::look(here, repository),
+        Setting::PackageLocks { names } => locks::look(here, names),
         Setting::SwapOff => swap::look(here).await,
         Setting::TimeSync => time::look(here).await,
         Setting::Selinux { mode } => selinux::look(here, *mode),

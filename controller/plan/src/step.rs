@@ -237,6 +237,7 @@ fn on_node_disruption(step: &NodeStep) -> Disruption {
             Setting::Repository(_)
             | Setting::File(_)
             | Setting::Sysctl { .. }
+            | Setting::PackageLocks { .. }
             | Setting::SwapOff
             | Setting::TimeSync
             | Setting::Selinux { .. }

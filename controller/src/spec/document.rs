@@ -249,6 +249,11 @@ pub struct Packages {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub exclude: Option<Spanned<Vec<PackageName>>>,
+    /// Packages that stay as they are on every node, whoever calls the package manager there. An empty list unlocks what was
+    /// locked.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub locked: Option<Vec<PackageName>>,
 }
 
 /// A yum repository.

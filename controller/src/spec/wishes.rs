@@ -80,7 +80,9 @@ impl Cluster {
         let body = &self.body;
         let own = &node.packages;
         let exclude = own.exclude.as_ref().or(body.packages.exclude.as_ref().map(|exclude| &exclude.value));
-        let exclude = exclude.cloned().unwrap_or_default();
+        let mut exclude = exclude.cloned().unwrap_or_default();
+        // The nodes do not know yet when they are asked for updates.
+        exclude.extend(body.packages.locked.iter().flatten().cloned());
         let update = own.update.as_ref().unwrap_or(&body.packages.update);
         let packages = update.as_ref().map(|update| PackagesWish { update: update.0.clone(), exclude });
         let kernel = node.kernel.as_ref().unwrap_or(&body.kernel).as_ref().map(|kernel| KernelWish {
@@ -113,6 +115,7 @@ impl Cluster {
         for file in &written.files {
             all.push(Setting::File(file_setting(&file.value, node, files, templates)?));
         }
+        all.extend(self.body.packages.locked.clone().map(|names| Setting::PackageLocks { names }));
         let sysctls = written.sysctls.iter();
         all.extend(sysctls.map(|(key, value)| Setting::Sysctl { key: key.clone(), value: value.0.clone() }));
         all.extend(written.swap.map(|_| Setting::SwapOff));

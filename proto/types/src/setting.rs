@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::action::NodePath;
-use crate::name::on_node::{RepositoryId, SysctlKey, UnitName, UserName};
+use crate::name::on_node::{PackageName, RepositoryId, SysctlKey, UnitName, UserName};
 
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,6 +22,11 @@ pub enum Setting {
         key: SysctlKey,
         /// Its value, as sysctl(8) prints it.
         value: String,
+    },
+    /// Packages that stay as they are, whoever calls the package manager; none, if there are none.
+    PackageLocks {
+        /// Which.
+        names: Vec<PackageName>,
     },
     /// No swap, now and after every boot: the kubelet refuses to work beside it.
     SwapOff,
@@ -123,6 +128,7 @@ impl Setting {
             Self::Repository(repository) => format!("repository:{}", repository.id),
             Self::File(file) => format!("file:{}", file.path.as_str()),
             Self::Sysctl { key, .. } => format!("sysctl:{key}"),
+            Self::PackageLocks { .. } => "locks".to_owned(),
             Self::SwapOff => "swap".to_owned(),
             Self::TimeSync => "time".to_owned(),
             Self::Selinux { .. } => "selinux".to_owned(),
@@ -138,6 +144,11 @@ impl fmt::Display for Setting {
             Self::Repository(repository) => write!(f, "package repository {}", repository.id),
             Self::File(file) => write!(f, "file {}", file.path),
             Self::Sysctl { key, value } => write!(f, "sysctl {key} = {}", crate::escape::Escaped(value)),
+            Self::PackageLocks { names } if names.is_empty() => f.write_str("no locked packages"),
+            Self::PackageLocks { names } => {
+                let names: Vec<_> = names.iter().map(PackageName::as_str).collect();
+                write!(f, "locked packages {}", names.join(", "))
+            }
             Self::SwapOff => f.write_str("no swap"),
             Self::TimeSync => f.write_str("time synchronisation"),
             Self::Selinux { mode } => write!(f, "SELinux {mode}"),

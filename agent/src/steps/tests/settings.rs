@@ -3,7 +3,7 @@
 
 use windlass_types::action::NodePath;
 use windlass_types::facts::ServiceState;
-use windlass_types::name::on_node::{RepositoryId, SysctlKey, UnitName, UserName};
+use windlass_types::name::on_node::{PackageName, RepositoryId, SysctlKey, UnitName, UserName};
 use windlass_types::node_step::NodeStep;
 use windlass_types::outcome::ErrorClass;
 use windlass_types::setting::{ManagedFile, Repository, SelinuxMode, Setting, User};
@@ -151,6 +151,24 @@ async fn swap_is_off_now_in_fstab_and_in_units() {
     };
     let effects = lives(make, &Setting::SwapOff).await;
     assert_eq!(effects, ["mask dev-b.swap", "swap off", "write /etc/fstab", "write /etc/fstab.before-windlass"]);
+}
+
+#[tokio::test]
+async fn packages_are_locked_in_the_configuration_of_the_package_manager() {
+    let make = || {
+        let host = with("/etc/dnf/dnf.conf", "[main]\ngpgcheck=1\n")();
+        host.change(|node| drop(node.files.insert("/usr/bin/dnf".into(), "".into())));
+        host
+    };
+    let locks = Setting::PackageLocks { names: vec![PackageName::new("kubelet").unwrap()] };
+    assert!(due(&make(), &locks).await.changes.contains(&"+excludepkgs=kubelet".to_owned()));
+    assert_eq!(lives(make, &locks).await, ["write /etc/dnf/dnf.conf"]);
+    let unlocked = Setting::PackageLocks { names: vec![] };
+    assert_eq!(surveyed(&make(), vec![unlocked]).await, [Found::AsWished]);
+    let foreign = with("/etc/dnf/dnf.conf", "[main]\nexclude=kernel*\n")();
+    foreign.change(|node| drop(node.files.insert("/usr/bin/dnf".into(), "".into())));
+    let found = surveyed(&foreign, vec![locks]).await;
+    assert!(matches!(&found[..], [Found::Blocked { reason, .. }] if reason.contains("exclude=kernel*")), "{found:?}");
 }
 
 #[tokio::test]

@@ -217,6 +217,18 @@ fn what_is_wrong_is_refused_with_its_line() {
 }
 
 #[test]
+fn locked_packages_are_a_setting_and_no_update_touches_them() {
+    let text = GOOD.replace("packages: {", "packages: {update: all, locked: [kubelet], ");
+    let cluster = Cluster::parse(&text).expect("a good spec");
+    let wish = &cluster.wishes(&files()).expect("wishes")["node1"];
+    assert_eq!(wish.settings[0].to_string(), "locked packages kubelet");
+    assert_eq!(wish.packages.as_ref().expect("packages").exclude[0].as_str(), "kubelet");
+    let unlocked = Cluster::parse(&text.replace("[kubelet]", "[]")).expect("a good spec");
+    let wish = &unlocked.wishes(&files()).expect("wishes")["node1"];
+    assert_eq!(wish.settings[0].to_string(), "no locked packages");
+}
+
+#[test]
 fn the_examples_of_the_manual_are_read() {
     let manual = std::fs::read_to_string(example("../docs/spec.md")).expect("the manual");
     let head = GOOD.lines().take(4).collect::<Vec<_>>().join("\n");
