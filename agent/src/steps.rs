@@ -28,6 +28,8 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use windlass_types::name::on_node::BootId;
 use windlass_types::node_step::NodeStep;
@@ -148,6 +150,13 @@ impl Here<'_> {
         let text = self.host.read(procfs::BOOT_ID.as_ref()).map_err(StepError::file("read", procfs::BOOT_ID))?;
         BootId::new(text.trim())
             .map_err(|error| StepError::Unreadable { program: "the kernel", reason: error.to_string() })
+    }
+
+    /// How old this boot is; nothing where that is not told.
+    fn uptime(&self) -> Duration {
+        let text = self.host.read(procfs::UPTIME.as_ref()).unwrap_or_default();
+        let seconds = text.split_whitespace().next().and_then(|seconds| seconds.parse().ok());
+        seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default()
     }
 
     /// The kernel that runs.

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
@@ -198,18 +199,27 @@ impl Signals {
 
 /// Ready at once: whether the controller can be reached is a matter of status, not of a failed start. The watchdog is fed
 /// from the one thread that does everything, so a stuck half is restarted.
-async fn tell_systemd(mut status: watch::Receiver<String>, shutdown: CancellationToken) {
-    notify(&[NotifyState::Ready]);
+async fn tell_systemd(status: watch::Receiver<String>, shutdown: CancellationToken) {
     let pause = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+    shutdown.run_until_cancelled(tell(status, pause, notify)).await;
+}
+
+/// The watchdog has a rhythm of its own: a half that tries in vain to connect has a new status every few seconds.
+async fn tell(mut status: watch::Receiver<String>, pause: Option<Duration>, notify: impl Fn(&[NotifyState<'_>])) {
+    notify(&[NotifyState::Ready]);
+    let mut watchdog = pause.map(tokio::time::interval);
     loop {
         let text = status.borrow_and_update().clone();
         notify(&[NotifyState::Status(&text)]);
+        let is_due = async {
+            match &mut watchdog {
+                Some(watchdog) => drop(watchdog.tick().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             changed = status.changed() => if changed.is_err() { return },
-            () = async { tokio::time::sleep(pause.unwrap_or_default()).await }, if pause.is_some() => {
-                notify(&[NotifyState::Watchdog]);
-            }
-            () = shutdown.cancelled() => return,
+            () = is_due => notify(&[NotifyState::Watchdog]),
         }
     }
 }
@@ -234,5 +244,32 @@ async fn runner(wish: JobRunner, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Runne
             groups()
         }
         Err(error) => Err(format!("run jobs as systemd units, as the configuration says: {}", text(&error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watchdog_is_fed_however_often_the_status_changes() {
+        let status = watch::Sender::new(String::new());
+        let fed = Cell::new(0);
+        let count = |states: &[NotifyState<'_>]| {
+            fed.set(fed.get() + states.iter().filter(|state| matches!(state, NotifyState::Watchdog)).count());
+        };
+        let changes = async {
+            for second in 0..60 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                status.send_replace(format!("not connected for {second} s"));
+            }
+        };
+        tokio::select! {
+            () = tell(status.subscribe(), Some(Duration::from_secs(15)), count) => {}
+            () = changes => {}
+        }
+        assert!(fed.get() >= 4, "{}", fed.get());
     }
 }

@@ -9,6 +9,9 @@ pub const STAT: &str = "/proc/stat";
 /// Where the boot's id is.
 pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+/// How old the boot is, in seconds.
+pub const UPTIME: &str = "/proc/uptime";
+
 /// What the first process sees mounted: the agent's own view may be narrowed by its sandbox.
 pub const MOUNTS: &str = "/proc/1/mountinfo";
 

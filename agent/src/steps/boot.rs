@@ -21,9 +21,13 @@ use crate::observe::kernel::default_release;
 /// How long a node may take to go down: services have ninety seconds by default, and some more.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// How long a node stays in a kernel without a session. Network and a restarted controller are back long before; and two
-/// boots of a server and this fit into what the controller waits for the step.
-const UNREACHED: Duration = Duration::from_secs(5 * 60);
+/// How old a boot becomes without a session in a kernel that was started once. Network and a restarted controller are back
+/// long before; and two boots of a server and this fit into what the controller waits for the step. Counted from the start of
+/// the kernel, because an agent that has trouble in a new kernel may begin anew every few seconds.
+const UNREACHED: Duration = Duration::from_secs(8 * 60);
+
+/// An agent that begins later than that still tries to connect.
+const LEAST: Duration = Duration::from_secs(10);
 
 pub(super) struct Boot<'a> {
     pub(super) boot_id: &'a BootId,
@@ -91,14 +95,15 @@ impl Boot<'_> {
     /// Stays in the kernel that was to be started once if the controller is reached with it; goes back if not. There is a
     /// way back only as long as another kernel is the default.
     async fn stay(&self, here: &Here<'_>, once: &KernelRelease) -> Result<Check, StepError> {
-        if tokio::time::timeout(UNREACHED, here.tools.reached()).await.is_ok() {
+        let rest = UNREACHED.saturating_sub(here.uptime()).max(LEAST);
+        if tokio::time::timeout(rest, here.tools.reached()).await.is_ok() {
             return Ok(Check::AlreadyDone);
         }
         let default = default_release(here.host).await;
         let Some(default) = default.filter(|default| default != once.as_str()) else { return Ok(Check::AlreadyDone) };
         tracing::error!(
             kernel = %once,
-            "no session with the controller within {UNREACHED:?} in a kernel that was to be started once: going back to {default}"
+            "no session with the controller in the first {UNREACHED:?} of a kernel that was to be started once: going back to {default}"
         );
         here.tools.run(&systemctl::reboot()).await?;
         tokio::time::sleep(PATIENCE).await;

@@ -15,6 +15,10 @@ use super::{ActiveRun, Runs};
 /// A node whose agent restarts, or whose network is changed, is back within this; one that is not needs a look.
 const BACK_WITHIN: Duration = Duration::from_secs(900);
 
+/// A node that boots once into a kernel that does not stay is back from its old one within this: two boots of a server, and
+/// the minutes in which the kernel may show that it can be used.
+const BOOTED_WITHIN: Duration = Duration::from_secs(1500);
+
 /// A node that is back is well within this: the slowest services of a node start within minutes.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
 
@@ -37,14 +41,14 @@ impl Runs {
             || self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected).then_some(());
         match self.wait_for(run, BACK_WITHIN, is_connected).await? {
             Some(()) => Ok(()),
-            None => Err(self.too_long_away(node).await),
+            None => Err(self.too_long_away(node, BACK_WITHIN).await),
         }
     }
 
-    /// Waits until a node has not been connected for too long.
+    /// Waits until a node that boots has not been connected for too long.
     pub(super) async fn stays_away(&self, node: &NodeName) -> StepFailure {
-        self.until_connection(node, false, BACK_WITHIN).await;
-        self.too_long_away(node).await
+        self.until_connection(node, false, BOOTED_WITHIN).await;
+        self.too_long_away(node, BOOTED_WITHIN).await
     }
 
     /// Says that a step waits for its node whenever that is away, and gives it up once the run is stopped.
@@ -83,8 +87,8 @@ impl Runs {
         }
     }
 
-    async fn too_long_away(&self, node: &NodeName) -> StepFailure {
-        let minutes = BACK_WITHIN.as_secs() / 60;
+    async fn too_long_away(&self, node: &NodeName, limit: Duration) -> StepFailure {
+        let minutes = limit.as_secs() / 60;
         self.gone(node, &format!("{node} was not connected for {minutes} minutes")).await
     }
 

@@ -284,7 +284,7 @@ const fn longest(step: &NodeStep) -> Duration {
         NodeStep::ApplySetting { .. } => Duration::from_secs(300),
         NodeStep::RepairPackages | NodeStep::ChangePackages(_) => Duration::from_secs(2 * 3600),
         NodeStep::InstallKernel { .. } | NodeStep::PruneKernels { .. } => Duration::from_secs(3600),
-        NodeStep::Boot { .. } => Duration::from_secs(1200),
+        NodeStep::Boot { .. } => Duration::from_secs(1800),
         NodeStep::ConfirmKernel { .. } => Duration::from_secs(300),
         NodeStep::RestartServices { .. } => Duration::from_secs(900),
         NodeStep::Hook { timeout_millis, .. } => {

@@ -74,6 +74,23 @@ async fn a_kernel_without_network_is_left_again_by_itself_and_a_person_is_told()
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_without_a_session_is_the_age_of_the_boot_and_not_that_of_an_agent_that_begins_anew() {
+    let gone_back_after = async |uptime: &str| {
+        let host = with_two_kernels();
+        host.change(|node| {
+            node.deaf_kernels.push(NEW.into());
+            node.files.insert("/proc/uptime".into(), uptime.into());
+        });
+        let begun = tokio::time::Instant::now();
+        to_the_end(&host, &boot(Some(NEW))).await.unwrap_err();
+        begun.elapsed().as_secs()
+    };
+    assert_eq!(gone_back_after("60.50 12.00\n").await, 419);
+    assert_eq!(gone_back_after("7200.00 12.00\n").await, 10);
+    assert_eq!(gone_back_after("").await, 480);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_without_network_stays_in_its_default_kernel() {
     let host = with_two_kernels();
     host.change(|node| {
