@@ -24,8 +24,8 @@ use crate::trace;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SPEECHLESS: Duration = Duration::from_secs(20);
 
-/// When a node that does not come back is given up: after fifteen minutes, once it is known that it is away.
-const GIVEN_UP_WITHIN: Duration = Duration::from_secs(15 * 60 + 60);
+/// When a node that does not come back is given up: after twenty-five minutes, once it is known that it is away.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(25 * 60 + 60);
 
 /// Looks at everything that runs do.
 pub(crate) struct RunChecker {

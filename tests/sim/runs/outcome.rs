@@ -30,8 +30,12 @@ pub(crate) fn told_truly(book: &Book, run: &RunId, nodes: &[Arc<Node>]) -> Optio
     if !all_done {
         return None;
     }
-    record.plan.steps.iter().find_map(|planned| {
+    record.plan.steps.iter().zip(&states).find_map(|(planned, state)| {
         let Step::OnNode { node, step } = &planned.step else { return None };
+        if matches!(step.as_ref(), NodeStep::Boot { .. }) && state.was_done {
+            // When the node was asked again, nothing spoke for a reboot any more.
+            return None;
+        }
         let model = nodes.iter().find(|other| other.name == *node)?.machine.host.node();
         is_not(&model, step).map(|why| format!("(17) run {run} has succeeded, and {} is not done: {why}", planned.id))
     })

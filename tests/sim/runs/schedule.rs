@@ -13,7 +13,7 @@ use crate::schedule::{Maker, Schedule, Step};
 const HEAL_AT: Duration = Duration::from_secs(120);
 
 /// Later in one of this many seeds, in which a node does not come back until the controller gives it up.
-const HEAL_LATE_AT: Duration = Duration::from_secs(1_080);
+const HEAL_LATE_AT: Duration = Duration::from_secs(1_680);
 const GIVEN_UP_ONE_IN: u64 = 50;
 
 /// One in this many seeds restores a backup and meets the older controller again.
