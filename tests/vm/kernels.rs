@@ -19,21 +19,21 @@ const WITHOUT_NETWORK: Kernel = Kernel { version: "99.1-1", leaves: "reboot: Res
 const PANICS: Kernel = Kernel { version: "99.2-1", leaves: "Kernel panic - not syncing: VFS: Unable to mount root fs" };
 
 #[tokio::test]
-async fn a_kernel_without_network_and_one_that_panics_are_left_again_and_stop_the_roll() {
-    with_site(async |site| {
-        let spec = site.spec(&[
-            "{name: node1, address: 10.77.0.11, cpus: 1, memory: 768MiB, roles: [worker]}",
-            "{name: node2, address: 10.77.0.12, cpus: 1, memory: 768MiB, roles: [worker]}",
-        ]);
-        site.apply(&spec).await.done();
-        for kernel in [PANICS, WITHOUT_NETWORK] {
-            comes_back(site, &kernel).await;
-        }
-    })
-    .await;
+async fn a_kernel_that_panics_is_left_again_and_stops_the_roll() {
+    with_site(async |site| comes_back(site, &PANICS).await).await;
+}
+
+#[tokio::test]
+async fn a_kernel_without_network_is_left_again_and_stops_the_roll() {
+    with_site(async |site| comes_back(site, &WITHOUT_NETWORK).await).await;
 }
 
 async fn comes_back(site: &Site, kernel: &Kernel) {
+    let spec = site.spec(&[
+        "{name: node1, address: 10.77.0.11, cpus: 1, memory: 768MiB, roles: [worker]}",
+        "{name: node2, address: 10.77.0.12, cpus: 1, memory: 768MiB, roles: [worker]}",
+    ]);
+    site.apply(&spec).await.done();
     let before = [site.node(NODES[0]).await, site.node(NODES[1]).await];
     let words = ["upgrade", "kernel", "--all", "--channel", "elrepo-ml", "--version", kernel.version, "--yes"];
     let rolled = site.windlass(&words).await;
