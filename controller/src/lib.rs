@@ -25,6 +25,7 @@
 //!
 //! Where machines come from
 //! - [`provider`]: one trait, and a module for each kind of place.
+//! - [`openstack`]: a client for clouds.
 //! - [`cloud_init`]: what a new machine reads at its first boot.
 //!
 //! How people use it
@@ -62,6 +63,7 @@ pub mod join;
 pub mod listener;
 pub mod metrics;
 pub mod observe;
+pub mod openstack;
 pub mod operator;
 pub mod orders;
 pub mod pki;
