@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The client against a cloud on loopback that answers as services of several releases do.
+
+mod calls;
+mod faults;
+mod login;
