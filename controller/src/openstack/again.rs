@@ -22,9 +22,11 @@ pub(super) fn pause(safe: bool, error: &CloudError, attempts: u32) -> Option<Dur
         CloudError::Connect { untrusted, .. } => !untrusted,
         CloudError::Broken { .. } | CloudError::Silent { .. } => safe,
         CloudError::Refused(refusal) => safe && matches!(refusal.kind, Kind::TooMany | Kind::Failed),
-        CloudError::Tls(_) | CloudError::Malformed { .. } | CloudError::Catalogue(_) | CloudError::TooOld { .. } => {
-            false
-        }
+        CloudError::Tls(_)
+        | CloudError::Proxy(_)
+        | CloudError::Malformed { .. }
+        | CloudError::Catalogue(_)
+        | CloudError::TooOld { .. } => false,
     };
     if !again || attempts >= MOST_ATTEMPTS {
         return None;

@@ -41,9 +41,9 @@ impl Client {
     /// Prepares to use a cloud. Nothing is sent yet.
     ///
     /// # Errors
-    /// If the certificate authorities cannot be used.
+    /// If the certificate authorities or a proxy cannot be used.
     pub fn new(config: CloudConfig) -> Result<Self, CloudError> {
-        let http = Arc::new(Http::new(&config).map_err(Arc::new)?);
+        let http = Arc::new(Http::new(&config)?);
         let identity = Identity::new(Arc::clone(&http), &config);
         Ok(Self { config, http, identity, compute: OnceCell::new() })
     }

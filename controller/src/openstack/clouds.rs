@@ -51,6 +51,14 @@ impl Surroundings {
     fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
+
+    /// A path as people write it.
+    fn path(&self, text: &str) -> PathBuf {
+        match (text.strip_prefix("~/"), &self.home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => self.directory.join(text),
+        }
+    }
 }
 
 /// Which cloud is wanted.
@@ -81,6 +89,19 @@ pub struct CloudConfig {
     pub cacert: Option<PathBuf>,
     /// Whether the cloud must prove who it is.
     pub verify: bool,
+    /// What stands between here and the cloud.
+    pub proxies: Proxies,
+}
+
+/// Proxies, as their variables name them. An address of one may have a password in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// For addresses without TLS, from `http_proxy`.
+    pub http: Option<Secret>,
+    /// For addresses with TLS, from `https_proxy`.
+    pub https: Option<Secret>,
+    /// Where none is used, from `no_proxy`: hosts and networks with commas between.
+    pub except: Option<String>,
 }
 
 /// As whom a cloud is used.
@@ -290,8 +311,8 @@ impl CloudConfig {
         let wanted = choice.cloud.as_deref().or_else(|| around.variable("OS_CLOUD"));
         let by_variables = around.variable("OS_AUTH_URL").is_some();
         if wanted.is_none_or(|wanted| wanted == FROM_VARIABLES) && by_variables {
-            let found =
-                Found { name: FROM_VARIABLES.to_owned(), origin: "the environment".to_owned(), variables: true };
+            let (name, origin) = (FROM_VARIABLES.to_owned(), "the environment".to_owned());
+            let found = Found { around, name, origin, variables: true };
             return found.resolve(variables::entry(around), choice);
         }
         let files = search::files(around)?;
@@ -299,7 +320,7 @@ impl CloudConfig {
             return Err(CloudsError::Nowhere { looked: files.looked });
         };
         let (name, entry) = pick(document, wanted, &files.origin)?;
-        Found { name, origin: files.origin, variables: false }.resolve(entry, choice)
+        Found { around, name, origin: files.origin, variables: false }.resolve(entry, choice)
     }
 }
 

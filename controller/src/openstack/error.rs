@@ -21,6 +21,12 @@ pub enum CloudError {
     /// No connection can be secured.
     #[error(transparent)]
     Tls(#[from] Arc<TlsError>),
+    /// A proxy cannot be used.
+    #[error("use the proxy that {0} names: what it says is no address of one")]
+    Proxy(
+        /// The variable. Why it is no address is not told: the library repeats it, and there may be a password in it.
+        &'static str,
+    ),
     /// Nobody answers at that address; nothing was sent.
     #[error("reach the {service} service at {address}")]
     Connect {
@@ -96,7 +102,9 @@ impl CloudError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Tls(_) | Self::TooOld { .. } | Self::Connect { untrusted: true, .. } => ErrorClass::Operator,
+            Self::Tls(_) | Self::Proxy(_) | Self::TooOld { .. } | Self::Connect { untrusted: true, .. } => {
+                ErrorClass::Operator
+            }
             Self::Connect { .. } | Self::Broken { .. } | Self::Silent { .. } => ErrorClass::Transient,
             Self::Refused(refusal) => refusal.kind.class(),
             Self::Malformed { .. } => ErrorClass::Bug,
@@ -109,10 +117,11 @@ impl CloudError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Tls(error) => error.advice(),
+            Self::Proxy(_) => "let it be an address such as http://proxy.example:3128",
             Self::Connect { untrusted: true, .. } => {
                 "name the certificate authority of the cloud as `cacert` in clouds.yaml; if it is there, see who answers"
             }
-            Self::Connect { .. } => "see that this host reaches that address: network, firewall, name",
+            Self::Connect { .. } => "see that this host reaches that address: network, firewall, name, proxy",
             Self::Broken { .. } | Self::Silent { .. } => "try again; if it stays, the cloud's administrators see why",
             Self::Refused(refusal) => refusal.advice(),
             Self::Malformed { .. } => "this is no OpenStack service, or one that Windlass does not know; report it",
@@ -127,7 +136,7 @@ impl CloudError {
         match self {
             Self::Broken { change, .. } | Self::Silent { change, .. } | Self::Malformed { change, .. } => *change,
             Self::Refused(refusal) => refusal.change && refusal.kind == Kind::Failed,
-            Self::Tls(_) | Self::Connect { .. } | Self::TooOld { .. } | Self::Catalogue(_) => false,
+            Self::Tls(_) | Self::Proxy(_) | Self::Connect { .. } | Self::TooOld { .. } | Self::Catalogue(_) => false,
         }
     }
 

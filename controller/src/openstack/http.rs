@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::redirect::Policy;
+use reqwest::{NoProxy, Proxy};
 use windlass_types::escape::Escaped;
 
-use super::clouds::CloudConfig;
+use super::clouds::{CloudConfig, Proxies};
 use super::error::CloudError;
 use super::refusal::Refusal;
 use super::secret::Secret;
@@ -73,21 +74,23 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(config: &CloudConfig) -> Result<Self, TlsError> {
-        let tls = tls::config(config.cacert.as_deref(), config.verify)?;
+    pub(super) fn new(config: &CloudConfig) -> Result<Self, CloudError> {
+        let tls = tls::config(config.cacert.as_deref(), config.verify).map_err(Arc::new)?;
+        let proxies = proxies(&config.proxies)?;
         let build = |idle: usize| {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
                 .http1_only()
                 // A token goes to nobody whom the catalogue does not name.
                 .redirect(Policy::none())
+                // Only those that were passed in, none from the process's own environment.
                 .no_proxy()
                 .user_agent(USER_AGENT)
                 .connect_timeout(CONNECT_WITHIN)
                 .pool_idle_timeout(IDLE_AT_MOST)
-                .pool_max_idle_per_host(idle)
-                .build()
-                .map_err(TlsError::Client)
+                .pool_max_idle_per_host(idle);
+            let builder = proxies.iter().fold(builder, |builder, proxy| builder.proxy(proxy.clone()));
+            builder.build().map_err(|error| Arc::new(TlsError::Client(error)))
         };
         Ok(Self { reads: build(usize::MAX)?, changes: build(0)? })
     }
@@ -108,6 +111,17 @@ impl Http {
         tracing::debug!(service = %request.service, call = request.call, status = status.as_u16(), "asked a cloud");
         if status.is_success() { Ok(Answer { headers, body }) } else { Err(refused(request, status, &headers, &body)) }
     }
+}
+
+fn proxies(told: &Proxies) -> Result<Vec<Proxy>, CloudError> {
+    let except = told.except.as_deref().and_then(NoProxy::from_string);
+    let http = told.http.as_ref().map(|address| ("http_proxy", Proxy::http(address.reveal())));
+    let https = told.https.as_ref().map(|address| ("https_proxy", Proxy::https(address.reveal())));
+    let made = http.into_iter().chain(https).map(|(variable, proxy)| match proxy {
+        Ok(proxy) => Ok(proxy.no_proxy(except.clone())),
+        Err(_) => Err(CloudError::Proxy(variable)),
+    });
+    made.collect()
 }
 
 async fn whole(request: &Request, mut response: reqwest::Response) -> Result<Bytes, CloudError> {

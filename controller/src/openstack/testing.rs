@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::client::Client;
-use super::clouds::{CloudConfig, Domain, Interface, Login, Named};
+use super::clouds::{CloudConfig, Domain, Interface, Login, Named, Proxies};
 use super::secret::Secret;
 
 /// What the user's password is. It must be seen nowhere.
@@ -161,6 +161,7 @@ impl FakeCloud {
             interface: Interface::Public,
             cacert: self.cacert().map(Path::to_owned),
             verify: true,
+            proxies: Proxies::default(),
         }
     }
 

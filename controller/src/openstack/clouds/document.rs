@@ -5,13 +5,16 @@
 //! Keys that are not known here are for other programs. Aliases and merge keys are common in these files and allowed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_saphyr::{Location, MergeKeyPolicy, Spanned};
 
-use super::{ApplicationCredential, Choice, CloudConfig, CloudsError, Domain, Interface, Login, Named, Project};
+use super::{
+    ApplicationCredential, Choice, CloudConfig, CloudsError, Domain, Interface, Login, Named, Project, Surroundings,
+    variables,
+};
 use crate::openstack::secret::Secret;
 
 /// A value and where it stands.
@@ -140,14 +143,15 @@ impl Document {
 }
 
 /// Whose entry is made sense of.
-pub(super) struct Found {
+pub(super) struct Found<'a> {
+    pub(super) around: &'a Surroundings,
     pub(super) name: String,
     pub(super) origin: String,
     /// Whether it comes from variables, and errors name those.
     pub(super) variables: bool,
 }
 
-impl Found {
+impl Found<'_> {
     pub(super) fn resolve(&self, entry: Entry, choice: &Choice) -> Result<CloudConfig, CloudsError> {
         let Entry { auth, auth_type, region_name, interface, endpoint_type, identity_api_version, cacert, verify } =
             entry;
@@ -174,8 +178,9 @@ impl Found {
             project,
             region: text(region_name.as_ref()),
             interface: self.interface(interface.or(endpoint_type).as_ref())?,
-            cacert: text(cacert.as_ref()).map(PathBuf::from),
+            cacert: text(cacert.as_ref()).map(|path| self.around.path(&path)),
             verify: self.verify(verify.as_ref(), choice)?,
+            proxies: variables::proxies(self.around),
         })
     }
 

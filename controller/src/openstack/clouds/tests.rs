@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use windlass_types::error_chain::ErrorChain;
 
 use super::{
-    ApplicationCredential, Choice, CloudConfig, CloudsError, Domain, Interface, Login, Named, Secret, Surroundings,
+    ApplicationCredential, Choice, CloudConfig, CloudsError, Domain, Interface, Login, Named, Proxies, Secret,
+    Surroundings,
 };
 
 const CLOUDS: &str = "\
@@ -71,7 +72,7 @@ fn cloud(name: &str, url: &str) -> String {
 
 #[test]
 fn a_secure_file_is_laid_over_the_other_key_by_key() {
-    let secure = "clouds: {lab: {auth: {password: 0123}}, other: {auth: {password: x}}}";
+    let secure = "clouds: {lab: {auth: {password: 0123}, region_name: Other}, other: {auth: {password: x}}}";
     // They need not stand in the same place.
     let place = Place::new().with("here/clouds.yaml", CLOUDS).with("etc/secure.yaml", secure).set("OS_CLOUD", "lab");
     let found = place.find().expect("a cloud");
@@ -85,10 +86,11 @@ fn a_secure_file_is_laid_over_the_other_key_by_key() {
             password: Secret::new("0123"),
         },
         project: Some(Named::Name { name: "demo".to_owned(), domain: Domain::Id("default".to_owned()) }),
-        region: Some("RegionOne".to_owned()),
+        region: Some("Other".to_owned()),
         interface: Interface::Internal,
         cacert: Some("/etc/pki/lab.pem".into()),
         verify: true,
+        proxies: Proxies::default(),
     };
     assert_eq!(found, expected);
     assert!(!format!("{found:?} {:?}", place.around).contains("0123"));
@@ -170,6 +172,30 @@ fn a_sourced_openrc_file_is_a_cloud_too() {
     assert_eq!(place.find().expect("a cloud").name, "lab");
     let place = place.set("OS_CLOUD", "envvars").set("OS_INSECURE", "true");
     assert!(place.refusal().contains("verify is false"), "{}", place.refusal());
+}
+
+#[test]
+fn the_openrc_file_of_an_application_credential_is_enough() {
+    let place = Place::new()
+        .set("OS_AUTH_TYPE", "v3applicationcredential")
+        .set("OS_AUTH_URL", "https://rc/v3")
+        .set("OS_IDENTITY_API_VERSION", "3")
+        .set("OS_INTERFACE", "public")
+        .set("OS_APPLICATION_CREDENTIAL_ID", "i")
+        .set("OS_APPLICATION_CREDENTIAL_SECRET", "s3cr3t")
+        .set("OS_CACERT", "~/ca.pem")
+        .set("HTTPS_PROXY", "http://proxy:1")
+        .set("https_proxy", "http://proxy:2")
+        .set("NO_PROXY", "10.0.0.0/8");
+    let found = place.find().expect("a cloud");
+    let credential = ApplicationCredential::Id("i".to_owned());
+    assert_eq!(found.login, Login::ApplicationCredential { credential, secret: Secret::new("s3cr3t") });
+    assert_eq!((found.project, found.cacert), (None, Some(place.root.path().join("home/ca.pem"))));
+    let https = Some(Secret::new("http://proxy:2"));
+    assert_eq!(found.proxies, Proxies { http: None, https, except: Some("10.0.0.0/8".to_owned()) });
+    let place = place.set("OS_APPLICATION_CREDENTIAL_SECRET", "");
+    let missing = "use cloud \"envvars\" of the environment: OS_APPLICATION_CREDENTIAL_SECRET is missing";
+    assert_eq!(place.refusal(), missing);
 }
 
 #[test]

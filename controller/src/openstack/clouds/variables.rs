@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The `OS_*` variables that an openrc file sets, as the entry of a `clouds.yaml` that would say the same.
+//! The `OS_*` variables that an openrc file sets, as the entry of a `clouds.yaml` that would say the same; and those that
+//! name proxies.
 
-use super::Surroundings;
 use super::document::{Auth, Entry, Value, inverted};
+use super::{Proxies, Surroundings};
+use crate::openstack::secret::Secret;
+
+/// What is said about proxies. Small letters count before capital ones, as for other programs.
+pub(super) fn proxies(around: &Surroundings) -> Proxies {
+    let get = |name: &str| around.variable(name).or_else(|| around.variable(&name.to_ascii_uppercase()));
+    let proxy = |name: &str| get(name).or_else(|| get("all_proxy")).map(Secret::new);
+    Proxies { http: proxy("http_proxy"), https: proxy("https_proxy"), except: get("no_proxy").map(ToOwned::to_owned) }
+}
 
 /// The variables as an entry.
 pub(super) fn entry(around: &Surroundings) -> Entry {
