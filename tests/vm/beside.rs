@@ -147,9 +147,21 @@ impl Ansible {
     }
 }
 
+impl Drop for Ansible {
+    fn drop(&mut self) {
+        // Its ssh processes end by themselves within a minute; their sockets are ours to remove.
+        let _absent = std::fs::remove_dir_all(sockets());
+    }
+}
+
+fn sockets() -> PathBuf {
+    PathBuf::from(format!("/tmp/wv-{}", std::process::id()))
+}
+
 /// A path of a socket may have 108 bytes, so those of ssh are not below the directory.
 fn config(directory: &Path) -> String {
-    let sockets = format!("/tmp/wv-{}", std::process::id());
+    let sockets = sockets();
+    let sockets = sockets.display();
     format!(
         "[defaults]\nforks = 50\ngathering = explicit\nhost_key_checking = False\ninventory = {}/inventory.ini\n\
          retry_files_enabled = False\n[ssh_connection]\npipelining = True\ncontrol_path_dir = {sockets}\n\

@@ -13,8 +13,14 @@ use crate::host::rpm::Installed;
 use crate::host::systemctl;
 
 /// Restarting these ends sessions, the bus that everything talks over, or ourselves: a reboot is for them.
-const NEVER_RESTARTED: [&str; 5] =
-    ["dbus.service", "dbus-broker.service", "systemd-logind.service", "windlass-agent.service", "polkit.service"];
+const NEVER_RESTARTED: [&str; 6] = [
+    "dbus.service",
+    "dbus-broker.service",
+    "systemd-logind.service",
+    "windlass-agent.service",
+    "windlass-executor.service",
+    "polkit.service",
+];
 
 pub(super) struct Restart<'a> {
     pub(super) units: &'a [UnitName],

@@ -2,12 +2,13 @@
 //! Packages that stay as they are, whoever calls the package manager: a line of its own configuration, dnf.conf(5) and
 //! yum.conf(5), that excludes them. The line is ours, with a remark above it; one of the site is left alone and named.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use windlass_types::name::on_node::PackageName;
 use windlass_types::survey::{Found, SettingDue};
 
-use super::{Here, StepError, blocked, due};
+use super::{Here, StepError, blocked, due, file};
 use crate::host::change::NewFile;
 use crate::host::dnf::Manager;
 
@@ -24,7 +25,7 @@ pub(super) fn look(here: &Here<'_>, names: &[PackageName]) -> Result<Found<Setti
     let Some(manager) = Manager::of(here.host) else {
         return Ok(blocked("there is no package manager that could lock packages", "install dnf or yum first"));
     };
-    let (path, text) = configuration(here, manager);
+    let (path, text) = configuration(here, manager)?;
     match locking(&text, manager, names) {
         Err(Foreign(line)) => Ok(blocked(
             format!("{} excludes packages already: {line}", path.display()),
@@ -41,25 +42,35 @@ pub(super) fn look(here: &Here<'_>, names: &[PackageName]) -> Result<Found<Setti
 }
 
 pub(super) async fn apply(here: &Here<'_>, names: &[PackageName]) -> Result<(), StepError> {
-    let (path, text) = configuration(here, here.manager()?);
+    let (path, text) = configuration(here, here.manager()?)?;
     let wished = locking(&text, here.manager()?, names).map_err(|Foreign(line)| {
         StepError::blocked(format!("{} excludes packages already: {line}", path.display()), "plan again")
     })?;
-    let placed = here.host.place(&path, &NewFile::of_root(wished.as_bytes())).await;
-    placed.map_err(StepError::file("write", &path)).map(|_| ())
+    let mut file = NewFile::of_root(wished.as_bytes());
+    if let Ok(there) = here.host.attributes(&path) {
+        // The password of a proxy may be in it, which not everybody may read.
+        (file.mode, file.uid, file.gid) = (there.mode, there.uid, there.gid);
+        file::keep(here, &path).await?;
+    }
+    here.host.place(&path, &file).await.map_err(StepError::file("write", &path))
 }
 
-fn configuration(here: &Here<'_>, manager: Manager) -> (PathBuf, String) {
+/// One that cannot be read is never taken for an empty one: it would be written over.
+fn configuration(here: &Here<'_>, manager: Manager) -> Result<(PathBuf, String), StepError> {
     let path = Path::new(if manager.is_yum() { "/etc/yum.conf" } else { "/etc/dnf/dnf.conf" });
-    (path.to_owned(), here.host.read(path).unwrap_or_default())
+    match here.host.read(path) {
+        Ok(text) => Ok((path.to_owned(), text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((path.to_owned(), String::new())),
+        Err(error) => Err(StepError::file("read", path)(error)),
+    }
 }
 
 /// The same configuration with exactly these packages locked.
 fn locking(text: &str, manager: Manager, names: &[PackageName]) -> Result<String, Foreign> {
     let mut lines: Vec<&str> = text.lines().collect();
     if let Some(at) = lines.iter().position(|line| *line == REMARK) {
-        let end = (at + 2).min(lines.len());
-        lines.drain(at..end);
+        let has_ours = lines.get(at + 1).is_some_and(|line| is_exclusion(line));
+        lines.drain(at..=at + usize::from(has_ours));
     }
     if let Some(line) = foreign(&lines) {
         return Err(Foreign(line.trim().to_owned()));
@@ -85,8 +96,11 @@ fn locking(text: &str, manager: Manager, names: &[PackageName]) -> Result<String
 fn foreign<'a>(lines: &[&'a str]) -> Option<&'a str> {
     let main = lines.iter().skip_while(|line| line.trim() != "[main]").skip(1);
     let mut main = main.take_while(|line| !line.starts_with('['));
-    let key = |line: &str| line.split_once('=').map_or("", |(key, _)| key).trim().to_owned();
-    main.find(|line| KEYS.contains(&key(line).as_str())).copied()
+    main.find(|line| is_exclusion(line)).copied()
+}
+
+fn is_exclusion(line: &str) -> bool {
+    line.split_once('=').is_some_and(|(key, _)| KEYS.contains(&key.trim()))
 }
 
 #[cfg(test)]
@@ -110,6 +124,8 @@ mod tests {
         assert_eq!(locking(&fewer, Manager::DNF, &[]).unwrap(), site);
         assert_eq!(locking("", Manager::YUM, &names(&["a"])).unwrap(), format!("[main]\n{REMARK}\nexclude=a\n"));
         assert_eq!(locking("", Manager::YUM, &[]).unwrap(), "");
+        let torn = format!("[main]\n{REMARK}\ngpgcheck=1\n");
+        assert_eq!(locking(&torn, Manager::DNF, &[]).unwrap(), "[main]\ngpgcheck=1\n", "somebody removed our line");
     }
 
     #[test]

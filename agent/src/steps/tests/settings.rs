@@ -162,7 +162,12 @@ async fn packages_are_locked_in_the_configuration_of_the_package_manager() {
     };
     let locks = Setting::PackageLocks { names: vec![PackageName::new("kubelet").unwrap()] };
     assert!(due(&make(), &locks).await.changes.contains(&"+excludepkgs=kubelet".to_owned()));
-    assert_eq!(lives(make, &locks).await, ["write /etc/dnf/dnf.conf"]);
+    let effects = lives(make, &locks).await;
+    assert_eq!(effects, ["write /etc/dnf/dnf.conf", "write /etc/dnf/dnf.conf.before-windlass"]);
+    let closed = make();
+    closed.change(|node| drop(node.attributes.insert("/etc/dnf/dnf.conf".into(), (0o600, 0, 0))));
+    to_the_end(&closed, &step(&closed, &locks).await).await.unwrap();
+    assert_eq!(closed.node().attributes[std::path::Path::new("/etc/dnf/dnf.conf")], (0o600, 0, 0));
     let unlocked = Setting::PackageLocks { names: vec![] };
     assert_eq!(surveyed(&make(), vec![unlocked]).await, [Found::AsWished]);
     let foreign = with("/etc/dnf/dnf.conf", "[main]\nexclude=kernel*\n")();
