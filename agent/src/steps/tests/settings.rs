@@ -165,7 +165,9 @@ async fn packages_are_locked_in_the_configuration_of_the_package_manager() {
     let effects = lives(make, &locks).await;
     assert_eq!(effects, ["write /etc/dnf/dnf.conf", "write /etc/dnf/dnf.conf.before-windlass"]);
     let closed = make();
-    closed.change(|node| drop(node.attributes.insert("/etc/dnf/dnf.conf".into(), (0o600, 0, 0))));
+    closed.change(|node| {
+        node.attributes.insert("/etc/dnf/dnf.conf".into(), (0o600, 0, 0));
+    });
     to_the_end(&closed, &step(&closed, &locks).await).await.unwrap();
     assert_eq!(closed.node().attributes[std::path::Path::new("/etc/dnf/dnf.conf")], (0o600, 0, 0));
     let unlocked = Setting::PackageLocks { names: vec![] };
