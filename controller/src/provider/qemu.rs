@@ -147,7 +147,10 @@ impl QemuProvider {
         }
         let mut known = self.kvm.lock().await;
         if known.is_none() {
-            let found = accel::probe(&tools.qemu, &self.place, Accel::Kvm).await;
+            let found = match accel::known_failure(&self.place) {
+                Some(why) => Err(why),
+                None => accel::probe(&tools.qemu, &self.place, Accel::Kvm).await,
+            };
             match &found {
                 Ok(()) => tracing::info!("KVM works on this host"),
                 Err(why) => tracing::warn!(%why, "KVM does not work on this host; machines are emulated"),

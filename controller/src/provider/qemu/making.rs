@@ -69,7 +69,7 @@ impl QemuProvider {
         drop(room);
         record.complete = true;
         record.write(&directory)?;
-        self.listen_to_kvm(&key, &mut record).await?;
+        self.listen_to_kvm(&key, &mut record, 0).await?;
         Ok(self.report(&record))
     }
 

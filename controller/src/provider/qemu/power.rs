@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep};
 use windlass_types::machine::{Accel, AccelChoice, DiskSpec};
 
 use super::arguments::{
-    CONSOLE, FIRMWARE, FIRMWARE_BYTES, QMP_SOCKET, arguments, block_device, data_disk, disk_device,
+    FIRMWARE, FIRMWARE_BYTES, QMP_SOCKET, arguments, block_device, data_disk, disk_device,
 };
 use super::network::Network;
 use super::process::Process;
 use super::qmp::{Monitor, QmpError};
 use super::record::Record;
-use super::{QemuError, QemuProvider, Tools, image};
+use super::{QemuError, QemuProvider, Tools, accel, console, image};
 use crate::provider::exec::{Call, run};
 use crate::provider::{MachineKey, PowerAction};
 
@@ -95,10 +95,15 @@ impl QemuProvider {
         if process.has_gone_within(QUIT_WITHIN).await { Ok(()) } else { Err(stuck()) }
     }
 
-    /// Only where there was a choice.
-    pub(super) async fn listen_to_kvm(&self, key: &MachineKey, record: &mut Record) -> Result<(), QemuError> {
+    /// Only where there was a choice. `said_before` is where its console ended before it was switched on.
+    pub(super) async fn listen_to_kvm(
+        &self,
+        key: &MachineKey,
+        record: &mut Record,
+        said_before: u64,
+    ) -> Result<(), QemuError> {
         match (record.spec.accel, record.accel) {
-            (AccelChoice::Auto, Some(Accel::Kvm)) => self.emulate_if_silent(key, record, SILENCE).await,
+            (AccelChoice::Auto, Some(Accel::Kvm)) => self.emulate_if_silent(key, record, said_before, SILENCE).await,
             _ => Ok(()),
         }
     }
@@ -119,9 +124,10 @@ impl QemuProvider {
             (PowerAction::On | PowerAction::Reset, false) => {
                 let room = self.room.lock().await;
                 super::host::check_memory(std::slice::from_ref(&record.spec))?;
+                let said_before = console::end(&self.directory(key)).unwrap_or(0);
                 self.switch_on(&self.tools()?, key, &mut record).await?;
                 drop(room);
-                self.listen_to_kvm(key, &mut record).await
+                self.listen_to_kvm(key, &mut record, said_before).await
             }
             (PowerAction::Reset, true) => self.tell(key, &record, "system_reset", json!({})).await.map(|_| ()),
         }
@@ -169,17 +175,19 @@ impl QemuProvider {
         Ok(words.as_str().is_some_and(|words| words.contains("No bootable device")))
     }
 
-    /// On some hosts KVM works for firmware and hangs a kernel. A machine that may be emulated is then started again,
-    /// and so are all that follow.
+    /// On some hosts KVM works for firmware and hangs a kernel. A machine that may be emulated is then started again, and
+    /// so are all that follow until the host boots: a boot loader with a menu speaks before the kernel hangs, so not every
+    /// machine would show it.
     pub(super) async fn emulate_if_silent(
         &self,
         key: &MachineKey,
         record: &mut Record,
+        said_before: u64,
         patience: Duration,
     ) -> Result<(), QemuError> {
-        let console = self.directory(key).join(CONSOLE);
+        let directory = self.directory(key);
         let give_up = Instant::now() + patience;
-        while std::fs::metadata(&console).is_ok_and(|file| file.len() == 0) {
+        while console::end(&directory).is_ok_and(|end| end == said_before) {
             if Instant::now() < give_up {
                 sleep(LOOK_EVERY).await;
                 continue;
@@ -189,6 +197,7 @@ impl QemuProvider {
             }
             let why = format!("{key} said nothing with KVM for {patience:?}");
             tracing::warn!(NODE = %key.name, %why, "it is started again, emulated");
+            accel::remember_failure(&self.place, &why);
             *self.kvm.lock().await = Some(Err(why));
             self.end(key, record).await?;
             return self.switch_on(&self.tools()?, key, record).await;

@@ -187,7 +187,7 @@ impl Record {
 }
 
 /// Another one after each restart; empty if the kernel does not tell.
-fn boot_of_host() -> String {
+pub(super) fn boot_of_host() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 

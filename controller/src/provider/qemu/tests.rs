@@ -299,7 +299,11 @@ async fn a_machine_that_is_silent_with_kvm_is_emulated_and_so_are_the_next() {
     let before = place.process("node1");
     let mut record = place.provider.record(&key("node1")).expect("a record");
     record.accel = Some(Accel::Kvm);
-    place.provider.emulate_if_silent(&key("node1"), &mut record, Duration::ZERO).await.expect("started again");
+    // What an earlier boot said is not what this one says.
+    let console = place.provider.directory(&key("node1")).join("console.log");
+    fs::write(&console, b"said at an earlier boot").expect("written");
+    let said = super::console::end(console.parent().expect("a directory")).expect("readable");
+    place.provider.emulate_if_silent(&key("node1"), &mut record, said, Duration::ZERO).await.expect("started again");
     assert_ne!(place.process("node1"), before);
     assert_eq!(place.observed().await[0].accel, Some(Accel::Emulation));
     let tools = place.provider.tools().expect("tools");
