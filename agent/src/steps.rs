@@ -41,7 +41,7 @@ use crate::host::procfs;
 use crate::host::tools::{Ran, Tools};
 
 /// How a step comes to be carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beginning {
     /// For the first time.
     Fresh,
@@ -49,6 +49,8 @@ pub enum Beginning {
     Again {
         /// And may have changed something.
         intended: bool,
+        /// In which boot of the machine that was.
+        boot: Option<BootId>,
     },
 }
 
@@ -70,6 +72,8 @@ pub(crate) struct Here<'a> {
     tools: &'a dyn Tools,
     /// An earlier agent may have changed something for this step.
     intended: bool,
+    /// In which boot of the machine that was; `None` if that is not known.
+    intended_in: Option<BootId>,
     /// How the program that it started has ended.
     left: Option<Ran>,
 }
@@ -106,11 +110,11 @@ pub async fn carry_out(
     step: &NodeStep,
     beginning: Beginning,
 ) -> Result<Done, StepError> {
-    let (left, intended) = match beginning {
-        Beginning::Fresh => (None, false),
-        Beginning::Again { intended } => (tools.settle().await, intended),
+    let (left, intended, intended_in) = match beginning {
+        Beginning::Fresh => (None, false, None),
+        Beginning::Again { intended, boot } => (tools.settle().await, intended, boot),
     };
-    let here = Here { host, tools, intended, left };
+    let here = Here { host, tools, intended, intended_in, left };
     if let NodeStep::Survey(request) = step {
         let output = survey::answer(&here, request).await?;
         return Ok(Done { changed: false, output });
@@ -119,7 +123,7 @@ pub async fn carry_out(
     if kind.check(&here).await? == Check::AlreadyDone {
         return Ok(Done { changed: intended, output: String::new() });
     }
-    tools.intend().await?;
+    tools.intend(here.boot_id().ok()).await?;
     kind.apply(&here).await?;
     kind.verify(&here).await?;
     Ok(Done { changed: true, output: String::new() })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use windlass_types::action::Argv;
 use windlass_types::escape::Escaped;
+use windlass_types::name::on_node::BootId;
 
 /// How much of standard error is told of a program that failed.
 const STDERR_TAIL_BYTES: usize = 2 * 1024;
@@ -144,11 +145,11 @@ pub trait Tools: Send + Sync + std::fmt::Debug {
     /// Waits for the end of what an earlier agent started for this step. `None` if there is nothing, or nobody knows.
     async fn settle(&self) -> Option<Ran>;
 
-    /// Makes it known that from now on something may be changed: see [`crate::steps`].
+    /// Makes it known that from now on, in this boot of the machine, something may be changed: see [`crate::steps`].
     ///
     /// # Errors
     /// If it cannot be recorded; then nothing must be changed.
-    async fn intend(&self) -> Result<(), ToolError>;
+    async fn intend(&self, boot: Option<BootId>) -> Result<(), ToolError>;
 
     /// Waits until this agent has opened a session with the controller; for ever if it never does.
     async fn reached(&self);

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use windlass_types::error_chain::ErrorChain;
+use windlass_types::name::on_node::BootId;
 use windlass_types::name::{BadName, JobId};
 use windlass_types::node_step::{NodeStep, StepOrder};
 use windlass_types::outcome::{Ending, Outcome};
@@ -106,10 +107,10 @@ async fn until_done(
     deadline: Option<Instant>,
 ) -> (Ending, bool) {
     let Programs { jobs, order, spool, .. } = programs;
-    let StepProgress { intended, .. } = jobs.table().journal.state().step(&order.job);
+    let StepProgress { intended, boot, .. } = jobs.table().journal.state().step(&order.job);
     let how = match beginning {
         Beginning::Fresh => steps::Beginning::Fresh,
-        Beginning::Recovered(_) => steps::Beginning::Again { intended },
+        Beginning::Recovered(_) => steps::Beginning::Again { intended, boot },
     };
     let mut work = std::pin::pin!(steps::carry_out(&*jobs.parts.host, programs, &step.step, how));
     let (mut reason, mut announce_at) = (None, Some(Instant::now() + QUICK));
@@ -329,8 +330,8 @@ impl Tools for Programs {
         ran
     }
 
-    async fn intend(&self) -> Result<(), ToolError> {
-        let intended = Record::Intended { job: self.order.job.clone() };
+    async fn intend(&self, boot: Option<BootId>) -> Result<(), ToolError> {
+        let intended = Record::Intended { job: self.order.job.clone(), boot };
         let recorded = self.jobs.table().journal.append_durably(intended);
         recorded.map_err(|error| not_kept("record that the step begins", &ErrorChain(&error)))
     }

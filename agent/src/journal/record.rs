@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use windlass_types::action::Action;
 use windlass_types::name::JobId;
+use windlass_types::name::on_node::BootId;
 use windlass_types::outcome::Outcome;
 use windlass_types::time::UnixMillis;
 
@@ -74,6 +75,9 @@ pub enum Record {
     Intended {
         /// The job.
         job: JobId,
+        /// The boot of the machine in which it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boot: Option<BootId>,
     },
     /// The highest lease under which a step was begun.
     Lease {

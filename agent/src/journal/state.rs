@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use windlass_types::name::JobId;
+use windlass_types::name::on_node::BootId;
 use windlass_types::outcome::Outcome;
 
 use super::record::{Mark, Order, Record};
@@ -31,12 +32,14 @@ pub struct JournalState {
 }
 
 /// How far a step is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepProgress {
     /// The number of its last program.
     pub program: u32,
     /// It may have changed something.
     pub intended: bool,
+    /// In which boot of the machine that was, last.
+    pub boot: Option<BootId>,
 }
 
 impl JournalState {
@@ -49,7 +52,7 @@ impl JournalState {
     /// How far a step is.
     #[must_use]
     pub fn step(&self, job: &JobId) -> StepProgress {
-        self.steps.get(job).copied().unwrap_or_default()
+        self.steps.get(job).cloned().unwrap_or_default()
     }
 
     /// The highest (epoch, sequence) obeyed.
@@ -85,7 +88,10 @@ impl JournalState {
             }
             Record::Started { job, mark } => self.set(&job, JobStage::Started(mark)),
             Record::Program { job, number } => self.steps.entry(job).or_default().program = number,
-            Record::Intended { job } => self.steps.entry(job).or_default().intended = true,
+            Record::Intended { job, boot } => {
+                let step = self.steps.entry(job).or_default();
+                (step.intended, step.boot) = (true, boot);
+            }
             Record::Lease { epoch, number } => self.lease = self.lease.max((epoch, number)),
             Record::Ended { job, outcome } => self.set(&job, JobStage::Ended(outcome)),
             Record::Acknowledged { job } => {
@@ -109,7 +115,7 @@ impl JournalState {
             records.push(Record::Lease { epoch: self.lease.0, number: self.lease.1 });
         }
         for (order, stage) in self.jobs.values() {
-            let progress = self.steps.get(&order.job).copied();
+            let progress = self.steps.get(&order.job).cloned();
             let job = order.job.clone();
             let latest = match stage {
                 JobStage::Acknowledged => continue,
@@ -119,9 +125,9 @@ impl JournalState {
             };
             records.push(Record::Accepted(order.clone()));
             records.extend(latest);
-            if let Some(StepProgress { program, intended }) = progress {
+            if let Some(StepProgress { program, intended, boot }) = progress {
                 records.push(Record::Program { job: order.job.clone(), number: program });
-                records.extend(intended.then(|| Record::Intended { job: order.job.clone() }));
+                records.extend(intended.then(|| Record::Intended { job: order.job.clone(), boot }));
             }
         }
         records

@@ -2,6 +2,8 @@
 //! Reboots the node: into its default kernel, or once into another.
 //!
 //! Done when another boot has begun than the one that was to end; so it never reboots twice, however often it is ordered.
+//! A node that somebody else booted meanwhile, as a power cut does, has not tried the kernel that it shall start: that is
+//! still to be done, unless it was this step that took the node down.
 //! Nobody reports from a machine that goes down: the step ends when the next agent looks.
 //!
 //! A kernel that is started once has to show that the node can be reached with it. If no session with the controller comes
@@ -37,19 +39,21 @@ pub(super) struct Boot<'a> {
 #[async_trait]
 impl Kind for Boot<'_> {
     async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
-        if here.boot_id()? == *self.boot_id {
-            if let Some(release) = self.once {
-                let complete = kernel_files::complete(here.host, here.tools, release).await;
-                complete.map_err(|missing| missing_kernel(release, &missing))?;
-            }
+        let has_booted = here.boot_id()? != *self.boot_id;
+        let Some(once) = self.once else {
+            return Ok(if has_booted { Check::AlreadyDone } else { Check::Ready });
+        };
+        let running = here.running_kernel()?;
+        let was_our_doing = has_booted && self.took_it_down(here)?;
+        if !was_our_doing && running != once.as_str() {
+            let complete = kernel_files::complete(here.host, here.tools, once).await;
+            complete.map_err(|missing| missing_kernel(once, &missing))?;
             return Ok(Check::Ready);
         }
-        let Some(once) = self.once else { return Ok(Check::AlreadyDone) };
         // Where GRUB cannot write its environment it would start this kernel for ever.
         if let Some(grub) = Grub::of(here.host).filter(|grub| grub.once(here.host).is_some()) {
             here.tools.run(&grub.forget_once()).await?;
         }
-        let running = here.running_kernel()?;
         if running == once.as_str() {
             return self.stay(here, once).await;
         }
@@ -92,6 +96,14 @@ impl Kind for Boot<'_> {
 }
 
 impl Boot<'_> {
+    /// Whether an earlier agent, in an earlier boot, was about to take the node down for this step.
+    fn took_it_down(&self, here: &Here<'_>) -> Result<bool, StepError> {
+        let now = here.boot_id()?;
+        // The records of older agents do not say in which boot, and are of the one that was planned.
+        let before = here.intended_in.as_ref().unwrap_or(self.boot_id);
+        Ok(here.intended && *before != now)
+    }
+
     /// Stays in the kernel that was to be started once if the controller is reached with it; goes back if not. There is a
     /// way back only as long as another kernel is the default.
     async fn stay(&self, here: &Here<'_>, once: &KernelRelease) -> Result<Check, StepError> {

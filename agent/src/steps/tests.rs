@@ -26,7 +26,7 @@ async fn to_the_end(host: &FakeHost, step: &NodeStep) -> Result<Done, StepError>
         tokio::select! {
             biased;
             ended = carry_out(host, host, step, beginning) => return ended,
-            () = host.killed() => beginning = Beginning::Again { intended: host.is_intended() },
+            () = host.killed() => beginning = Beginning::Again { intended: host.is_intended(), boot: host.intended_in() },
         }
     }
     panic!("{step} does not come to an end");

@@ -120,7 +120,9 @@ impl Trap {
             (Record::Accepted(order), Moment::Before) => (Some(order), Point::BeforeIntent),
             // A question changes nothing: it is intended once it is accepted.
             (Record::Accepted(order), Moment::After) if is_question(order) => (Some(order), Point::AfterIntent),
-            (Record::Intended { job }, Moment::After) => (state.job(job).map(|(order, _)| order), Point::AfterIntent),
+            (Record::Intended { job, .. }, Moment::After) => {
+                (state.job(job).map(|(order, _)| order), Point::AfterIntent)
+            }
             (Record::Ended { job, .. }, Moment::Before) => (state.job(job).map(|(order, _)| order), Point::AfterAct),
             (Record::Ended { job, .. }, Moment::After) => (state.job(job).map(|(order, _)| order), Point::AfterResult),
             _ => return,

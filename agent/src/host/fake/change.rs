@@ -6,6 +6,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use windlass_types::action::Argv;
+use windlass_types::name::on_node::BootId;
 
 use super::{FakeHost, State, programs};
 use crate::host::change::{Attributes, Change, FileKind, NewFile};
@@ -27,6 +28,7 @@ pub(super) struct Course {
     acts: u64,
     kill: Option<(u64, Moment)>,
     intended: bool,
+    boot: Option<BootId>,
     left: Option<Ran>,
     /// How many things can still be changed before none can, and why not.
     broken: Option<(u64, String)>,
@@ -104,10 +106,16 @@ impl FakeHost {
         self.state().course.intended
     }
 
+    /// In which boot that was.
+    #[must_use]
+    pub fn intended_in(&self) -> Option<BootId> {
+        self.state().course.boot.clone()
+    }
+
     /// The next step begins.
     pub fn next_step(&self) {
         let course = &mut self.state().course;
-        (course.intended, course.left) = (false, None);
+        (course.intended, course.boot, course.left) = (false, None, None);
     }
 
     /// Counts an effect.
@@ -231,8 +239,12 @@ impl Tools for FakeHost {
         self.state().course.left.take()
     }
 
-    async fn intend(&self) -> Result<(), ToolError> {
-        self.act(|| self.state().course.intended = true).await;
+    async fn intend(&self, boot: Option<BootId>) -> Result<(), ToolError> {
+        self.act(|| {
+            let course = &mut self.state().course;
+            (course.intended, course.boot) = (true, boot);
+        })
+        .await;
         Ok(())
     }
 

@@ -112,6 +112,19 @@ async fn a_boot_that_is_over_is_not_ended_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_power_cut_before_the_step_is_not_taken_for_its_boot() {
+    let cut = || {
+        let host = with_two_kernels();
+        host.reboot();
+        host
+    };
+    let host = cut();
+    to_the_end(&host, &boot(Some(NEW))).await.unwrap();
+    assert_eq!((host.node().running_kernel.as_str(), host.effects()["reboot"]), (NEW, 1));
+    survives_everything(cut, &boot(Some(NEW))).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kernel_without_its_files_is_not_booted() {
     let host = with_two_kernels();
     host.change(|node| drop(node.files.insert(format!("/boot/initramfs-{NEW}.img").into(), String::new())));

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use windlass_types::machine::{Accel, AccelChoice, DiskSpec};
 
-use super::arguments::{
-    FIRMWARE, FIRMWARE_BYTES, QMP_SOCKET, arguments, block_device, data_disk, disk_device,
-};
+use super::arguments::{FIRMWARE, FIRMWARE_BYTES, QMP_SOCKET, arguments, block_device, data_disk, disk_device};
 use super::network::Network;
 use super::process::Process;
 use super::qmp::{Monitor, QmpError};
