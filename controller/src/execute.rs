@@ -12,6 +12,7 @@
 //! - [`control`]: stop, pause, resume, retry.
 //! - [`later`]: brings in nodes that were away when the run was planned.
 //! - [`steps`]: what each step does; [`on_node`]: those that a node does itself.
+//! - [`shared`]: what the machines of a cluster share.
 //! - [`as_planned`]: whether a node still is as it was when it was planned for.
 //! - [`machine`], [`health`]: following a machine, and a node, until it is healthy.
 //! - [`console`]: what a machine says on its console. [`stages`]: how far it is.
@@ -32,6 +33,7 @@ pub mod machine;
 mod on_node;
 pub mod record;
 pub mod run;
+mod shared;
 pub mod stages;
 pub mod step_times;
 pub mod steps;
@@ -303,7 +305,7 @@ impl Runs {
     }
 
     pub(crate) fn tell(&self, run: &ActiveRun, kind: EventKind, step: &StepId, message: String) {
-        let node = run.record().plan.step(step).map(|planned| planned.step.node().clone());
+        let node = run.record().plan.step(step).and_then(|planned| planned.step.node().cloned());
         self.with.events.emit_in_run(kind, node.as_ref(), &run.id(), message);
     }
 }

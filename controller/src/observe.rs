@@ -13,6 +13,7 @@ use windlass_types::name::{ClusterName, NodeName};
 use windlass_types::time::UnixMillis;
 
 use crate::fleet::{Fleet, Standing};
+use crate::provider::openstack::clouds::Clouds;
 use crate::provider::{Provider, ProviderError};
 use crate::store::{Committed, Store, StoreError, Transaction};
 use crate::tokens::{TokenError, Tokens};
@@ -20,8 +21,23 @@ use crate::tokens::{TokenError, Tokens};
 const CLUSTERS: &str = "clusters/";
 const MEMBERS: &str = "cluster-members/";
 
-/// The providers this controller has, by kind.
-pub type Providers = BTreeMap<ProviderKind, Arc<dyn Provider>>;
+/// The providers this controller has.
+#[derive(Debug)]
+pub struct Providers {
+    /// Those that are always there, by kind.
+    pub fixed: BTreeMap<ProviderKind, Arc<dyn Provider>>,
+    /// The clouds, each found when it is needed.
+    pub clouds: Clouds,
+}
+
+impl Providers {
+    /// These, and the clouds that the environment of this process knows.
+    #[must_use]
+    pub fn new(fixed: impl IntoIterator<Item = Arc<dyn Provider>>) -> Self {
+        let fixed = fixed.into_iter().map(|provider| (provider.kind(), provider)).collect();
+        Self { fixed, clouds: Clouds::of_this_process() }
+    }
+}
 
 /// What is kept of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,17 +99,24 @@ impl Observer {
     /// A provider.
     ///
     /// # Errors
-    /// If this controller has none of that kind.
-    pub fn provider(&self, kind: ProviderKind) -> Result<&Arc<dyn Provider>, ObserveError> {
-        self.providers.get(&kind).ok_or(ObserveError::NoProvider(kind))
+    /// If this controller has none of that kind, or a cloud cannot be used.
+    pub async fn provider(&self, kind: &ProviderKind) -> Result<Arc<dyn Provider>, ObserveError> {
+        if let ProviderKind::Openstack(cloud) = kind {
+            let provider = self.providers.clouds.provider(cloud).await;
+            let provider: Arc<dyn Provider> = provider.map_err(|error| silent(kind, error.into()))?;
+            return Ok(provider);
+        }
+        self.providers.fixed.get(kind).cloned().ok_or_else(|| ObserveError::NoProvider(kind.clone()))
     }
 
     /// Everything that is known of a cluster now.
     ///
     /// # Errors
     /// If something cannot be asked: then nothing is known, rather than that nothing exists.
-    pub async fn snapshot(&self, cluster: &ClusterName, provider: ProviderKind) -> Result<Snapshot, ObserveError> {
-        let machines = self.machines(cluster, provider).await?;
+    pub async fn snapshot(&self, cluster: &ClusterName, kind: &ProviderKind) -> Result<Snapshot, ObserveError> {
+        let provider = self.provider(kind).await?;
+        let seen = tokio::try_join!(provider.observe(cluster), provider.shared(cluster));
+        let (machines, shared) = seen.map_err(|source| silent(kind, source))?;
         let tokens = self.tokens.list().await?.into_iter().map(|record| TokenStatus {
             node: record.node,
             expires: record.expires,
@@ -101,7 +124,7 @@ impl Observer {
         });
         let tokens = tokens.collect();
         let members = self.members(cluster).await?;
-        Ok(Snapshot { machines, tokens, members, ..self.nodes() })
+        Ok(Snapshot { machines, shared, tokens, members, ..self.nodes() })
     }
 
     /// How the nodes are now, and nothing else.
@@ -131,10 +154,10 @@ impl Observer {
     pub async fn machines(
         &self,
         cluster: &ClusterName,
-        provider: ProviderKind,
+        kind: &ProviderKind,
     ) -> Result<Vec<MachineReport>, ObserveError> {
-        let observed = self.provider(provider)?.observe(cluster).await;
-        observed.map_err(|source| ObserveError::Provider { kind: provider, source })
+        let observed = self.provider(kind).await?.observe(cluster).await;
+        observed.map_err(|source| silent(kind, source))
     }
 
     /// How one node is; `None` if nobody of this name has joined.
@@ -193,6 +216,10 @@ impl Observer {
 pub fn know(transaction: Transaction, record: &ClusterRecord) -> Transaction {
     let value = serde_json::to_vec(record).expect("a cluster record is always JSON");
     transaction.put(format!("{CLUSTERS}{}", record.name), value)
+}
+
+fn silent(kind: &ProviderKind, source: ProviderError) -> ObserveError {
+    ObserveError::Provider { kind: kind.clone(), source }
 }
 
 fn member_key(cluster: &ClusterName, node: &NodeName) -> String {

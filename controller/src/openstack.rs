@@ -6,7 +6,7 @@
 //! - [`secret`]: text that must not be seen.
 //!
 //! What it is asked for: [`Cloud`], which is all of
-//! - [`compute`]: servers, flavors, groups, keypairs, attached volumes.
+//! - [`compute`]: servers, flavors, groups, attached volumes.
 //! - [`image`]: images. [`volume`]: volumes.
 //! - [`network`]: networks, subnets, routers, ports, security groups, floating IPs.
 //! - [`quota`]: how much of everything there may be.

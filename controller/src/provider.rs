@@ -6,17 +6,20 @@
 //! done, and what a crash interrupted is carried through.
 //!
 //! - [`qemu`]: virtual machines on this host.
+//! - [`openstack`]: servers of a cloud.
 //! - [`existing`]: machines that are there already.
 //! - [`exec`]: the only place where the controller starts a process.
 
 pub mod exec;
 pub mod existing;
+pub mod openstack;
 pub mod qemu;
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use windlass_types::cloud::{Need, SharedKind, SharedReport, SharedSpec};
 use windlass_types::digest::Sha256Digest;
 use windlass_types::event::EventKind;
 use windlass_types::machine::{Accel, DiskSpec, MachineReport, MachineSpec, ProviderKind};
@@ -67,6 +70,20 @@ pub struct NewMachine {
     /// What cloud-init in it reads at its first boot.
     pub user_data: UserData,
 }
+
+/// What is to be made.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Machines.
+    pub machines: Vec<MachineSpec>,
+    /// What they share.
+    pub shared: Vec<SharedSpec>,
+}
+
+/// Something shared was asked of a provider whose machines share nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("make or remove the {1} of cluster {0}: machines of this provider share nothing")]
+pub struct SharesNothing(ClusterName, SharedKind);
 
 /// What to do with a machine's power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,11 +184,12 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// Which one.
     fn kind(&self) -> ProviderKind;
 
-    /// Whether all these machines, none of which is there yet, could be made now. Changes nothing.
+    /// Whether all these machines, and what is missing of what they share, could be made now, none of which is there yet;
+    /// how much that takes of what is limited. Changes nothing.
     ///
     /// # Errors
     /// The first reason why not.
-    async fn check(&self, wanted: &[MachineSpec]) -> Result<(), ProviderError>;
+    async fn check(&self, wanted: &Wanted) -> Result<Vec<Need>, ProviderError>;
 
     /// How the processor of this machine would be made; `None` where that is not known.
     async fn accel(&self, machine: &MachineSpec) -> Option<Accel> {
@@ -189,6 +207,31 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// # Errors
     /// If the provider cannot tell. Never an empty list instead.
     async fn observe(&self, cluster: &ClusterName) -> Result<Vec<MachineReport>, ProviderError>;
+
+    /// What the machines of this cluster share, as far as it has the cluster's tag.
+    ///
+    /// # Errors
+    /// If the provider cannot tell. Never an empty list instead.
+    async fn shared(&self, cluster: &ClusterName) -> Result<Vec<SharedReport>, ProviderError> {
+        let _shares_nothing = cluster;
+        Ok(Vec::new())
+    }
+
+    /// Makes something that machines share, finishes it, or changes it in place.
+    ///
+    /// # Errors
+    /// If it cannot be done. What exists of it has the tag.
+    async fn prepare(&self, cluster: &ClusterName, wanted: &SharedSpec) -> Result<(), ProviderError> {
+        Err(ProviderError::new(SharesNothing(cluster.clone(), wanted.kind()), ErrorClass::Bug, "please report it"))
+    }
+
+    /// Removes something that machines shared. What is not there is removed already.
+    ///
+    /// # Errors
+    /// If it has not the cluster's tag, or cannot be removed, as while something is still in it.
+    async fn clear(&self, cluster: &ClusterName, shared: &SharedReport) -> Result<(), ProviderError> {
+        Err(ProviderError::new(SharesNothing(cluster.clone(), shared.is.kind()), ErrorClass::Bug, "please report it"))
+    }
 
     /// Makes a machine and switches it on. One that is complete already is left as it is; one whose making was
     /// interrupted is made anew with the user-data given now.

@@ -7,7 +7,7 @@
 //!
 //! - [`document`]: the file as it is written; [`schema`] is made from it.
 //! - [`value`]: sizes and the like, as people write them.
-//! - [`upkeep`], [`settings`], [`policy`]: sections of it.
+//! - [`openstack`], [`upkeep`], [`settings`], [`policy`]: sections of it.
 //! - [`check`]: what no schema can say.
 //! - [`machines`]: what the planner and the providers take from it.
 //! - [`wishes`]: what shall become of the nodes; [`template`] fills in files for each.
@@ -16,6 +16,7 @@ pub mod check;
 pub mod document;
 mod later;
 pub mod machines;
+pub mod openstack;
 pub mod policy;
 pub mod schema;
 pub mod settings;

@@ -73,8 +73,13 @@ fn best<T>(mut work: impl FnMut() -> T) -> f64 {
 
 fn scene(count: usize) -> Result<(Snapshot, ClusterSpec)> {
     let name = ClusterName::new("large")?;
-    let mut spec =
-        ClusterSpec { name, provider: ProviderKind::Existing, machines: Vec::new(), wishes: BTreeMap::new() };
+    let mut spec = ClusterSpec {
+        name,
+        provider: ProviderKind::Existing,
+        machines: Vec::new(),
+        shared: Vec::new(),
+        wishes: BTreeMap::new(),
+    };
     let mut snapshot = Snapshot::default();
     let (wish, survey) = (wish()?, survey()?);
     for number in 0..count {
@@ -97,6 +102,7 @@ fn scene(count: usize) -> Result<(Snapshot, ClusterSpec)> {
 
 fn machine(cluster: &ClusterName, node: &NodeName) -> MachineSpec {
     MachineSpec {
+        server: None,
         cluster: cluster.clone(),
         name: node.clone(),
         address: None,

@@ -92,6 +92,7 @@ async fn destroying_needs_the_name_and_removes_what_we_made_and_nothing_else() {
 fn foreign() -> windlass_types::machine::MachineReport {
     use windlass_types::machine::{MachineReport, PowerState};
     MachineReport {
+        parts: Vec::new(),
         id: "foreign.vm".parse().expect("an id"),
         name: "foreign-vm".parse().expect("a name"),
         cluster: None,

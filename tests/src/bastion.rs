@@ -23,7 +23,6 @@ use windlass_controller::provider::existing::ExistingProvider;
 use windlass_controller::server::{Controller, Parts};
 use windlass_controller::store::Store;
 use windlass_controller::store::memory::MemoryStore;
-use windlass_types::machine::ProviderKind;
 
 use crate::dying_store::DyingStore;
 use crate::fake_provider::{FakeProvider, Shared};
@@ -91,10 +90,8 @@ impl Bastion {
     pub async fn restart_on(&mut self, prepare: impl FnOnce(&DyingStore)) {
         assert!(self.runtime.is_none(), "it runs");
         let runtime = Runtime::new().expect("a runtime");
-        let providers = Providers::from([
-            (ProviderKind::Qemu, Arc::new(Shared(Arc::clone(&self.provider))) as Arc<dyn Provider>),
-            (ProviderKind::Existing, Arc::new(ExistingProvider)),
-        ]);
+        let provider: Arc<dyn Provider> = Arc::new(Shared(Arc::clone(&self.provider)));
+        let providers = Providers::new([provider, Arc::new(ExistingProvider)]);
         self.store = DyingStore::new(Arc::clone(&self.disk));
         prepare(&self.store);
         let live =

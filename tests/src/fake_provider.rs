@@ -12,8 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use windlass_controller::provider::{
-    ConsoleFrom, ConsolePiece, MachineKey, MachineNews, NewMachine, PowerAction, Provider, ProviderError,
+    ConsoleFrom, ConsolePiece, MachineKey, MachineNews, NewMachine, PowerAction, Provider, ProviderError, Wanted,
 };
+use windlass_types::cloud::Need;
 use windlass_types::event::EventKind;
 use windlass_types::machine::{Accel, DiskReport, DiskSpec, MachineReport, MachineSpec, PowerState, ProviderKind};
 use windlass_types::name::{ClusterName, MachineId, NodeName};
@@ -239,7 +240,7 @@ fn report(spec: &MachineSpec, spec_hash: windlass_types::digest::Sha256Digest) -
     let disk = |disk: &DiskSpec| DiskReport {
         name: disk.name.clone(),
         size_bytes: disk.size_bytes,
-        serial: disk.serial.clone(),
+        serial: disk.serial.clone().expect("a serial of the spec's"),
     };
     MachineReport {
         id: MachineId::new(format!("{}.{}", spec.cluster, spec.name)).expect("an id"),
@@ -249,6 +250,7 @@ fn report(spec: &MachineSpec, spec_hash: windlass_types::digest::Sha256Digest) -
         note: None,
         complete: false,
         disks: spec.data_disks.iter().map(disk).collect(),
+        parts: Vec::new(),
         addresses: Vec::new(),
         accel: Some(Accel::Emulation),
         created_at: UnixMillis(1),
@@ -271,11 +273,11 @@ impl Provider for Shared {
         ProviderKind::Qemu
     }
 
-    async fn check(&self, wanted: &[MachineSpec]) -> Result<(), ProviderError> {
-        if wanted.iter().any(|spec| spec.image.ends_with("missing.qcow2")) {
+    async fn check(&self, wanted: &Wanted) -> Result<Vec<Need>, ProviderError> {
+        if wanted.machines.iter().any(|spec| spec.image.ends_with("missing.qcow2")) {
             return Err(ProviderError::new(Failure("the image is missing"), ErrorClass::Operator, "make lab"));
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     async fn observe(&self, _cluster: &ClusterName) -> Result<Vec<MachineReport>, ProviderError> {
@@ -333,7 +335,8 @@ impl Provider for Shared {
     }
 
     async fn attach_disk(&self, machine: &MachineKey, disk: &DiskSpec) -> Result<(), ProviderError> {
-        let DiskSpec { name, size_bytes, serial } = disk.clone();
+        let DiskSpec { name, size_bytes, serial, .. } = disk.clone();
+        let serial = serial.expect("a serial of the spec's");
         let mut machines = self.0.machines();
         machines.get_mut(machine).ok_or_else(missing)?.report.disks.push(DiskReport { name, size_bytes, serial });
         Ok(())

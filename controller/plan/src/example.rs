@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use windlass_types::cloud::SharedReport;
 use windlass_types::machine::{
     AccelChoice, DiskReport, DiskSpec, MachineReport, MachineRole, MachineSpec, PortForward, PowerState, Protocol,
     ProviderKind,
@@ -38,7 +39,7 @@ pub(crate) fn machine(node: &str) -> MachineSpec {
         cpus: 2,
         memory_bytes: 2 << 30,
         root_disk_bytes: 0,
-        data_disks: vec![DiskSpec { name: volume, size_bytes: 1 << 30, serial }],
+        data_disks: vec![DiskSpec { name: volume, size_bytes: 1 << 30, serial: Some(serial), volume_type: None }],
         forwards: vec![PortForward {
             host_address: [127, 0, 0, 1].into(),
             host_port: 6440 + u16::from(last),
@@ -46,6 +47,7 @@ pub(crate) fn machine(node: &str) -> MachineSpec {
             protocol: Protocol::Tcp,
         }],
         accel: AccelChoice::Auto,
+        server: None,
         roles: vec![MachineRole::Worker],
         labels: BTreeMap::new(),
     }
@@ -53,7 +55,7 @@ pub(crate) fn machine(node: &str) -> MachineSpec {
 
 pub(crate) fn spec(nodes: &[&str]) -> ClusterSpec {
     let machines = nodes.iter().map(|node| machine(node)).collect();
-    ClusterSpec { name: cluster(), provider: ProviderKind::Qemu, machines, wishes: BTreeMap::new() }
+    ClusterSpec { name: cluster(), provider: ProviderKind::Qemu, machines, shared: Vec::new(), wishes: BTreeMap::new() }
 }
 
 pub(crate) fn empty() -> Snapshot {
@@ -64,12 +66,12 @@ pub(crate) fn plan_of(world: &Snapshot, nodes: &[&str]) -> Plan {
     crate::plan(world, &spec(nodes), &Policy::default(), NOW)
 }
 
+fn disk_report(disk: &DiskSpec) -> DiskReport {
+    let serial = disk.serial.clone().expect("an example's serial is its spec's");
+    DiskReport { name: disk.name.clone(), size_bytes: disk.size_bytes, serial }
+}
+
 pub(crate) fn report(spec: &MachineSpec) -> MachineReport {
-    let disk = |disk: &DiskSpec| DiskReport {
-        name: disk.name.clone(),
-        size_bytes: disk.size_bytes,
-        serial: disk.serial.clone(),
-    };
     MachineReport {
         id: MachineId::new(format!("{}.{}", spec.cluster, spec.name)).expect("an id"),
         name: spec.name.clone(),
@@ -77,7 +79,8 @@ pub(crate) fn report(spec: &MachineSpec) -> MachineReport {
         power: PowerState::On,
         note: None,
         complete: true,
-        disks: spec.data_disks.iter().map(disk).collect(),
+        disks: spec.data_disks.iter().map(disk_report).collect(),
+        parts: Vec::new(),
         addresses: Vec::new(),
         accel: None,
         created_at: NOW,
@@ -116,8 +119,9 @@ pub(crate) fn token(node: &str, expires: UnixMillis) -> TokenStatus {
 /// What the world is like when every step has worked.
 pub(crate) fn carried_out(plan: &Plan, spec: &ClusterSpec, mut world: Snapshot) -> Snapshot {
     for planned in &plan.steps {
-        let ours =
-            |machine: &&mut MachineReport| machine.cluster == plan.cluster && machine.name == *planned.step.node();
+        let ours = |machine: &&mut MachineReport| {
+            machine.cluster == plan.cluster && Some(&machine.name) == planned.step.node()
+        };
         match &planned.step {
             Step::CreateMachine { machine, .. } => enter(&mut world, machine),
             Step::AwaitMachine { name, .. } | Step::AdoptMachine { name } => join(&mut world, spec, name),
@@ -126,8 +130,7 @@ pub(crate) fn carried_out(plan: &Plan, spec: &ClusterSpec, mut world: Snapshot) 
                 join(&mut world, spec, name);
             }
             Step::AttachDisk { disk, .. } => {
-                let DiskSpec { name, size_bytes, serial } = disk.clone();
-                let new = DiskReport { name, size_bytes, serial };
+                let new = disk_report(disk);
                 world.machines.iter_mut().filter(ours).for_each(|machine| machine.disks.push(new.clone()));
             }
             Step::LabelNode { name, set, remove } => {
@@ -141,6 +144,13 @@ pub(crate) fn carried_out(plan: &Plan, spec: &ClusterSpec, mut world: Snapshot) 
                 forget(&mut world, name);
             }
             Step::ForgetNode { name } => forget(&mut world, name),
+            Step::PrepareCloud { shared } => {
+                world.shared.retain(|report| !shared.iter().any(|wished| wished.kind() == report.is.kind()));
+                let made =
+                    shared.iter().map(|is| SharedReport { id: is.kind().to_string(), is: is.clone(), complete: true });
+                world.shared.extend(made);
+            }
+            Step::ClearCloud { .. } => world.shared.clear(),
             Step::OnNode { node, step } => done(&mut world, node, step),
         }
     }

@@ -85,7 +85,7 @@ fn destroys_what_is_named_or_everything() {
     let mut world = three();
     world.machines.remove(2);
     let destroy =
-        |names: &[_]| plan_destroy(&world, &example::cluster(), ProviderKind::Qemu, names, &Policy::default());
+        |names: &[_]| plan_destroy(&world, &example::cluster(), &ProviderKind::Qemu, names, &Policy::default());
     compare("destroy-one", &destroy(&[example::name("node1")]));
     compare("destroy", &destroy(&[]));
 }

@@ -13,7 +13,8 @@ impl Plan {
     /// turn comes before those of the nodes that stand behind it in `order`.
     pub fn take_in(&mut self, node: &NodeName, later: Self, order: &[NodeName]) {
         self.queued.retain(|queued| queued.node != *node);
-        let mut previous = self.steps.iter().rfind(|planned| planned.step.node() == node).map(|last| last.id.clone());
+        let mut previous =
+            self.steps.iter().rfind(|planned| planned.step.node() == Some(node)).map(|last| last.id.clone());
         let is_new = |planned: &PlannedStep| self.step(&planned.id).is_none();
         let (new, again): (Vec<_>, Vec<_>) = later.steps.into_iter().partition(is_new);
         if !again.is_empty() {

@@ -10,6 +10,9 @@
 //! 4. One that is off is started; one that has not joined yet is awaited while its token lives.
 //! 5. One that is no longer in the spec is deleted, which whoever applies the plan must confirm by name.
 //!
+//! What machines of a cloud share is made before them, and goes after them, when the whole cluster is destroyed. What of
+//! it cannot be changed in place blocks them all: the spec is one of another cluster then.
+//!
 //! Then node by node, from what each said of itself: its settings, packages, kernel and boot, as one chain of steps, in
 //! which what takes the node down is done under one lease. In which order nodes go is in [`turn`], and whether one may go
 //! down at a given moment in [`predicate`].
@@ -71,13 +74,18 @@ pub fn plan(snapshot: &Snapshot, spec: &ClusterSpec, policy: &Policy, now: UnixM
     let known = procedures::Known::of(snapshot, &spec.name);
     let mut machines: Vec<_> = spec.machines.iter().collect();
     machines.sort_by(|a, b| a.name.cmp(&b.name));
-    for machine in &machines {
-        procedures::machine(&known, spec.provider, machine, now, &mut decided);
+    match procedures::shared(snapshot, spec, &mut decided) {
+        Ok(()) => {
+            for machine in &machines {
+                procedures::machine(&known, &spec.provider, machine, now, &mut decided);
+            }
+        }
+        Err(unlike) => machines.iter().for_each(|machine| decided.refuse(machine, &unlike)),
     }
     for name in known.names().filter(|name| !machines.iter().any(|machine| machine.name == **name)) {
         procedures::removal(&known, name, "it is no longer in the spec", &mut decided);
     }
-    let mut plan = order::arrange(spec.name.clone(), spec.provider, policy, &known, decided);
+    let mut plan = order::arrange(spec.name.clone(), &spec.provider, policy, &known, decided);
     procedures::nodes(snapshot, &spec.wishes, &mut plan);
     plan
 }
@@ -100,7 +108,7 @@ pub fn plan_nodes(
 pub fn plan_destroy(
     snapshot: &Snapshot,
     cluster: &ClusterName,
-    provider: ProviderKind,
+    provider: &ProviderKind,
     names: &[NodeName],
     policy: &Policy,
 ) -> Plan {
@@ -108,6 +116,9 @@ pub fn plan_destroy(
     let known = procedures::Known::of(snapshot, cluster);
     for name in known.names().filter(|name| names.is_empty() || names.contains(name)) {
         procedures::removal(&known, name, "its destruction was asked for", &mut decided);
+    }
+    if names.is_empty() {
+        procedures::clearance(snapshot, &mut decided);
     }
     order::arrange(cluster.clone(), provider, policy, &known, decided)
 }

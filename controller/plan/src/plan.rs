@@ -125,7 +125,7 @@ impl Plan {
     /// Nodes that are lost when it runs.
     #[must_use]
     pub fn destroyed(&self) -> Vec<&NodeName> {
-        self.steps.iter().filter(|step| step.step.mark() == Mark::Remove).map(|step| step.step.node()).collect()
+        self.steps.iter().filter(|step| step.step.mark() == Mark::Remove).filter_map(|step| step.step.node()).collect()
     }
 
     /// How many steps have this mark.
@@ -144,7 +144,7 @@ impl Plan {
     #[must_use]
     pub fn rebooted(&self) -> Vec<&NodeName> {
         let boots = self.steps.iter().filter(|step| step.disruption == Disruption::Reboot);
-        boots.map(|step| step.step.node()).collect()
+        boots.filter_map(|step| step.step.node()).collect()
     }
 
     /// Machines it makes.

@@ -3,8 +3,10 @@
 
 mod chain;
 mod on_node;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use windlass_types::machine::{MachineReport, MachineSpec, PowerState, ProviderKind};
 use windlass_types::name::{ClusterName, LabelKey, LabelValue, NodeName};
@@ -16,6 +18,7 @@ use crate::spec::{ROLE_PREFIX, base_hash, wished_labels};
 use crate::step::{PlannedStep, Step};
 
 pub(crate) use on_node::nodes;
+pub(crate) use shared::{clearance, shared};
 
 /// A snapshot, of which only this cluster's part can be reached.
 pub(crate) struct Known<'a> {
@@ -36,6 +39,13 @@ pub(crate) struct Decided {
 impl Decided {
     fn step(&mut self, step: Step, reason: impl Into<String>) {
         self.steps.push(PlannedStep::new(step, reason));
+    }
+
+    /// Leaves a machine as it is, because what it would share with others is not as its spec says.
+    pub(crate) fn refuse(&mut self, machine: &MachineSpec, unlike: &str) {
+        let reason = format!("what it shares with the others cannot be changed in place: {unlike}");
+        let advice = format!("undo that in the spec, or: windlass destroy --cluster {}, then apply", machine.cluster);
+        self.block(&machine.name, reason, advice);
     }
 
     fn block(&mut self, node: &NodeName, reason: impl Into<String>, advice: impl Into<String>) {
@@ -74,7 +84,7 @@ impl<'a> Known<'a> {
 /// What to do about one machine of the spec.
 pub(crate) fn machine(
     known: &Known<'_>,
-    provider: ProviderKind,
+    provider: &ProviderKind,
     wished: &MachineSpec,
     now: UnixMillis,
     decided: &mut Decided,
@@ -85,14 +95,14 @@ pub(crate) fn machine(
             decided.step(Step::AdoptMachine { name: wished.name.clone() }, "it is in the spec and has not joined");
         }
         (ProviderKind::Existing, _, Some(node)) => enrolled(node, wished, decided),
-        (ProviderKind::Qemu, None, None) => {
+        (_, None, None) => {
             create(wished, "it is in the spec, and there is no such machine", decided);
         }
-        (ProviderKind::Qemu, None, Some(_)) => without_machine(known, wished, decided),
-        (ProviderKind::Qemu, Some(machine), None) if !machine.complete => {
+        (_, None, Some(_)) => without_machine(known, wished, decided),
+        (_, Some(machine), None) if !machine.complete => {
             create(wished, "its making was interrupted", decided);
         }
-        (ProviderKind::Qemu, Some(machine), node) => present(known, machine, node, wished, now, decided),
+        (_, Some(machine), node) => present(known, machine, node, wished, now, decided),
     }
 }
 
@@ -220,6 +230,15 @@ fn differences(made: &MachineSpec, wished: &MachineSpec) -> Vec<String> {
     let mebibytes = |bytes: u64| format!("{} MiB", bytes >> 20);
     compare("image", made.image.clone(), wished.image.clone());
     compare("address", address(made), address(wished));
+    let server = |spec: &MachineSpec| spec.server.clone().map(|server| *server);
+    if let (Some(made), Some(wished)) = (server(made), server(wished)) {
+        let text = |address: Option<Ipv4Addr>| or_none(address.map(|address| address.to_string()));
+        compare("flavor", made.flavor, wished.flavor);
+        compare("address", text(made.address), text(wished.address));
+        compare("external network", or_none(made.floating), or_none(wished.floating));
+        compare("keypair", or_none(made.keypair), or_none(wished.keypair));
+        compare("security groups", made.security_groups.join(","), wished.security_groups.join(","));
+    }
     compare("cpus", made.cpus.to_string(), wished.cpus.to_string());
     compare("memory", mebibytes(made.memory_bytes), mebibytes(wished.memory_bytes));
     compare("disk", mebibytes(made.root_disk_bytes), mebibytes(wished.root_disk_bytes));
@@ -227,12 +246,16 @@ fn differences(made: &MachineSpec, wished: &MachineSpec) -> Vec<String> {
     found
 }
 
+fn or_none(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "none".to_owned())
+}
+
 /// What to do about a node that shall be no more.
 pub(crate) fn removal(known: &Known<'_>, name: &NodeName, reason: &str, decided: &mut Decided) {
     match known.machine(name) {
         Some(machine) => {
-            let (id, disks) = (machine.id.clone(), machine.disks.clone());
-            decided.step(Step::DeleteMachine { name: name.clone(), id, disks }, reason);
+            let MachineReport { id, disks, parts, .. } = machine.clone();
+            decided.step(Step::DeleteMachine { name: name.clone(), id, disks, parts }, reason);
         }
         None => decided.step(Step::ForgetNode { name: name.clone() }, reason),
     }

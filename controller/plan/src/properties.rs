@@ -4,9 +4,12 @@
 mod leases;
 mod on_node;
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
+use windlass_types::cloud::{SharedReport, SharedSpec};
 use windlass_types::machine::{MachineReport, PowerState, ProviderKind};
-use windlass_types::name::ClusterName;
+use windlass_types::name::{CloudName, ClusterName};
 use windlass_types::time::UnixMillis;
 
 use crate::example::{self, NOW, carried_out, joined, machine, report, token};
@@ -115,13 +118,16 @@ fn touched(plan: &Plan) -> Vec<String> {
         | Step::AdoptMachine { .. }
         | Step::LabelNode { .. }
         | Step::ForgetNode { .. }
+        | Step::PrepareCloud { .. }
+        | Step::ClearCloud { .. }
         | Step::OnNode { .. } => None,
     };
     plan.steps.iter().filter_map(|planned| id(&planned.step)).collect()
 }
 
 fn provider() -> impl Strategy<Value = ProviderKind> {
-    prop_oneof![Just(ProviderKind::Qemu), Just(ProviderKind::Existing)]
+    let cloud = ProviderKind::Openstack(CloudName::new("cybera").expect("a name"));
+    prop_oneof![Just(ProviderKind::Qemu), Just(ProviderKind::Existing), Just(cloud)]
 }
 
 proptest! {
@@ -130,7 +136,11 @@ proptest! {
         standings in proptest::collection::vec(standing(), 5),
         provider in provider(),
     ) {
-        let (before, spec) = world(&standings, provider);
+        let (mut before, mut spec) = world(&standings, provider);
+        if matches!(spec.provider, ProviderKind::Openstack(_)) {
+            spec.shared = vec![SharedSpec::Network, SharedSpec::SecurityGroup { rules: BTreeSet::new() }];
+            before.shared = vec![SharedReport { id: "net".into(), is: SharedSpec::Network, complete: true }];
+        }
         let first = plan(&before, &spec, &Policy::default(), NOW);
         let after = carried_out(&first, &spec, before);
         let second = plan(&after, &spec, &Policy::default(), NOW);
@@ -153,7 +163,7 @@ proptest! {
         }
         let all = [
             plan(&before, &spec, &Policy::default(), NOW),
-            plan_destroy(&before, &spec.name, provider, &[], &Policy::default()),
+            plan_destroy(&before, &spec.name, &spec.provider, &[], &Policy::default()),
         ];
         for plan in all {
             prop_assert!(touched(&plan).iter().all(|id| !id.starts_with("foreign")), "{plan}");

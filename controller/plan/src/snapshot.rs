@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use windlass_types::cloud::SharedReport;
 use windlass_types::machine::MachineReport;
 use windlass_types::name::{LabelKey, LabelValue, NodeName};
 use windlass_types::node_step::Lease;
@@ -15,6 +16,9 @@ use windlass_types::time::UnixMillis;
 pub struct Snapshot {
     /// Everything the provider says exists, ours or not.
     pub machines: Vec<MachineReport>,
+    /// What the provider says the machines of this cluster share.
+    #[serde(default)]
+    pub shared: Vec<SharedReport>,
     /// Every node that has joined this controller.
     pub nodes: Vec<NodeStatus>,
     /// The join tokens.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
+use windlass_types::cloud::SharedSpec;
 use windlass_types::digest::Sha256Digest;
 use windlass_types::machine::{MachineSpec, ProviderKind};
 use windlass_types::name::{ClusterName, DiskSerial, LabelKey, LabelValue, NodeName, VolumeName};
@@ -23,6 +24,9 @@ pub struct ClusterSpec {
     pub provider: ProviderKind,
     /// Its machines, one for each node.
     pub machines: Vec<MachineSpec>,
+    /// What its machines share, each kind once.
+    #[serde(default)]
+    pub shared: Vec<SharedSpec>,
     /// What shall become of their nodes; one that is not here is left as it is.
     #[serde(default)]
     pub wishes: BTreeMap<NodeName, NodeWish>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use windlass_types::cloud::{MachinePart, SharedReport, SharedSpec};
 use windlass_types::digest::Sha256Digest;
 use windlass_types::machine::{DiskReport, DiskSpec, MachineSpec};
 use windlass_types::name::{DiskSerial, LabelKey, LabelValue, MachineId, NodeName, VolumeName};
@@ -86,11 +87,24 @@ pub enum Step {
         id: MachineId,
         /// Its data disks, which are destroyed too.
         disks: Vec<DiskReport>,
+        /// What else it consists of.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<MachinePart>,
     },
     /// Revoke and forget a node that has no machine of ours.
     ForgetNode {
         /// The node.
         name: NodeName,
+    },
+    /// Make what the machines of a cluster share, or change it in place.
+    PrepareCloud {
+        /// What is missing, or is not as it shall be.
+        shared: Vec<SharedSpec>,
+    },
+    /// Remove what the machines of a cluster shared.
+    ClearCloud {
+        /// All that there is of it.
+        shared: Vec<SharedReport>,
     },
     /// Have a node do something itself.
     OnNode {
@@ -102,19 +116,20 @@ pub enum Step {
 }
 
 impl Step {
-    /// The node it is about.
+    /// The node it is about; `None` if it is about what the nodes of a cluster share.
     #[must_use]
-    pub const fn node(&self) -> &NodeName {
+    pub const fn node(&self) -> Option<&NodeName> {
         match self {
-            Self::CreateMachine { machine, .. } => &machine.name,
+            Self::PrepareCloud { .. } | Self::ClearCloud { .. } => None,
+            Self::CreateMachine { machine, .. } => Some(&machine.name),
             Self::AwaitMachine { name, .. }
             | Self::AdoptMachine { name }
             | Self::StartMachine { name, .. }
             | Self::AttachDisk { name, .. }
             | Self::LabelNode { name, .. }
             | Self::DeleteMachine { name, .. }
-            | Self::ForgetNode { name } => name,
-            Self::OnNode { node, .. } => node,
+            | Self::ForgetNode { name } => Some(name),
+            Self::OnNode { node, .. } => Some(node),
         }
     }
 
@@ -130,14 +145,22 @@ impl Step {
             Self::LabelNode { .. } => "label",
             Self::DeleteMachine { .. } => "delete",
             Self::ForgetNode { .. } => "forget",
+            Self::PrepareCloud { .. } => "prepare",
+            Self::ClearCloud { .. } => "clear",
             Self::OnNode { step, .. } => step.verb(),
         }
+    }
+
+    /// What it is about, in a word: a node, or what nodes share.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.node().map_or("cloud", NodeName::as_str)
     }
 
     /// Its id.
     #[must_use]
     pub fn id(&self) -> StepId {
-        let (verb, node) = (self.verb(), self.node());
+        let (verb, node) = (self.verb(), self.subject());
         StepId(match self {
             Self::AttachDisk { disk, .. } => format!("{verb}/{node}/{}", disk.name),
             Self::OnNode { step, .. } => match step.as_ref() {
@@ -158,7 +181,9 @@ impl Step {
             | Self::StartMachine { .. }
             | Self::LabelNode { .. }
             | Self::DeleteMachine { .. }
-            | Self::ForgetNode { .. } => format!("{verb}/{node}"),
+            | Self::ForgetNode { .. }
+            | Self::PrepareCloud { .. }
+            | Self::ClearCloud { .. } => format!("{verb}/{node}"),
         })
     }
 
@@ -166,13 +191,13 @@ impl Step {
     #[must_use]
     pub const fn mark(&self) -> Mark {
         match self {
-            Self::CreateMachine { .. } | Self::AdoptMachine { .. } => Mark::Add,
+            Self::CreateMachine { .. } | Self::AdoptMachine { .. } | Self::PrepareCloud { .. } => Mark::Add,
             Self::AwaitMachine { .. }
             | Self::StartMachine { .. }
             | Self::AttachDisk { .. }
             | Self::LabelNode { .. }
             | Self::OnNode { .. } => Mark::Change,
-            Self::DeleteMachine { .. } | Self::ForgetNode { .. } => Mark::Remove,
+            Self::DeleteMachine { .. } | Self::ForgetNode { .. } | Self::ClearCloud { .. } => Mark::Remove,
         }
     }
 
@@ -187,7 +212,9 @@ impl Step {
             | Self::AdoptMachine { .. }
             | Self::StartMachine { .. }
             | Self::AttachDisk { .. }
-            | Self::LabelNode { .. } => Disruption::None,
+            | Self::LabelNode { .. }
+            | Self::PrepareCloud { .. }
+            | Self::ClearCloud { .. } => Disruption::None,
         }
     }
 
@@ -199,7 +226,9 @@ impl Step {
             Self::CreateMachine { .. }
             | Self::AdoptMachine { .. }
             | Self::StartMachine { .. }
-            | Self::LabelNode { .. } => Undo::Possible,
+            | Self::LabelNode { .. }
+            | Self::PrepareCloud { .. }
+            | Self::ClearCloud { .. } => Undo::Possible,
             Self::AwaitMachine { .. } => Undo::Nothing,
             Self::AttachDisk { .. } => Undo::ForwardOnly,
             Self::DeleteMachine { .. } | Self::ForgetNode { .. } => Undo::Impossible,
@@ -209,8 +238,9 @@ impl Step {
     /// What becomes of disks.
     #[must_use]
     pub fn disks(&self) -> Vec<DiskEffect> {
-        let made = |disk: &DiskSpec| DiskEffect::new(Fate::Made, &disk.name, &disk.serial, disk.size_bytes);
-        let destroyed = |disk: &DiskReport| DiskEffect::new(Fate::Destroyed, &disk.name, &disk.serial, disk.size_bytes);
+        let made = |disk: &DiskSpec| DiskEffect::new(Fate::Made, &disk.name, disk.serial.as_ref(), disk.size_bytes);
+        let destroyed =
+            |disk: &DiskReport| DiskEffect::new(Fate::Destroyed, &disk.name, Some(&disk.serial), disk.size_bytes);
         match self {
             Self::CreateMachine { machine, .. } => machine.data_disks.iter().map(made).collect(),
             Self::AttachDisk { disk, .. } => vec![made(disk)],
@@ -220,6 +250,8 @@ impl Step {
             | Self::StartMachine { .. }
             | Self::LabelNode { .. }
             | Self::ForgetNode { .. }
+            | Self::PrepareCloud { .. }
+            | Self::ClearCloud { .. }
             | Self::OnNode { .. } => Vec::new(),
         }
     }
@@ -324,15 +356,16 @@ pub struct DiskEffect {
     pub fate: Fate,
     /// Its name in the spec.
     pub name: VolumeName,
-    /// Its identity in the machine.
-    pub serial: DiskSerial,
+    /// Its identity in the machine; `None` if it gets one when it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<DiskSerial>,
     /// Bytes.
     pub size_bytes: u64,
 }
 
 impl DiskEffect {
-    fn new(fate: Fate, name: &VolumeName, serial: &DiskSerial, size_bytes: u64) -> Self {
-        Self { fate, name: name.clone(), serial: serial.clone(), size_bytes }
+    fn new(fate: Fate, name: &VolumeName, serial: Option<&DiskSerial>, size_bytes: u64) -> Self {
+        Self { fate, name: name.clone(), serial: serial.cloned(), size_bytes }
     }
 }
 

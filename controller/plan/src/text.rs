@@ -7,6 +7,7 @@ mod wrap;
 
 use std::fmt::{self, Write as _};
 
+use windlass_types::cloud::{NetworkChoice, ServerSpec, SharedSpec};
 use windlass_types::escape::Escaped;
 use windlass_types::machine::MachineSpec;
 
@@ -43,7 +44,7 @@ impl fmt::Display for Plan {
 impl Plan {
     fn write_heading(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nothing = self.is_empty();
-        match (&self.cluster, self.provider) {
+        match (&self.cluster, &self.provider) {
             (Some(cluster), Some(provider)) => write!(f, "Cluster {cluster} on {provider}: ")?,
             (Some(cluster), None) => write!(f, "Cluster {cluster}: ")?,
             (None, _) if nothing => return f.write_str("Nothing to do.\n"),
@@ -82,7 +83,7 @@ fn many(count: usize, what: &str) -> String {
 
 fn write_step(f: &mut fmt::Formatter<'_>, planned: &PlannedStep) -> fmt::Result {
     let step = &planned.step;
-    writeln!(f, "  {} {} {}", step.mark(), step.verb(), step.node())?;
+    writeln!(f, "  {} {} {}", step.mark(), step.verb(), step.subject())?;
     for line in particulars(planned) {
         wrapped(f, &line)?;
     }
@@ -102,8 +103,12 @@ fn write_step(f: &mut fmt::Formatter<'_>, planned: &PlannedStep) -> fmt::Result 
 fn particulars(planned: &PlannedStep) -> Vec<String> {
     match &planned.step {
         Step::CreateMachine { machine, .. } => machine_lines(machine),
-        Step::AwaitMachine { id, .. } | Step::StartMachine { id, .. } | Step::DeleteMachine { id, .. } => {
-            vec![format!("machine {id}")]
+        Step::AwaitMachine { id, .. } | Step::StartMachine { id, .. } => vec![format!("machine {id}")],
+        Step::DeleteMachine { id, parts, .. } if parts.is_empty() => vec![format!("machine {id}")],
+        Step::DeleteMachine { parts, .. } => parts.iter().map(|part| format!("- {} {}", part.kind, part.id)).collect(),
+        Step::PrepareCloud { shared } => shared.iter().flat_map(shared_lines).collect(),
+        Step::ClearCloud { shared } => {
+            shared.iter().map(|report| format!("- {} {}", report.is.kind(), report.id)).collect()
         }
         Step::AdoptMachine { name } => {
             vec![format!("run on it what `windlass token create {name}` prints")]
@@ -122,11 +127,14 @@ fn machine_lines(machine: &MachineSpec) -> Vec<String> {
         0 => "as large as its image".to_owned(),
         bytes => size(bytes),
     };
-    let mut lines = vec![
-        format!("{} cpus, {} memory, disk {disk}", machine.cpus, size(machine.memory_bytes)),
-        format!("image {}", Escaped(&machine.image)),
-    ];
-    lines.extend(machine.address.map(|address| format!("address {address}")));
+    let mut lines = match &machine.server {
+        None => vec![format!("{} cpus, {} memory, disk {disk}", machine.cpus, size(machine.memory_bytes))],
+        Some(server) => server_lines(server, machine.root_disk_bytes),
+    };
+    lines.push(format!("image {}", Escaped(&machine.image)));
+    let address = machine.server.as_ref().and_then(|server| server.address).map(|address| address.to_string());
+    let address = machine.address.map(|address| address.to_string()).or(address);
+    lines.extend(address.map(|address| format!("address {address}")));
     for forward in &machine.forwards {
         let host = format!("{}:{}", forward.host_address, forward.host_port);
         lines.push(format!("{host}/{} leads to its port {}", forward.protocol, forward.guest_port));
@@ -138,12 +146,40 @@ fn machine_lines(machine: &MachineSpec) -> Vec<String> {
     lines
 }
 
+/// Every thing that is made of its own, a line each.
+fn server_lines(server: &ServerSpec, root_disk_bytes: u64) -> Vec<String> {
+    let network = match &server.network {
+        NetworkChoice::Own => "the cluster's network".to_owned(),
+        NetworkChoice::Existing(name) => format!("network {}", Escaped(name)),
+    };
+    let mut lines = vec![format!("+ server, flavor {}", Escaped(&server.flavor)), format!("+ port in {network}")];
+    lines.extend(server.floating.as_ref().map(|outside| format!("+ floating IP of {}", Escaped(outside))));
+    if let Some(volume) = &server.root_volume {
+        let kind = volume.volume_type.as_ref().map(|kind| format!(", type {}", Escaped(kind))).unwrap_or_default();
+        lines.push(format!("+ root disk as a volume, {}{kind}", size(root_disk_bytes)));
+    }
+    let named = [("keypair", &server.keypair), ("zone", &server.zone)];
+    lines.extend(named.iter().filter_map(|(what, name)| Some(format!("{what} {}", Escaped(name.as_ref()?)))));
+    lines
+}
+
+fn shared_lines(shared: &SharedSpec) -> Vec<String> {
+    let mut all = vec![format!("+ {}", shared.kind())];
+    match &shared.particulars()[..] {
+        [] => {}
+        [one] => all = vec![format!("+ {}, {}", shared.kind(), Escaped(one))],
+        many => all.extend(many.iter().map(|line| format!("  {}", Escaped(line)))),
+    }
+    all
+}
+
 fn disk_line(disk: &DiskEffect) -> String {
     let (mark, fate) = match disk.fate {
         Fate::Made => ("+", "new and empty"),
         Fate::Destroyed => ("-", "destroyed with all that is on it"),
     };
-    format!("{mark} disk {}, {}, serial {}: {fate}", disk.name, size(disk.size_bytes), disk.serial)
+    let serial = disk.serial.as_ref().map(|serial| format!(", serial {serial}")).unwrap_or_default();
+    format!("{mark} disk {}, {}{serial}: {fate}", disk.name, size(disk.size_bytes))
 }
 
 /// Bytes in the largest unit that leaves no fraction.

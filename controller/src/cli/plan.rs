@@ -189,6 +189,11 @@ fn hint(context: &Context, arguments: &PlanArgs, proposed: &Proposed) {
     }
 }
 
+fn need_line(need: &v1::Need) -> String {
+    let (of, needed) = (Escaped(&need.of), need.needed);
+    need.left.map_or_else(|| format!("{of} {needed}, not limited"), |left| format!("{of} {needed} of {left}"))
+}
+
 /// What a person reads of a plan.
 pub(crate) fn shown(proposed: &Proposed) -> String {
     let mut text = proposed.plan.to_string();
@@ -198,6 +203,10 @@ pub(crate) fn shown(proposed: &Proposed) -> String {
         text.push_str(&format!("Expected to take about {}{guess}.\n", duration(seconds)));
     }
     let answer = &proposed.answer;
+    if !answer.needs.is_empty() {
+        text.push_str("Needs, of what is left:\n");
+        text.extend(answer.needs.iter().map(|need| format!("  {}\n", need_line(need))));
+    }
     if !answer.obstacle.is_empty() {
         text.push_str(&format!("\nCannot be applied now: {}\n", Escaped(&answer.obstacle)));
         if !answer.obstacle_advice.is_empty() {

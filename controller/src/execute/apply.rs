@@ -12,6 +12,7 @@ use windlass_plan::difference::differences;
 use windlass_plan::plan::SCHEMA;
 use windlass_plan::{NodeWish, Plan, Policy, Snapshot, Step};
 use windlass_proto::refusal::{Reason, Refusal};
+use windlass_types::cloud::{Need, SharedSpec};
 use windlass_types::digest::Sha256Digest;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::machine::{MachineSpec, ProviderKind};
@@ -24,6 +25,7 @@ use super::times::{Crowd, Times};
 use super::{Runs, refusal};
 use crate::cloud_init::{AGENT_PACKAGE, FirstBoot, JoinOrder, UserData};
 use crate::observe::{ClusterRecord, ObserveError};
+use crate::provider::Wanted;
 use crate::spec::Cluster;
 use crate::store::StoreError;
 
@@ -63,6 +65,8 @@ pub struct Proposal {
     pub plan: Plan,
     /// Why it could not be carried out now.
     pub obstacle: Option<Refusal>,
+    /// What it takes of what is limited.
+    pub needs: Vec<Need>,
     /// How long it takes, milliseconds.
     pub expected_millis: u64,
     /// Nothing was learned yet of such machines.
@@ -106,11 +110,14 @@ impl Runs {
                 (self.plan_destruction(cluster, nodes).await?, Inputs::default(), Vec::new())
             }
         };
-        let obstacle = self.obstacle(&plan, &inputs).await.err();
+        let (needs, obstacle) = match self.possible(&plan, &inputs).await {
+            Ok(needs) => (needs, None),
+            Err(obstacle) => (Vec::new(), Some(obstacle)),
+        };
         let busy = self.with.records.under_way(&plan).await.map_err(|error| crate::join::store(&error))?;
         let (expected_millis, expected_is_guess) = self.expected(&plan).await?;
         let run = busy.map(|busy| busy.run);
-        Ok(Proposal { plan, obstacle, expected_millis, expected_is_guess, run, inputs, members })
+        Ok(Proposal { plan, obstacle, needs, expected_millis, expected_is_guess, run, inputs, members })
     }
 
     /// Begins to carry out a plan that was shown; `None` if there is nothing to do.
@@ -137,7 +144,7 @@ impl Runs {
         }
         let now = self.with.clock.now();
         let plan = &proposal.plan;
-        let cluster = plan.cluster.clone().zip(plan.provider);
+        let cluster = plan.cluster.clone().zip(plan.provider.clone());
         let cluster = cluster.map(|(name, provider)| ClusterRecord { name, provider, since: now });
         let record = RunRecord {
             id: RunId::new("r0").expect("an r and a digit"),
@@ -183,8 +190,9 @@ impl Runs {
     }
 
     async fn expected_of_machines(&self, plan: &Plan) -> Result<(u64, bool), Refusal> {
-        let Some(kind) = plan.provider.filter(|kind| *kind != ProviderKind::Existing) else { return Ok((0, false)) };
-        let provider = self.with.observer.provider(kind).map_err(|error| unobserved(&error))?;
+        let kind = plan.provider.as_ref().filter(|kind| **kind != ProviderKind::Existing);
+        let Some(kind) = kind else { return Ok((0, false)) };
+        let provider = self.with.observer.provider(kind).await.map_err(|error| unobserved(&error))?;
         let new = plan.steps.iter().find_map(|planned| match &planned.step {
             Step::CreateMachine { machine, .. } => Some(machine),
             _ => None,
@@ -215,7 +223,7 @@ impl Runs {
             let message = format!("cluster {} was made with the provider {}", spec.name, other.provider);
             return Err(Refusal::new(Reason::Unsafe, message).advise("destroy it first, or give this one another name"));
         }
-        let snapshot = self.with.observer.snapshot(&spec.name, spec.provider).await;
+        let snapshot = self.with.observer.snapshot(&spec.name, &spec.provider).await;
         let mut snapshot = snapshot.map_err(|error| unobserved(&error))?;
         self.survey(&mut snapshot, &spec.wishes, metadata, by).await?;
         let members = spec.machines.iter().map(|machine| machine.name.clone()).collect();
@@ -271,11 +279,11 @@ impl Runs {
             return Err(Refusal::new(Reason::NotFound, format!("no plan was ever applied for a cluster {cluster}"))
                 .advise("`windlass get machines` lists what there is"));
         };
-        let snapshot = self.with.observer.snapshot(cluster, record.provider).await;
+        let snapshot = self.with.observer.snapshot(cluster, &record.provider).await;
         let snapshot = snapshot.map_err(|error| unobserved(&error))?;
         let policy = Policy::default();
-        let plan = windlass_plan::plan_destroy(&snapshot, cluster, record.provider, nodes, &policy);
-        let is_there = |name: &&NodeName| plan.steps.iter().any(|planned| planned.step.node() == *name);
+        let plan = windlass_plan::plan_destroy(&snapshot, cluster, &record.provider, nodes, &policy);
+        let is_there = |name: &&NodeName| plan.steps.iter().any(|planned| planned.step.node() == Some(*name));
         match nodes.iter().find(|name| !is_there(name)) {
             Some(missing) => Err(Refusal::new(Reason::NotFound, format!("cluster {cluster} has no node {missing}"))
                 .advise("`windlass get machines` lists what there is")),
@@ -283,8 +291,8 @@ impl Runs {
         }
     }
 
-    /// Why a plan could not be carried out now.
-    async fn obstacle(&self, plan: &Plan, inputs: &Inputs) -> Result<(), Refusal> {
+    /// Whether a plan could be carried out now, and what it takes of what is limited.
+    async fn possible(&self, plan: &Plan, inputs: &Inputs) -> Result<Vec<Need>, Refusal> {
         let new: Vec<MachineSpec> = plan
             .steps
             .iter()
@@ -293,18 +301,28 @@ impl Runs {
                 _ => None,
             })
             .collect();
-        let (Some(first), Some(cluster), Some(kind)) = (new.first(), &plan.cluster, plan.provider) else {
-            return Ok(());
-        };
-        self.can_be_reached()?;
-        self.can_be_told(first, inputs)?;
-        let provider = self.with.observer.provider(kind).map_err(|error| unobserved(&error))?;
+        let (Some(cluster), Some(kind)) = (&plan.cluster, &plan.provider) else { return Ok(Vec::new()) };
+        if let Some(first) = new.first() {
+            self.can_be_reached()?;
+            self.can_be_told(first, inputs)?;
+        }
+        let shared: Vec<SharedSpec> = plan
+            .steps
+            .iter()
+            .flat_map(|planned| match &planned.step {
+                Step::PrepareCloud { shared } => shared.clone(),
+                _ => Vec::new(),
+            })
+            .collect();
+        if new.is_empty() && shared.is_empty() {
+            return Ok(Vec::new());
+        }
+        let provider = self.with.observer.provider(kind).await.map_err(|error| unobserved(&error))?;
         // What exists in part is made anew from the beginning, and would be counted twice.
         let observed = self.with.observer.machines(cluster, kind).await;
         let observed = observed.map_err(|error| unobserved(&error))?;
-        let fresh: Vec<_> =
-            new.into_iter().filter(|new| !observed.iter().any(|machine| machine.name == new.name)).collect();
-        let checked = provider.check(&fresh).await;
+        let machines = new.into_iter().filter(|new| !observed.iter().any(|machine| machine.name == new.name)).collect();
+        let checked = provider.check(&Wanted { machines, shared }).await;
         checked.map_err(|error| Refusal::new(Reason::Unsafe, ErrorChain(&error).to_string()).advise(error.advice()))
     }
 

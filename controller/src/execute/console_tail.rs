@@ -55,7 +55,7 @@ impl Runs {
         let cluster = memberships.get(node)?;
         let clusters = self.with.observer.clusters().await.ok()?;
         let record = clusters.into_iter().find(|record| record.name == *cluster)?;
-        let provider = self.with.observer.provider(record.provider).ok().cloned()?;
+        let provider = self.with.observer.provider(&record.provider).await.ok()?;
         Some((provider, MachineKey::new(cluster.clone(), node.clone())))
     }
 }

@@ -77,9 +77,12 @@ impl Runs {
         let mut begin = Vec::with_capacity(ready.len());
         let policy = run.record().plan.policy.unreachable;
         for planned in ready {
-            let node = planned.step.node().clone();
-            let is_here = !matches!(planned.step, Step::OnNode { .. })
-                || run.progress().in_hand().contains(&node)
+            let Step::OnNode { node, .. } = &planned.step else {
+                begin.push(planned);
+                continue;
+            };
+            let node = node.clone();
+            let is_here = run.progress().in_hand().contains(&node)
                 || self.with.fleet.standing(&node).is_some_and(|standing| standing.is_connected);
             match policy {
                 _ if is_here => begin.push(planned),

@@ -142,7 +142,8 @@ impl Runs {
             let progress = run.progress();
             let asking = progress.asking(is_away);
             let now = asking.now.into_iter().filter(|planned| !held.refused.contains(&planned.id));
-            let now: Vec<_> = now.map(|planned| (planned.id.clone(), planned.step.node().clone())).collect();
+            let now = now.filter_map(|planned| Some((planned.id.clone(), planned.step.node()?.clone())));
+            let now: Vec<_> = now.collect();
             let later: Vec<_> = asking.later.into_iter().map(|planned| planned.id.clone()).collect();
             (now, later)
         };

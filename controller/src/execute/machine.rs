@@ -105,11 +105,13 @@ impl Runs {
         let kind = hand.provider.kind();
         let failed = |error: &dyn std::error::Error| StepFailure::ours("read how long this takes", error);
         let accel = self.machine(hand).await?.and_then(|machine| machine.accel);
-        let known = self.with.times.known(kind, accel).await.map_err(|error| failed(&error))?;
+        let known = self.with.times.known(&kind, accel).await.map_err(|error| failed(&error))?;
         let crowd = Crowd::of(&hand.run.record().plan, hand.provider.processors());
-        let expected = match kind {
+        let expected = match &kind {
             ProviderKind::Existing => Times::default(),
-            ProviderKind::Qemu => known.unwrap_or_else(|| Times::guess(accel)).in_crowd(crowd),
+            ProviderKind::Qemu | ProviderKind::Openstack(_) => {
+                known.unwrap_or_else(|| Times::guess(accel)).in_crowd(crowd)
+            }
         };
         let way = Way {
             began: Instant::now(),
@@ -182,7 +184,7 @@ impl Runs {
     async fn arrived(&self, hand: &Hand<'_>, way: &Way) -> Result<(), StepFailure> {
         if way.is_new {
             let seen = Times::of(&hand.run.progress().step(hand.id)).alone(way.crowd);
-            let learned = self.with.times.learn(ProviderKind::Qemu, way.accel, &seen).await;
+            let learned = self.with.times.learn(&hand.provider.kind(), way.accel, &seen).await;
             learned.map_err(|error| StepFailure::ours("keep how long this took", &error))?;
         }
         Ok(())

@@ -214,7 +214,7 @@ impl Runs {
         }
         let is_last = {
             let record = run.record();
-            let mut leased = record.plan.steps.iter().filter(|other| other.lease && other.step.node() == node);
+            let mut leased = record.plan.steps.iter().filter(|other| other.lease && other.step.node() == Some(node));
             leased.next_back().is_some_and(|last| last.id == planned.id)
         };
         if is_last { self.until_well(run, node, None).await } else { Ok(()) }

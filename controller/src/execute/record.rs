@@ -329,7 +329,7 @@ pub struct Busy {
 fn locks(plan: &Plan) -> Vec<(String, String)> {
     let cluster = plan.cluster.iter().map(|name| (format!("{CLUSTER_LOCKS}{name}"), "this cluster".to_owned()));
     let queued = plan.queued.iter().map(|queued| &queued.node);
-    let nodes: BTreeSet<_> = plan.steps.iter().map(|planned| planned.step.node()).chain(queued).collect();
+    let nodes: BTreeSet<_> = plan.steps.iter().filter_map(|planned| planned.step.node()).chain(queued).collect();
     let nodes = nodes.into_iter().map(|node| (format!("{NODE_LOCKS}{node}"), node.to_string()));
     cluster.chain(nodes).collect()
 }

@@ -229,9 +229,13 @@ impl Progress {
         }
     }
 
-    fn may_begin(&self, node: &NodeName) -> bool {
+    fn may_begin(&self, node: Option<&NodeName>) -> bool {
         let holds_back = self.told.pause.is_some() || self.has_failed_too_often();
-        !self.told.stop && (!holds_back || self.in_hand.contains(node))
+        !self.told.stop && (!holds_back || self.holds(node))
+    }
+
+    fn holds(&self, node: Option<&NodeName>) -> bool {
+        node.is_some_and(|node| self.in_hand.contains(node))
     }
 
     /// Steps that may begin now, in the order of the plan and within its limit. Steps of nodes that are `away` are left out.
@@ -241,7 +245,7 @@ impl Progress {
         let steps = self.ready.iter().map(|at| &self.plan.steps[*at]);
         let may = |planned: &&PlannedStep| {
             let node = planned.step.node();
-            self.may_begin(node) && (!planned.lease || self.in_hand.contains(node)) && !is_away(node)
+            self.may_begin(node) && (!planned.lease || self.holds(node)) && !node.is_some_and(&is_away)
         };
         steps.filter(may).take(free).cloned().collect()
     }
@@ -253,7 +257,7 @@ impl Progress {
         let steps = self.ready.iter().map(|at| &self.plan.steps[*at]);
         let asks = |planned: &&PlannedStep| {
             let node = planned.step.node();
-            planned.lease && !self.in_hand.contains(node) && self.may_begin(node)
+            planned.lease && !self.holds(node) && self.may_begin(node)
         };
         let mut asking: Vec<_> = steps.filter(asks).collect();
         asking.sort_by_key(|planned| self.turn(planned.step.node()));
@@ -263,23 +267,23 @@ impl Progress {
         Asking { now: asking, later }
     }
 
-    fn turn(&self, node: &NodeName) -> usize {
-        self.turns.get(node).copied().unwrap_or(usize::MAX)
+    fn turn(&self, node: Option<&NodeName>) -> usize {
+        node.and_then(|node| self.turns.get(node)).copied().unwrap_or(usize::MAX)
     }
 
     /// The first turn that cannot begin: of those who ask, none; of the others, where something is still to be done before.
     fn unready_turn(&self, asking: &[&PlannedStep], is_away: impl Fn(&NodeName) -> bool) -> usize {
         let Some(last) = asking.last().map(|planned| self.turn(planned.step.node())) else { return usize::MAX };
-        let ask: BTreeSet<_> = asking.iter().map(|planned| planned.step.node()).collect();
+        let ask: BTreeSet<_> = asking.iter().filter_map(|planned| planned.step.node()).collect();
         let mut first = last.saturating_add(1);
         for (link, planned) in self.links.iter().zip(&self.plan.steps) {
             let node = planned.step.node();
             let is_to_come = planned.lease && link.waits > 0 && link.record.state == StepState::Waiting;
             if is_to_come
                 && self.turn(node) < first
-                && !ask.contains(node)
-                && !self.in_hand.contains(node)
-                && !is_away(node)
+                && !node.is_some_and(|node| ask.contains(node))
+                && !self.holds(node)
+                && !node.is_some_and(&is_away)
             {
                 first = self.turn(node);
             }
@@ -292,7 +296,7 @@ impl Progress {
     pub fn awaited(&self) -> Vec<NodeName> {
         let is_due = |queued: &&Queued| queued.after.as_ref().is_none_or(|step| self.state(step) == StepState::Done);
         let nodes = self.plan.queued.iter().filter(is_due).map(|queued| &queued.node);
-        nodes.filter(|node| self.may_begin(node)).cloned().collect()
+        nodes.filter(|node| self.may_begin(Some(node))).cloned().collect()
     }
 
     /// Whether a node is still to be planned for. One that has to wait for a step that did not end well never will be.
@@ -306,11 +310,11 @@ impl Progress {
     #[must_use]
     pub fn finished_with(&self) -> Vec<NodeName> {
         let is_whole = |node: &&NodeName| {
-            let mut leased = self.records().filter(|(planned, _)| planned.lease && planned.step.node() == *node);
+            let mut leased = self.records().filter(|(planned, _)| planned.lease && planned.step.node() == Some(*node));
             leased.all(|(_, record)| record.state == StepState::Done)
         };
         let untouched = |node: &&NodeName| {
-            let mut leased = self.records().filter(|(planned, _)| planned.lease && planned.step.node() == *node);
+            let mut leased = self.records().filter(|(planned, _)| planned.lease && planned.step.node() == Some(*node));
             leased.all(|(_, record)| record.state.is_final() && record.attempt == 0)
         };
         self.in_hand.iter().filter(|node| is_whole(node) || untouched(node)).cloned().collect()

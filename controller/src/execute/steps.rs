@@ -9,15 +9,18 @@ use windlass_types::digest::Sha256Digest;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::machine::{MachineSpec, MachineStage};
-use windlass_types::name::NodeName;
+use windlass_types::name::{ClusterName, NodeName};
 
 use super::run::StepRecord;
 use super::trouble::Past;
 use super::{ActiveRun, Runs};
 use crate::cloud_init::{AGENT_PACKAGE, FirstBoot, JoinOrder, UserData};
+use crate::observe::ObserveError;
 use crate::provider::{MachineKey, NewMachine, PowerAction, Provider, ProviderError};
 use crate::tokens::DEFAULT_LIFE;
 use crate::trust::Holder;
+
+const MISTAKE: &str = "this is a mistake in Windlass: please report it";
 
 /// Why a step did not end well.
 #[derive(Debug)]
@@ -44,6 +47,12 @@ impl StepFailure {
     /// Something of ours failed.
     pub(crate) fn ours(what: &str, error: &dyn std::error::Error) -> Self {
         Self::said(format!("{what}: {}", ErrorChain(error)), "see the controller's log, then apply again")
+    }
+
+    /// A provider that is not there, or cannot be used.
+    pub(crate) fn unobserved(error: &ObserveError) -> Self {
+        let refusal = super::apply::unobserved(error);
+        Self::said(refusal.message, refusal.advice)
     }
 
     pub(crate) fn provider(error: &ProviderError) -> Self {
@@ -87,22 +96,34 @@ impl Runs {
     pub(super) async fn carry_out(&self, run: &Arc<ActiveRun>, planned: &PlannedStep) -> Result<StepEnd, StepFailure> {
         match &planned.step {
             Step::OnNode { node, step } => self.on_node(run, planned, node, step).await,
-            _ => self.with_machine(run, planned).await.map(|()| StepEnd::Done),
+            Step::PrepareCloud { shared } => self.prepare(run, &planned.id, shared).await.map(|()| StepEnd::Done),
+            Step::ClearCloud { shared } => self.clear(run, &planned.id, shared).await.map(|()| StepEnd::Done),
+            other => self.with_machine(run, planned, other.node()).await.map(|()| StepEnd::Done),
         }
     }
 
-    async fn with_machine(&self, run: &Arc<ActiveRun>, planned: &PlannedStep) -> Result<(), StepFailure> {
+    /// The cluster of a run, and who makes its machines.
+    pub(super) async fn provider_of(&self, run: &ActiveRun) -> Result<(ClusterName, Arc<dyn Provider>), StepFailure> {
         let (cluster, kind) = {
             let record = run.record();
-            (record.plan.cluster.clone(), record.plan.provider)
+            (record.plan.cluster.clone(), record.plan.provider.clone())
         };
         let (Some(cluster), Some(kind)) = (cluster, kind) else {
             return Err(StepFailure::said("the plan names no cluster", "make a new one with `windlass plan`"));
         };
-        let provider =
-            self.with.observer.provider(kind).map_err(|error| StepFailure::ours("find the provider", &error))?;
-        let key = MachineKey::new(cluster, planned.step.node().clone());
-        let hand = Hand { run, id: &planned.id, provider: Arc::clone(provider), key };
+        let provider = self.with.observer.provider(&kind).await;
+        Ok((cluster, provider.map_err(|error| StepFailure::unobserved(&error))?))
+    }
+
+    async fn with_machine(
+        &self,
+        run: &Arc<ActiveRun>,
+        planned: &PlannedStep,
+        node: Option<&NodeName>,
+    ) -> Result<(), StepFailure> {
+        let (cluster, provider) = self.provider_of(run).await?;
+        let node = node.ok_or_else(|| StepFailure::said("the step names no node", MISTAKE))?;
+        let hand = Hand { run, id: &planned.id, provider, key: MachineKey::new(cluster, node.clone()) };
         match &planned.step {
             Step::CreateMachine { machine, spec_hash } => self.create(&hand, machine, *spec_hash).await,
             Step::AwaitMachine { .. } => self.until_healthy(&hand, None, false, Past::TryAgain).await,
@@ -125,9 +146,8 @@ impl Runs {
             }
             Step::DeleteMachine { name, .. } => self.delete(&hand, name).await,
             Step::ForgetNode { name } => self.forget(&hand, name).await,
-            Step::OnNode { node, .. } => {
-                let message = format!("{node} does this itself");
-                Err(StepFailure::said(message, "this is a mistake in Windlass: please report it"))
+            Step::OnNode { .. } | Step::PrepareCloud { .. } | Step::ClearCloud { .. } => {
+                Err(StepFailure::said(format!("{} is nothing that is done with a machine", planned.id), MISTAKE))
             }
         }
     }

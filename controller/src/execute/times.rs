@@ -133,7 +133,7 @@ impl TimesStore {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn known(&self, provider: ProviderKind, accel: Option<Accel>) -> Result<Option<Times>, StoreError> {
+    pub async fn known(&self, provider: &ProviderKind, accel: Option<Accel>) -> Result<Option<Times>, StoreError> {
         let entry = self.store.get(&key(provider, accel)).await?;
         Ok(entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()))
     }
@@ -142,7 +142,7 @@ impl TimesStore {
     ///
     /// # Errors
     /// If the store cannot be used.
-    pub async fn learn(&self, provider: ProviderKind, accel: Option<Accel>, seen: &Times) -> Result<(), StoreError> {
+    pub async fn learn(&self, provider: &ProviderKind, accel: Option<Accel>, seen: &Times) -> Result<(), StoreError> {
         let mut transaction = Transaction::new();
         // Also for whoever asks before it is known how the processor will be made.
         for key in [key(provider, accel), key(provider, None)] {
@@ -156,7 +156,7 @@ impl TimesStore {
     }
 }
 
-fn key(provider: ProviderKind, accel: Option<Accel>) -> String {
+fn key(provider: &ProviderKind, accel: Option<Accel>) -> String {
     let accel = accel.map_or_else(|| "any".to_owned(), |accel| accel.to_string());
     format!("run-times/{provider}-{accel}")
 }
@@ -185,10 +185,10 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_known_before_the_first_machine_and_further_ones_move_it() {
         let times = TimesStore::new(MemoryStore::new());
-        let known = async || times.known(ProviderKind::Qemu, Some(Accel::Kvm)).await.expect("readable");
+        let known = async || times.known(&ProviderKind::Qemu, Some(Accel::Kvm)).await.expect("readable");
         assert_eq!(known().await, None);
         for (seconds, whole) in [(30, 30_000), (60, 50_000)] {
-            times.learn(ProviderKind::Qemu, Some(Accel::Kvm), &seen(seconds)).await.expect("written");
+            times.learn(&ProviderKind::Qemu, Some(Accel::Kvm), &seen(seconds)).await.expect("written");
             assert_eq!(known().await.map(|known| known.whole()), Some(whole));
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Servers, and what they are made with: flavors, groups, keypairs; and the volumes attached to them.
+//! Servers, and what they are made with: flavors and groups; and the volumes attached to them.
 
 mod server;
 
@@ -61,19 +61,20 @@ pub struct ServerGroup {
     /// The ids of its servers.
     #[serde(default, deserialize_with = "or_default")]
     pub members: Vec<String>,
+    /// How they stand to each other, since 2.64.
+    #[serde(default, deserialize_with = "or_default")]
+    policy: String,
+    /// The same, before.
+    #[serde(default, deserialize_with = "or_default")]
+    policies: Vec<String>,
 }
 
-/// A public key that new servers take.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Keypair {
-    /// Its name, by which it is used.
-    pub name: String,
-    /// Its fingerprint.
-    #[serde(default, deserialize_with = "or_default")]
-    pub fingerprint: String,
-    /// The key.
-    #[serde(default, deserialize_with = "or_default")]
-    pub public_key: String,
+impl ServerGroup {
+    /// Whether a server for which there is no other host is not made.
+    #[must_use]
+    pub fn is_hard(&self) -> bool {
+        self.policies.iter().chain([&self.policy]).any(|policy| policy == "anti-affinity")
+    }
 }
 
 /// A server to be made.
@@ -101,6 +102,8 @@ pub struct NewServer {
     pub availability_zone: Option<String>,
     /// A volume for its root disk instead of the host's own disk.
     pub root_volume: Option<RootVolume>,
+    /// The ids of volumes that it has from the first moment. They stay when it goes.
+    pub volumes: Vec<String>,
 }
 
 /// A root disk that is a volume. It is removed with its server.
@@ -171,24 +174,6 @@ pub trait Compute {
     /// If it is refused.
     async fn delete_server_group(&self, id: &str) -> Result<(), CloudError>;
 
-    /// One keypair of the user, if it is there.
-    ///
-    /// # Errors
-    /// If the service cannot tell.
-    async fn keypair(&self, name: &str) -> Result<Option<Keypair>, CloudError>;
-
-    /// Makes a keypair of a public key.
-    ///
-    /// # Errors
-    /// If it is refused, as where one of that name is there.
-    async fn create_keypair(&self, name: &str, public_key: &str) -> Result<Keypair, CloudError>;
-
-    /// Removes a keypair; one that is not there is removed already.
-    ///
-    /// # Errors
-    /// If it is refused.
-    async fn delete_keypair(&self, name: &str) -> Result<(), CloudError>;
-
     /// Makes a server and gives its id. It is not there yet when this returns.
     ///
     /// # Errors
@@ -236,12 +221,6 @@ pub trait Compute {
     /// # Errors
     /// If it is refused. [`CloudError::may_be_done`] tells whether to look for it.
     async fn attach_volume(&self, server: &str, volume: &str) -> Result<(), CloudError>;
-
-    /// Detaches a volume; one that is not attached is detached already. It may still be there for a while.
-    ///
-    /// # Errors
-    /// If it is refused.
-    async fn detach_volume(&self, server: &str, volume: &str) -> Result<(), CloudError>;
 }
 
 #[async_trait::async_trait]
@@ -263,19 +242,6 @@ impl Compute for Client {
 
     async fn delete_server_group(&self, id: &str) -> Result<(), CloudError> {
         self.remove(&Call::delete(COMPUTE, format!("/os-server-groups/{}", encoded(id)))).await
-    }
-
-    async fn keypair(&self, name: &str) -> Result<Option<Keypair>, CloudError> {
-        self.maybe(&Call::get(COMPUTE, format!("/os-keypairs/{}", encoded(name))), "keypair").await
-    }
-
-    async fn create_keypair(&self, name: &str, public_key: &str) -> Result<Keypair, CloudError> {
-        let body = json!({"keypair": {"name": name, "public_key": public_key}});
-        self.one(&Call::post(COMPUTE, "/os-keypairs", body), "keypair").await
-    }
-
-    async fn delete_keypair(&self, name: &str) -> Result<(), CloudError> {
-        self.remove(&Call::delete(COMPUTE, format!("/os-keypairs/{}", encoded(name)))).await
     }
 
     async fn create_server(&self, new: &NewServer) -> Result<String, CloudError> {
@@ -320,11 +286,6 @@ impl Compute for Client {
         let body = json!({"volumeAttachment": {"volumeId": volume}});
         self.send(&Call::post(COMPUTE, path(server, VOLUMES), body)).await.map(|_| ())
     }
-
-    async fn detach_volume(&self, server: &str, volume: &str) -> Result<(), CloudError> {
-        let path = path(server, &format!("{VOLUMES}/{}", encoded(volume)));
-        self.remove(&Call::delete(COMPUTE, path)).await
-    }
 }
 
 const COMPUTE: Service = Service::Compute;
@@ -351,9 +312,17 @@ fn body(new: &NewServer, user_data: &Secret, version: Option<Microversion>) -> R
         "config_drive": new.config_drive,
         "metadata": new.metadata,
     });
-    match &new.root_volume {
-        None => server["imageRef"] = json!(new.image),
-        Some(volume) => server["block_device_mapping_v2"] = json!([root(&new.image, volume, version)?]),
+    let mut disks = match &new.root_volume {
+        Some(volume) => vec![root(&new.image, volume, version)?],
+        None => {
+            server["imageRef"] = json!(new.image);
+            vec![local_root(&new.image)]
+        }
+    };
+    disks.extend(new.volumes.iter().map(|volume| attached(volume)));
+    // Without it, the image alone says what the disks are: the oldest way, which every cloud knows.
+    if new.root_volume.is_some() || !new.volumes.is_empty() {
+        server["block_device_mapping_v2"] = json!(disks);
     }
     let optional = [("key_name", &new.keypair), ("availability_zone", &new.availability_zone)];
     for (name, value) in optional.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
@@ -362,6 +331,26 @@ fn body(new: &NewServer, user_data: &Secret, version: Option<Microversion>) -> R
     Ok(match &new.group {
         Some(group) => json!({"server": server, "os:scheduler_hints": {"group": group}}),
         None => json!({"server": server}),
+    })
+}
+
+fn local_root(image: &str) -> Value {
+    json!({
+        "boot_index": 0,
+        "uuid": image,
+        "source_type": "image",
+        "destination_type": "local",
+        "delete_on_termination": true,
+    })
+}
+
+fn attached(volume: &str) -> Value {
+    json!({
+        "boot_index": -1,
+        "uuid": volume,
+        "source_type": "volume",
+        "destination_type": "volume",
+        "delete_on_termination": false,
     })
 }
 

@@ -83,10 +83,10 @@ impl MachineApi {
         let name = NodeName::new(node).map_err(|error| bad(&error))?;
         let observer = self.0.runs.observer();
         for cluster in observer.clusters().await.map_err(|error| internal(&error))? {
-            let machines = observer.machines(&cluster.name, cluster.provider).await;
+            let machines = observer.machines(&cluster.name, &cluster.provider).await;
             if machines.map_err(|error| internal(&error))?.iter().any(|machine| machine.name == name) {
-                let provider = observer.provider(cluster.provider).map_err(|error| internal(&error))?;
-                return Ok((Arc::clone(provider), MachineKey::new(cluster.name, name)));
+                let provider = observer.provider(&cluster.provider).await.map_err(|error| internal(&error))?;
+                return Ok((provider, MachineKey::new(cluster.name, name)));
             }
         }
         Err(Refusal::new(Reason::NotFound, format!("Windlass made no machine for {name}"))

@@ -52,6 +52,7 @@ impl PlanService for PlanApi {
             expected_millis: proposal.expected_millis,
             expected_is_guess: proposal.expected_is_guess,
             run: proposal.run.map(String::from).unwrap_or_default(),
+            needs: proposal.needs.into_iter().map(need).collect(),
         }))
     }
 
@@ -118,10 +119,10 @@ impl PlanService for PlanApi {
         let clusters = observer.clusters().await.map_err(|error| unobserved(&error))?;
         let mut answer = v1::ListMachinesResponse::default();
         for cluster in clusters.iter().filter(|cluster| only.is_empty() || cluster.name.as_str() == only) {
-            match observer.machines(&cluster.name, cluster.provider).await {
+            match observer.machines(&cluster.name, &cluster.provider).await {
                 Ok(machines) => answer.machines.extend(machines.into_iter().map(|machine| {
                     let joined = observer.node(&machine.name).is_some();
-                    on_wire(&cluster.name, cluster.provider, machine, joined)
+                    on_wire(&cluster.name, &cluster.provider, machine, joined)
                 })),
                 Err(error) => answer.failures.push(format!("{}: {}", cluster.name, ErrorChain(&error))),
             }
@@ -166,7 +167,11 @@ fn wish(request: v1::PlanClusterRequest) -> Result<Wish, Refusal> {
     }
 }
 
-fn on_wire(cluster: &ClusterName, provider: ProviderKind, machine: MachineReport, joined: bool) -> v1::Machine {
+fn need(need: windlass_types::cloud::Need) -> v1::Need {
+    v1::Need { of: need.of, needed: need.needed, left: need.left }
+}
+
+fn on_wire(cluster: &ClusterName, provider: &ProviderKind, machine: MachineReport, joined: bool) -> v1::Machine {
     let disk = |disk: windlass_types::machine::DiskReport| v1::MachineDisk {
         name: disk.name.into(),
         size_bytes: disk.size_bytes,

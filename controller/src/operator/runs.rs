@@ -226,7 +226,7 @@ fn on_wire(view: &RunView) -> v1::Run {
 fn step(planned: &PlannedStep, record: &StepRecord) -> v1::RunStep {
     v1::RunStep {
         id: planned.id.to_string(),
-        node: planned.step.node().to_string(),
+        node: planned.step.node().map(ToString::to_string).unwrap_or_default(),
         verb: planned.step.verb().to_owned(),
         state: v1::StepState::from(record.state).into(),
         stage: record.stage().map_or(v1::MachineStage::Unspecified, Into::into).into(),

@@ -5,11 +5,12 @@
 //! by its agent: `windlass token create NODE` prints the one line to run on it, and from then on the fleet knows it.
 
 use async_trait::async_trait;
-use windlass_types::machine::{DiskSpec, MachineReport, MachineSpec, ProviderKind};
+use windlass_types::cloud::Need;
+use windlass_types::machine::{DiskSpec, MachineReport, ProviderKind};
 use windlass_types::name::ClusterName;
 use windlass_types::outcome::ErrorClass;
 
-use super::{ConsoleFrom, ConsolePiece, MachineKey, NewMachine, PowerAction, Provider, ProviderError};
+use super::{ConsoleFrom, ConsolePiece, MachineKey, NewMachine, PowerAction, Provider, ProviderError, Wanted};
 
 /// What cannot be done with a machine that somebody else made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,8 +34,8 @@ impl Provider for ExistingProvider {
         ProviderKind::Existing
     }
 
-    async fn check(&self, _wanted: &[MachineSpec]) -> Result<(), ProviderError> {
-        Ok(())
+    async fn check(&self, _wanted: &Wanted) -> Result<Vec<Need>, ProviderError> {
+        Ok(Vec::new())
     }
 
     /// Nothing is of our making; which of the machines have joined, the fleet knows.

@@ -37,11 +37,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use windlass_types::cloud::Need;
 use windlass_types::machine::{Accel, AccelChoice, DiskSpec, MachineReport, MachineSpec, PowerState, ProviderKind};
 use windlass_types::name::ClusterName;
 
 use super::exec::find;
-use super::{ConsoleFrom, ConsolePiece, MachineKey, MachineNews, NewMachine, PowerAction, Provider, ProviderError};
+use super::{
+    ConsoleFrom, ConsolePiece, MachineKey, MachineNews, NewMachine, PowerAction, Provider, ProviderError, Wanted,
+};
 use crate::clock::Clock;
 use crate::cloud_init::UserData;
 use growth::Growth;
@@ -171,9 +174,10 @@ impl Provider for QemuProvider {
         ProviderKind::Qemu
     }
 
-    async fn check(&self, wanted: &[MachineSpec]) -> Result<(), ProviderError> {
+    async fn check(&self, wanted: &Wanted) -> Result<Vec<Need>, ProviderError> {
         let _room = self.room.lock().await;
-        Ok(self.check_all(wanted).await?)
+        self.check_all(&wanted.machines).await?;
+        Ok(Vec::new())
     }
 
     async fn accel(&self, machine: &MachineSpec) -> Option<Accel> {

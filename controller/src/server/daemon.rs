@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
-use windlass_types::machine::ProviderKind;
 
 use super::listeners::{self, ListenError, Listeners};
 use super::{Controller, Parts};
@@ -166,10 +165,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
 /// Where machines come from.
 fn providers(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Providers, ServeError> {
     let qemu = QemuProvider::open(&settings.state_dir, Arc::clone(clock))?;
-    Ok(Providers::from([
-        (ProviderKind::Qemu, Arc::new(qemu) as Arc<dyn Provider>),
-        (ProviderKind::Existing, Arc::new(ExistingProvider)),
-    ]))
+    Ok(Providers::new([Arc::new(qemu) as Arc<dyn Provider>, Arc::new(ExistingProvider)]))
 }
 
 /// Every connection is a descriptor, and shells start programs with a soft limit for a handful of files.

@@ -7,9 +7,9 @@ use super::Controller;
 use crate::provider::{MachineNews, Provider};
 
 impl Controller {
-    /// Listens to every provider until the controller ends.
+    /// Listens to every provider that tells something, until the controller ends.
     pub fn watch_machines(self: &Arc<Self>) {
-        for provider in self.runs.observer().providers.values() {
+        for provider in self.runs.observer().providers.fixed.values() {
             let (controller, provider) = (Arc::clone(self), Arc::clone(provider));
             tokio::spawn(
                 async move { controller.stop.run_until_cancelled(controller.pass_on(provider.as_ref())).await },

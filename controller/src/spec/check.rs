@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What no schema can say: that the parts of a spec go together.
 
+mod cloud;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -24,8 +26,41 @@ const MOST_VOLUMES: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Contradiction {
     /// No provider, or two.
-    #[error("provider has exactly one of qemu and existing")]
+    #[error("provider has exactly one of qemu, openstack and existing")]
     Provider,
+    /// No network, or two.
+    #[error("provider.openstack has exactly one of network and ownNetwork")]
+    CloudNetwork,
+    /// A name that cannot be one.
+    #[error("provider.openstack.{0} is empty")]
+    CloudName(&'static str),
+    /// No flavor.
+    #[error("{0} has no flavor, and a cloud makes nothing without one")]
+    NoFlavor(NodeName),
+    /// Something of a machine that a cloud's flavor says, or that only local machines have.
+    #[error("{1} of {0} cannot be chosen: its flavor in the cloud says it, or there is no such thing there")]
+    NotOfACloud(NodeName, &'static str),
+    /// A root volume without a size, or a size without a root volume.
+    #[error("disk of {0} and provider.openstack.rootVolume belong together: neither says anything without the other")]
+    RootVolume(NodeName),
+    /// A flavor where there are none.
+    #[error("flavor of {0} says something only where the provider is openstack")]
+    FlavorAlone(NodeName),
+    /// A size that a cloud would round.
+    #[error("the size of the volume {0} is no whole number of GiB, and a cloud counts in those")]
+    NotWholeGib(String),
+    /// A type where there are none.
+    #[error("type of the volume {0} says something only where the provider is openstack")]
+    TypeAlone(String),
+    /// An address outside for nobody.
+    #[error("floatingIPs names {0}, and there is no such node")]
+    FloatingNobody(NodeName),
+    /// Something that is opened and is not said rightly.
+    #[error("open lets in from {0:?}: say a network such as 203.0.113.0/24, with all bits after its prefix 0")]
+    OpenFrom(String),
+    /// Ports the wrong way round.
+    #[error("open has ports {0} to {1}: the last is not before the first, and 0 is none")]
+    OpenPorts(u16, u16),
     /// No nodes.
     #[error("there are no nodes")]
     NoNodes,
@@ -132,11 +167,13 @@ pub fn check(body: &Body) -> Checked {
     }
     settings(&body.settings)?;
     let provider = &body.provider;
-    match (&provider.value.qemu, &provider.value.existing) {
-        (Some(qemu), None) => made_here(body, qemu),
-        (None, Some(_)) => existing(body),
-        (Some(_), Some(_)) | (None, None) => Err(Contradiction::Provider.at(provider.defined)),
-    }
+    match (&provider.value.qemu, &provider.value.openstack, &provider.value.existing) {
+        (Some(qemu), None, None) => made_here(body, qemu),
+        (None, Some(openstack), None) => cloud::check(body, openstack),
+        (None, None, Some(_)) => existing(body),
+        _ => Err(Contradiction::Provider.at(provider.defined)),
+    }?;
+    if provider.value.openstack.is_none() { cloud::nothing_of_a_cloud(body) } else { Ok(()) }
 }
 
 fn named_once(body: &Body) -> Checked {

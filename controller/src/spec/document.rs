@@ -11,7 +11,8 @@ use windlass_types::machine::{AccelChoice, MachineRole, Protocol};
 use windlass_types::name::on_node::PackageName;
 use windlass_types::name::{ClusterName, LabelKey, LabelValue, NodeName, VolumeName};
 
-use super::later::{Containerd, Docker, Etcd, Gluster, Kubernetes, Openstack};
+use super::later::{Containerd, Docker, Etcd, Gluster, Kubernetes};
+use super::openstack::Openstack;
 use super::policy::SpecPolicy;
 use super::settings::Settings;
 use super::upkeep::{Hooks, Kernel, Reboot, Update};
@@ -47,7 +48,7 @@ pub struct Metadata {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Body {
-    /// Where its machines come from: exactly one of `qemu` and `existing`.
+    /// Where its machines come from: exactly one of `qemu`, `openstack` and `existing`.
     #[schemars(with = "Provider")]
     pub provider: Spanned<Provider>,
     /// Its nodes.
@@ -112,9 +113,9 @@ pub struct Provider {
     pub qemu: Option<Qemu>,
     /// Machines that are there already and join by a command.
     pub existing: Option<Existing>,
+    /// Servers of an OpenStack cloud.
     #[serde(default)]
-    #[schemars(skip)]
-    openstack: Option<Openstack>,
+    pub openstack: Option<Openstack>,
 }
 
 /// Virtual machines on the controller's own machine.
@@ -150,6 +151,9 @@ pub struct Node {
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "ipv4"))]
     pub address: Option<Ipv4Addr>,
+    /// What a server of a cloud has of processors, memory and disk, by the cloud's name or id for it.
+    #[serde(default)]
+    pub flavor: Option<String>,
     /// Processors; by default 2.
     #[serde(default)]
     #[schemars(range(min = 1, max = 256))]
@@ -225,12 +229,15 @@ pub struct Forward {
 }
 
 /// A data disk of every node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Volume {
     /// Its size.
     #[schemars(with = "String", regex(pattern = SIZE_PATTERN))]
     pub size: Size,
+    /// Which of a cloud's types of volumes; by default the cloud's own choice.
+    #[serde(default, rename = "type")]
+    pub volume_type: Option<String>,
 }
 
 /// Where packages come from, and which of them are kept current.

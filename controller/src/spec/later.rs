@@ -19,8 +19,6 @@ macro_rules! later {
 }
 
 later! {
-    /// Machines from a cloud.
-    Openstack = "provider.openstack";
     /// Docker.
     Docker = "docker";
     /// Containerd.

@@ -10,6 +10,7 @@ use windlass_types::machine::{AccelChoice, DiskSpec, LanAddress, MachineRole, Ma
 
 use super::Cluster;
 use super::document::{Node, Qemu};
+use super::openstack::Openstack;
 use super::value::Size;
 
 /// Two processors: with one, a kubelet and an agent take turns.
@@ -26,10 +27,12 @@ pub struct NoHome(String);
 impl Cluster {
     /// Who makes the machines.
     #[must_use]
-    pub const fn provider(&self) -> ProviderKind {
-        match self.body.provider.value.qemu {
-            Some(_) => ProviderKind::Qemu,
-            None => ProviderKind::Existing,
+    pub fn provider(&self) -> ProviderKind {
+        let provider = &self.body.provider.value;
+        match (&provider.qemu, &provider.openstack) {
+            (Some(_), _) => ProviderKind::Qemu,
+            (None, Some(openstack)) => ProviderKind::Openstack(openstack.cloud.clone()),
+            (None, None) => ProviderKind::Existing,
         }
     }
 
@@ -46,16 +49,21 @@ impl Cluster {
     pub fn machines(&self, home: Option<&str>) -> Result<ClusterSpec, NoHome> {
         let machines =
             self.body.nodes.value.iter().map(|node| self.machine(&node.value, home)).collect::<Result<_, _>>()?;
-        Ok(ClusterSpec { name: self.name.clone(), provider: self.provider(), machines, wishes: BTreeMap::new() })
+        let shared = self.body.provider.value.openstack.as_ref().map(Openstack::shared).unwrap_or_default();
+        let (name, provider) = (self.name.clone(), self.provider());
+        Ok(ClusterSpec { name, provider, machines, shared, wishes: BTreeMap::new() })
     }
 
     fn machine(&self, node: &Node, home: Option<&str>) -> Result<MachineSpec, NoHome> {
         let qemu = self.body.provider.value.qemu.as_ref();
+        let openstack = self.body.provider.value.openstack.as_ref();
         let address = |address: Ipv4Addr| LanAddress::new(address, qemu?.network.prefix()).ok();
         let disks = self.body.volumes().map(|(volume, size)| DiskSpec {
             name: volume.clone(),
             size_bytes: size.size.bytes(),
-            serial: disk_serial(&self.name, &node.name, volume),
+            // A cloud gives it one itself.
+            serial: openstack.is_none().then(|| disk_serial(&self.name, &node.name, volume)),
+            volume_type: size.volume_type.clone(),
         });
         let forwards = node.forwards.iter().map(|forward| PortForward {
             host_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -70,13 +78,19 @@ impl Cluster {
             cluster: self.name.clone(),
             name: node.name.clone(),
             address: node.address.and_then(address),
-            image: qemu.map_or_else(|| Ok(String::new()), |qemu| image(qemu, home))?,
-            cpus: node.cpus.unwrap_or(DEFAULT_CPUS),
-            memory_bytes: node.memory.unwrap_or(DEFAULT_MEMORY).bytes(),
+            image: match (qemu, openstack) {
+                (Some(qemu), _) => image(qemu, home)?,
+                (None, Some(openstack)) => openstack.image.clone(),
+                (None, None) => String::new(),
+            },
+            // What a cloud's flavor says is not said twice.
+            cpus: openstack.map_or(node.cpus.unwrap_or(DEFAULT_CPUS), |_| 0),
+            memory_bytes: openstack.map_or(node.memory.unwrap_or(DEFAULT_MEMORY).bytes(), |_| 0),
             root_disk_bytes: node.disk.map_or(0, Size::bytes),
             data_disks: disks.collect(),
             forwards: forwards.collect(),
             accel: qemu.map_or(AccelChoice::Auto, |qemu| qemu.accel),
+            server: openstack.map(|openstack| Box::new(openstack.server(node))),
             roles,
             labels: node.labels.clone(),
         })

@@ -106,6 +106,10 @@ kinds! {
     NodeRevoked = "node.revoked", Warning;
     /// A node was forgotten.
     NodeRemoved = "node.removed", Warning;
+    /// Something that machines of a cluster share is there.
+    CloudPrepared = "cloud.prepared", Info;
+    /// Something that machines of a cluster shared was removed.
+    CloudCleared = "cloud.cleared", Warning;
     /// An agent has obeyed a newer controller than this one.
     EpochBehind = "controller.epoch-behind", Alarm;
     /// An operator certificate was made.

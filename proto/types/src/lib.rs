@@ -11,6 +11,7 @@
 //! - [`selector`]: which nodes an operator means.
 //! - [`action`]: what a node can be asked to do.
 //! - [`machine`]: a machine as it is wished for and as its provider reports it.
+//! - [`cloud`]: what machines of a cloud have besides, and what they share.
 //! - [`package`]: packages of a node and what becomes of them.
 //! - [`setting`]: what a small part of a node shall be: a file, a user, a sysctl.
 //! - [`survey`]: how a node differs from what it shall be.
@@ -25,6 +26,7 @@
 mod hex;
 
 pub mod action;
+pub mod cloud;
 pub mod condition;
 pub mod digest;
 pub mod error_chain;

@@ -5,6 +5,7 @@
 //! A provider makes machines and knows nothing of why; whoever plans knows no provider. Both speak these words.
 
 mod address;
+mod provider;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -14,30 +15,13 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use address::{LanAddress, NotALanAddress};
+pub use provider::{ProviderKind, UnknownProvider};
 pub use stage::MachineStage;
 
+use crate::cloud::{MachinePart, ServerSpec};
 use crate::digest::Sha256Digest;
 use crate::name::{ClusterName, DiskSerial, LabelKey, LabelValue, MachineId, NodeName, VolumeName};
 use crate::time::UnixMillis;
-
-/// Who makes machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProviderKind {
-    /// Virtual machines on the controller's own machine.
-    Qemu,
-    /// Nobody: the machines are there already.
-    Existing,
-}
-
-impl fmt::Display for ProviderKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Qemu => "qemu",
-            Self::Existing => "existing",
-        })
-    }
-}
 
 /// How a local machine's processor shall be made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -134,6 +118,9 @@ pub struct MachineSpec {
     /// How its processor shall be made.
     #[serde(default)]
     pub accel: AccelChoice,
+    /// What it has of a cloud, if one makes it. How many processors and how much memory it has is the cloud's to say then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Box<ServerSpec>>,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<MachineRole>,
@@ -149,8 +136,12 @@ pub struct DiskSpec {
     pub name: VolumeName,
     /// Bytes.
     pub size_bytes: u64,
-    /// What the machine sees as its serial; unique in the cluster.
-    pub serial: DiskSerial,
+    /// What the machine sees as its serial; unique in the cluster. `None` where the provider gives it one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<DiskSerial>,
+    /// Which of a cloud's types of volumes; by default the cloud's own choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_type: Option<String>,
 }
 
 /// A port of the host that leads into a machine.
@@ -227,6 +218,9 @@ pub struct MachineReport {
     pub complete: bool,
     /// Its data disks.
     pub disks: Vec<DiskReport>,
+    /// What else it consists of, where that has names of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<MachinePart>,
     /// Its addresses, as far as the provider knows.
     pub addresses: Vec<IpAddr>,
     /// How its processor is made, where that is known.

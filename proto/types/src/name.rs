@@ -185,6 +185,15 @@ name!(
 );
 
 name!(
+    /// What a cloud is called in the controller's clouds.yaml.
+    CloudName,
+    "cloud name",
+    "letters, digits, '-', '_' and '.', and begins with a letter or digit",
+    LONGEST_NAME,
+    |index, c| c.is_ascii_alphanumeric() || (index > 0 && "-_.".contains(c))
+);
+
+name!(
     /// The name of a volume, unique on one node.
     VolumeName,
     "volume name",

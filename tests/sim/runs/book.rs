@@ -116,7 +116,7 @@ impl Book {
     pub(crate) fn without_its_nodes(&self) -> Option<String> {
         let under_way = self.runs.values().filter(|record| !record.state.is_final());
         under_way.into_iter().find_map(|record| {
-            let mut nodes = record.plan.steps.iter().map(|planned| planned.step.node());
+            let mut nodes = record.plan.steps.iter().filter_map(|planned| planned.step.node());
             let other = nodes.find(|node| self.locks.get(*node) != Some(&record.id))?;
             let has = self.locks.get(other);
             Some(format!("(14) run {} is {:?}, and {other} is with {has:?}", record.id, record.state))
@@ -126,7 +126,7 @@ impl Book {
     /// Whether a node is left half done by its run: something was begun there under the lease, and not all was done.
     pub(crate) fn is_half_done(&self, run: &RunId, node: &NodeName) -> bool {
         let Some(record) = self.runs.get(run) else { return false };
-        let leased = record.plan.steps.iter().filter(|planned| planned.lease && planned.step.node() == node);
+        let leased = record.plan.steps.iter().filter(|planned| planned.lease && planned.step.node() == Some(node));
         let states: Vec<_> = leased.map(|planned| self.step(run, planned.id.as_str())).collect();
         let is_whole = states.iter().all(|step| step.state == StepState::Done);
         let is_untouched = states.iter().all(|step| step.attempt == 0 && step.state != StepState::Running);

@@ -19,7 +19,7 @@ pub(crate) fn nodes(snapshot: &Snapshot, wishes: &BTreeMap<NodeName, NodeWish>, 
     let last: BTreeMap<NodeName, (StepId, bool)> = plan
         .steps
         .iter()
-        .map(|planned| (planned.step.node().clone(), (planned.id.clone(), comes_or_goes(&planned.step))))
+        .filter_map(|planned| Some((planned.step.node()?.clone(), (planned.id.clone(), comes_or_goes(&planned.step)))))
         .collect();
     let stuck: BTreeSet<NodeName> = plan.blocked.iter().map(|blocked| blocked.node.clone()).collect();
     let wished = wishes.iter().filter(|(name, wish)| !wish.is_empty() && !stuck.contains(*name));
@@ -93,7 +93,11 @@ const fn comes_or_goes(step: &Step) -> bool {
         | Step::StartMachine { .. }
         | Step::DeleteMachine { .. }
         | Step::ForgetNode { .. } => true,
-        Step::AttachDisk { .. } | Step::LabelNode { .. } | Step::OnNode { .. } => false,
+        Step::AttachDisk { .. }
+        | Step::LabelNode { .. }
+        | Step::PrepareCloud { .. }
+        | Step::ClearCloud { .. }
+        | Step::OnNode { .. } => false,
     }
 }
 

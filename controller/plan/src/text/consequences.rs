@@ -46,7 +46,7 @@ fn sentences(plan: &Plan) -> Vec<String> {
 }
 
 fn disruption(plan: &Plan, all: &mut Vec<String>) {
-    let leased: BTreeSet<_> = plan.steps.iter().filter(|step| step.lease).map(|step| step.step.node()).collect();
+    let leased: BTreeSet<_> = plan.steps.iter().filter(|step| step.lease).filter_map(|step| step.step.node()).collect();
     let mut turns: Vec<&Turn> = plan.turns.iter().collect();
     turns.retain(|turn| leased.contains(&turn.node));
     let window = plan.policy.window.as_ref().map(|window| format!(", in the window {window}")).unwrap_or_default();
@@ -59,7 +59,7 @@ fn disruption(plan: &Plan, all: &mut Vec<String>) {
     }
     let boots: BTreeSet<_> = rebooted.iter().copied().collect();
     let restarts = |step: &&PlannedStep| step.disruption == Disruption::Services && step.lease;
-    let restarted: BTreeSet<_> = plan.steps.iter().filter(restarts).map(|step| step.step.node()).collect();
+    let restarted: BTreeSet<_> = plan.steps.iter().filter(restarts).filter_map(|step| step.step.node()).collect();
     let stays_up = |node: &&NodeName| restarted.contains(*node) && !boots.contains(*node);
     let services: Vec<_> = turns.iter().map(|turn| &turn.node).filter(stays_up).collect();
     if !services.is_empty() {

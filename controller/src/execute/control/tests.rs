@@ -69,7 +69,7 @@ async fn runs(store: Arc<Slow>, directory: &std::path::Path) -> Arc<Runs> {
         settings: Settings::for_tests(directory),
         agent_endpoint: "bastion:7600".to_owned(),
         join_endpoint: "bastion:7601".to_owned(),
-        providers: Providers::new(),
+        providers: Providers::new([]),
         stop: CancellationToken::new(),
         ballast: None,
     })

@@ -8,11 +8,11 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use windlass_types::machine::{Accel, DiskSpec, PortForward};
+use windlass_types::machine::{Accel, DiskSpec, MachineSpec, PortForward};
 
 use super::network::Network;
 use super::process::PID_FILE;
-use super::record::Record;
+use super::record::{Record, serial};
 
 /// The root disk.
 pub(super) const ROOT_DISK: &str = "root.qcow2";
@@ -52,10 +52,10 @@ pub(super) fn block_device(node: &str, file: &Path, format: &str, read_only: boo
 }
 
 /// What the machine sees of a data disk.
-pub(super) fn disk_device(disk: &DiskSpec) -> Value {
+pub(super) fn disk_device(spec: &MachineSpec, disk: &DiskSpec) -> Value {
     json!({
         "driver": "virtio-blk-pci", "id": format!("disk-{}", disk.name),
-        "drive": format!("data-{}", disk.name), "serial": disk.serial,
+        "drive": format!("data-{}", disk.name), "serial": serial(spec, disk),
     })
 }
 
@@ -117,7 +117,7 @@ fn disks(arguments: &mut Arguments, record: &Record, directory: &Path) {
     for disk in record.disks() {
         let file = directory.join(data_disk(disk));
         arguments.add("-blockdev", block_device(&format!("data-{}", disk.name), &file, "qcow2", false).to_string());
-        arguments.add("-device", disk_device(disk).to_string());
+        arguments.add("-device", disk_device(&record.spec, disk).to_string());
     }
     arguments.add("-blockdev", block_device("seed", &directory.join(SEED), "raw", true).to_string());
     arguments.add("-device", "virtio-blk-pci,drive=seed,serial=seed");

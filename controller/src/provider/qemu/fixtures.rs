@@ -20,7 +20,8 @@ pub(super) fn disk(name: &str) -> DiskSpec {
     DiskSpec {
         name: VolumeName::new(name).expect("a name"),
         size_bytes: 1 << 20,
-        serial: DiskSerial::new(format!("{name}-1a2b")).expect("a serial"),
+        serial: Some(DiskSerial::new(format!("{name}-1a2b")).expect("a serial")),
+        volume_type: None,
     }
 }
 
@@ -41,6 +42,7 @@ pub(super) fn spec(name: &str) -> MachineSpec {
             protocol: Protocol::Tcp,
         }],
         accel: AccelChoice::Emulation,
+        server: None,
         roles: Vec::new(),
         labels: Default::default(),
     }

@@ -142,7 +142,7 @@ impl QemuProvider {
 
     pub(super) async fn attach(&self, key: &MachineKey, disk: &DiskSpec) -> Result<(), QemuError> {
         let mut record = self.record(key)?;
-        if record.disks().any(|known| known.serial == disk.serial) {
+        if record.disks().any(|known| known.name == disk.name && known.serial == disk.serial) {
             return Ok(());
         }
         if record.disks().any(|known| known.name == disk.name) {
@@ -153,7 +153,7 @@ impl QemuProvider {
         if Process::find(&self.directory(key), &record.id).is_some() {
             let node = format!("data-{}", disk.name);
             self.tell(key, &record, "blockdev-add", block_device(&node, &file, "qcow2", false)).await?;
-            if let Err(error) = self.tell(key, &record, "device_add", disk_device(disk)).await {
+            if let Err(error) = self.tell(key, &record, "device_add", disk_device(&record.spec, disk)).await {
                 // So that the next attempt begins where this one did.
                 self.tell(key, &record, "blockdev-del", json!({ "node-name": node })).await?;
                 return Err(error);

@@ -10,9 +10,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use windlass_plan::spec::disk_serial;
 use windlass_types::digest::Sha256Digest;
 use windlass_types::machine::{Accel, DiskReport, DiskSpec, MachineReport, MachineSpec, PowerState};
-use windlass_types::name::MachineId;
+use windlass_types::name::{DiskSerial, MachineId};
 use windlass_types::time::UnixMillis;
 
 use crate::provider::MachineKey;
@@ -167,7 +168,7 @@ impl Record {
         let disk = |disk: &DiskSpec| DiskReport {
             name: disk.name.clone(),
             size_bytes: disk.size_bytes,
-            serial: disk.serial.clone(),
+            serial: serial(&self.spec, disk),
         };
         MachineReport {
             id: self.id.clone(),
@@ -177,6 +178,7 @@ impl Record {
             note,
             complete: self.complete,
             disks: self.disks().map(disk).collect(),
+            parts: Vec::new(),
             addresses: self.spec.address.iter().map(|lan| lan.address().into()).collect(),
             accel: self.accel,
             created_at: self.created_at,
@@ -189,6 +191,11 @@ impl Record {
 /// Another one after each restart; empty if the kernel does not tell.
 pub(super) fn boot_of_host() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// What a machine sees as the serial of a disk.
+pub(super) fn serial(spec: &MachineSpec, disk: &DiskSpec) -> DiskSerial {
+    disk.serial.clone().unwrap_or_else(|| disk_serial(&spec.cluster, &spec.name, &disk.name))
 }
 
 /// Writes a file that only this user can read, and sees that it is on the disk.

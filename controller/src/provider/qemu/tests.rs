@@ -110,6 +110,10 @@ fn told(error: &ProviderError) -> String {
     format!("{}; {}", ErrorChain(error), error.advice())
 }
 
+fn wanted(machines: &[&MachineSpec]) -> Wanted {
+    Wanted { machines: machines.iter().map(|spec| MachineSpec::clone(spec)).collect(), ..Wanted::default() }
+}
+
 #[tokio::test]
 async fn a_machine_is_made_found_and_removed_with_everything() {
     let place = Place::new();
@@ -245,7 +249,7 @@ async fn a_disk_is_attached_once_and_stays_when_the_machine_is_off_and_on() {
     place.power("node1", PowerAction::On).await;
     let names: Vec<_> = place.observed().await[0].disks.iter().map(|disk| disk.name.to_string()).collect();
     assert_eq!(names, ["docker", "bricks", "more"]);
-    let other = DiskSpec { serial: "other".parse().expect("a serial"), ..disk("more") };
+    let other = DiskSpec { serial: Some("other".parse().expect("a serial")), ..disk("more") };
     place.provider.attach_disk(&key("node1"), &other).await.expect_err("it would overwrite the other");
 }
 
@@ -339,13 +343,13 @@ async fn each_reason_not_to_begin_is_told_before_anything_is_made() {
         (MachineSpec { forwards: vec![forward; 2], ..good.clone() }, "in use", "another port"),
     ];
     for (spec, why, advice) in cases {
-        for result in [place.provider.check(std::slice::from_ref(&spec)).await, place.create(spec).await.map(drop)] {
+        for result in [place.provider.check(&wanted(&[&spec])).await, place.create(spec).await.map(|_| Vec::new())] {
             let text = told(&result.expect_err(why));
             assert!(text.contains(why) && text.contains(advice), "{text}");
         }
     }
     assert!(place.observed().await.is_empty());
-    place.provider.check(&[good.clone(), place.spec("node2")]).await.expect("these could be made");
+    place.provider.check(&wanted(&[&good, &place.spec("node2")])).await.expect("these could be made");
 }
 
 #[tokio::test]
@@ -365,7 +369,7 @@ async fn a_port_of_a_machine_that_is_off_is_not_given_to_another() {
 async fn without_qemu_or_kvm_it_says_what_to_do() {
     let mut place = Place::new();
     place.provider.qemu = Some("/no/such/qemu".into());
-    let text = told(&place.provider.check(&[place.spec("node1")]).await.expect_err("no QEMU"));
+    let text = told(&place.provider.check(&wanted(&[&place.spec("node1")])).await.expect_err("no QEMU"));
     assert!(text.starts_with("QEMU is not installed on this host; install qemu-system-x86"), "{text}");
     // Here KVM cannot work whatever the host is.
     place.provider.qemu = Some("/bin/false".into());
