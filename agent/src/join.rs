@@ -43,6 +43,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the proof of possession signs before the request.
 const RENEW_CONTEXT: &[u8] = b"windlass renew v1";
 
+/// Where Linux tells the UUID of the machine. Only root can read it, and joining is root's.
+const SYSTEM_UUID: &str = "/sys/class/dmi/id/product_uuid";
+
+/// As text.
+const LONGEST_UUID: usize = 36;
+
 /// Where agents connect after joining, unless the controller says otherwise.
 pub const DEFAULT_AGENT_PORT: u16 = 7600;
 
@@ -109,6 +115,12 @@ fn already(identity: Identity, plan: &JoinPlan) -> Result<Joined, JoinError> {
     })
 }
 
+/// What the firmware calls this machine; nothing if it does not tell. A claim: the controller asks who made the machine.
+fn system_uuid() -> String {
+    let text = std::fs::read_to_string(SYSTEM_UUID).unwrap_or_default();
+    text.trim().to_ascii_lowercase().chars().take(LONGEST_UUID).collect()
+}
+
 async fn attempt(
     plan: &JoinPlan,
     store: &IdentityStore,
@@ -121,6 +133,7 @@ async fn attempt(
         token: token.expose().to_owned(),
         csr_der: certificate_request(&key)?,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        system_uuid: system_uuid(),
     };
     let channel = connect_as_stranger(dial, join_config(&plan.pins, clock)?).await?;
     let mut client = JoinServiceClient::new(channel);

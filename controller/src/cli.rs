@@ -18,6 +18,7 @@ mod cp;
 mod events;
 mod exec;
 mod exit;
+mod export;
 mod failure;
 mod follow;
 mod get;
@@ -190,6 +191,9 @@ enum Command {
     Restore(restore::RestoreArgs),
     /// Check this machine and the controller
     Check(check::CheckArgs),
+    /// Write the fleet in the words of tools that a site still has
+    #[command(subcommand)]
+    Export(export::ExportArgs),
     /// Write one file for whoever helps: how everything is, without secrets
     Support(support::SupportArgs),
     /// Print the completion script of a shell
@@ -300,6 +304,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Backup(arguments) => backup::run(context, arguments).await,
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Cp(arguments) => cp::run(context, arguments).await,
+        Command::Export(arguments) => export::run(context, arguments).await,
         Command::Support(arguments) => support::run(context, arguments).await,
         Command::Man(arguments) => reference::man(context, &arguments),
         Command::Reference(arguments) => reference::reference(context, &arguments),

@@ -5,6 +5,7 @@
 //! limited per address, successes are not, so that a fleet behind one address can join at once and a guesser cannot.
 
 mod failures;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +23,10 @@ use crate::caller::Caller;
 use crate::change::{Changes, Wish};
 use crate::clock::Clock;
 use crate::events::EventLog;
+use crate::execute::Runs;
 use crate::fleet::Fleet;
 use crate::pki::{Issued, OrderKey, PublicKey, serial_of};
+use crate::provider::Claim;
 use crate::store::{Committed, Store, StoreError, Transaction};
 use crate::tokens::{Token, TokenRecord, TokenUse, Tokens, Verdict, use_up};
 use crate::trust::{CertificateRecord, Holder, Trust};
@@ -31,6 +34,9 @@ use failures::Failures;
 
 /// What an agent signs with its old key before the new request, so that the signature fits nothing else.
 const RENEW_CONTEXT: &[u8] = b"windlass renew v1";
+
+/// A UUID as text.
+const LONGEST_UUID: usize = 36;
 
 /// A node that was off this long after its certificate ended must be enrolled anew.
 pub const RENEW_AFTER_EXPIRY: Duration = Duration::from_secs(90 * 86_400);
@@ -50,6 +56,8 @@ pub struct Enrolment {
     pub tokens: Arc<Tokens>,
     /// The nodes.
     pub fleet: Arc<Fleet>,
+    /// The runs, which know who made the machines.
+    pub runs: Arc<Runs>,
     /// The events.
     pub events: Arc<EventLog>,
     /// How changes are made.
@@ -114,7 +122,7 @@ impl JoinService for JoinApi {
             arguments: json!({ "agent_version": message.agent_version.chars().take(64).collect::<String>() }),
         };
         let enrolment = &self.enrolment;
-        self.limited(&caller, enrolment.changes.run(wish, enrolment.join(&caller, &token, &message.csr_der))).await
+        self.limited(&caller, enrolment.changes.run(wish, enrolment.join(&caller, &token, &message))).await
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
@@ -129,13 +137,19 @@ impl JoinService for JoinApi {
 }
 
 impl Enrolment {
-    async fn join(&self, caller: &Caller, token: &Token, csr_der: &[u8]) -> Result<v1::JoinResponse, Refusal> {
-        let key = PublicKey::from_request(csr_der)
+    async fn join(
+        &self,
+        caller: &Caller,
+        token: &Token,
+        request: &v1::JoinRequest,
+    ) -> Result<v1::JoinResponse, Refusal> {
+        let key = PublicKey::from_request(&request.csr_der)
             .map_err(|error| Refusal::new(Reason::BadRequest, ErrorChain(&error).to_string()))?;
         let digest = crate::pki::key_digest(key.spki_der());
         loop {
             match self.tokens.examine(token, digest).await.map_err(|error| internal(&error))? {
                 Verdict::Usable(record, revision) => {
+                    self.vouched(caller, &record.node, request).await?;
                     if let Some(issued) = self.enrol(&record, revision, &key).await? {
                         let at = caller.address().map_or_else(String::new, |address| format!(" from {address}"));
                         self.tell(EventKind::NodeJoined, &record.node, format!("{} joined{at}", record.node));
@@ -160,6 +174,16 @@ impl Enrolment {
                 Verdict::Refused(why) => return Err(self.turned_away(caller, &why.to_string())),
             }
         }
+    }
+
+    /// Whether the caller is the machine that was made for a node. The token stays usable for the one that is.
+    async fn vouched(&self, caller: &Caller, node: &NodeName, request: &v1::JoinRequest) -> Result<(), Refusal> {
+        let system_uuid = request.system_uuid.chars().take(LONGEST_UUID).collect();
+        let claim = Claim { address: caller.address(), system_uuid };
+        witness::vouch(self.runs.observer(), node, &claim).await.map_err(|refusal| match refusal.reason {
+            Reason::JoinRefused => self.turned_away(caller, &refusal.message),
+            _ => refusal,
+        })
     }
 
     /// One transaction uses up the token, records the certificate and makes the node; `None` if the token was just used.

@@ -6,6 +6,7 @@
 //! - [`secret`]: text that must not be seen.
 //!
 //! What it is asked for: [`Cloud`], which is all of
+//! - [`access`]: as whom it is used.
 //! - [`compute`]: servers, flavors, groups, attached volumes.
 //! - [`image`]: images. [`volume`]: volumes.
 //! - [`network`]: networks, subnets, routers, ports, security groups, floating IPs.
@@ -17,6 +18,7 @@
 //! - [`identity`]: tokens; [`tls`]: how connections are secured.
 //! - [`error`], [`refusal`]: what can go wrong, and what services say when they refuse.
 
+pub mod access;
 mod again;
 mod call;
 pub mod catalogue;
@@ -44,11 +46,18 @@ pub mod volume;
 
 /// Everything that is asked of a cloud. One that is real is a [`client::Client`]; tests have others.
 pub trait Cloud:
-    compute::Compute + image::Images + network::Networking + volume::Volumes + quota::Quotas + Send + Sync
+    access::Access + compute::Compute + image::Images + network::Networking + volume::Volumes + quota::Quotas + Send + Sync
 {
 }
 
 impl<T> Cloud for T where
-    T: compute::Compute + image::Images + network::Networking + volume::Volumes + quota::Quotas + Send + Sync
+    T: access::Access
+        + compute::Compute
+        + image::Images
+        + network::Networking
+        + volume::Volumes
+        + quota::Quotas
+        + Send
+        + Sync
 {
 }

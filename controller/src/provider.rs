@@ -16,6 +16,7 @@ pub mod openstack;
 pub mod qemu;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -69,6 +70,15 @@ pub struct NewMachine {
     pub spec_hash: Sha256Digest,
     /// What cloud-init in it reads at its first boot.
     pub user_data: UserData,
+}
+
+/// What somebody who wants to join says and shows of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// From where it calls, if that is known.
+    pub address: Option<IpAddr>,
+    /// What it says its firmware calls it; empty if nothing.
+    pub system_uuid: String,
 }
 
 /// What is to be made.
@@ -263,6 +273,15 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// # Errors
     /// If there is no such machine, or it cannot be done.
     async fn seal(&self, machine: &MachineKey) -> Result<(), ProviderError>;
+
+    /// Whether whoever presents the machine's token may be that machine, as far as the provider knows.
+    ///
+    /// # Errors
+    /// Of class operator, if it is not. Any other, if it cannot be asked.
+    async fn vouch(&self, machine: &MachineKey, claim: &Claim) -> Result<(), ProviderError> {
+        let _knows_nothing_better = (machine, claim);
+        Ok(())
+    }
 
     /// Why a machine that says nothing on its console may be silent, where the provider can see it.
     ///

@@ -223,6 +223,7 @@ impl Controller {
             order_key,
             tokens: Arc::clone(&tokens),
             fleet: Arc::clone(&fleet),
+            runs: Arc::clone(&runs),
             events: Arc::clone(&events),
             changes: changes.clone(),
             certificate_life: settings.agent_certificate,

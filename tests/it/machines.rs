@@ -114,7 +114,7 @@ async fn the_controller_itself_wants_the_name_before_it_destroys() {
     bastion.words(&format!("apply -f {} --yes", bastion.spec(&THREE[..1]))).await.done();
     let connected = connect(&Target::Socket(bastion.path("windlass.sock"))).await.expect("connected");
     let mut plans = PlanServiceClient::new(connected.channel);
-    let destruction = v1::Destruction { cluster: "k8s1".into(), nodes: Vec::new() };
+    let destruction = v1::Destruction { cluster: "k8s1".into(), ..v1::Destruction::default() };
     let request = v1::PlanClusterRequest { wish: Some(v1::plan_cluster_request::Wish::Destruction(destruction)) };
     let shown = plans.plan_cluster(request.clone()).await.expect("a plan").into_inner();
     for confirmation in ["", "k8s2", "node1"] {

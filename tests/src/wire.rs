@@ -217,8 +217,12 @@ pub async fn join(
     csr_der: &[u8],
 ) -> Result<v1::JoinResponse, Status> {
     let channel = stranger(controller, from).await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let request =
-        v1::JoinRequest { token: token.to_owned(), csr_der: csr_der.to_vec().into(), agent_version: "test".to_owned() };
+    let request = v1::JoinRequest {
+        token: token.to_owned(),
+        csr_der: csr_der.to_vec().into(),
+        agent_version: "test".to_owned(),
+        ..v1::JoinRequest::default()
+    };
     Ok(JoinServiceClient::new(channel).join(request).await?.into_inner())
 }
 

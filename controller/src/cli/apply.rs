@@ -98,16 +98,17 @@ pub(crate) async fn run(context: &Context, arguments: ApplyArgs) -> Result<Exit,
 /// # Errors
 /// If it is not confirmed, or the controller cannot be reached or refuses.
 pub(crate) async fn destroy(context: &Context, arguments: DestroyArgs) -> Result<Exit, Failure> {
-    let cluster = match (&arguments.cluster, &arguments.file) {
-        (Some(cluster), _) => cluster.to_string(),
+    let (cluster, provider) = match (&arguments.cluster, &arguments.file) {
+        (Some(cluster), _) => (cluster.to_string(), String::new()),
         (None, Some(file)) => {
             let understood = Cluster::read(file);
             let failed = |error| Failure::new(Cause::Misconfigured, file.display().to_string()).because_of(&error);
-            understood.map_err(failed)?.name.to_string()
+            let understood = understood.map_err(failed)?;
+            (understood.name.to_string(), understood.provider().to_string())
         }
         (None, None) => return Err(Failure::new(Cause::Usage, "destroy").because("no cluster was given")),
     };
-    let destruction = v1::Destruction { cluster, nodes: arguments.nodes };
+    let destruction = v1::Destruction { cluster, nodes: arguments.nodes, provider };
     let wish = Some(v1::plan_cluster_request::Wish::Destruction(destruction));
     let proposed = plan::propose(context, v1::PlanClusterRequest { wish }).await?;
     if let Some(exit) = nothing_to_do(context, &proposed) {

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use windlass_proto::v1;
 use windlass_types::error_chain::ErrorChain;
@@ -26,13 +26,31 @@ const LARGEST_CLOCK_OFFSET_SECONDS: u64 = 10;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct CheckArgs {
+    #[command(subcommand)]
+    what: Option<CheckWhat>,
     /// How the result is written
     #[arg(short, long, value_enum, default_value = "text")]
     output: ResultFormat,
     /// Check this cluster.yaml instead, without a controller
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+}
+
+/// What else there is to check.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckWhat {
+    /// See as whom the controller uses a cloud, what there is to choose from, how much is left, and what is left over
+    #[command(after_help = "Examples:\n  windlass check cloud cybera     as clouds.yaml on the controller's machine \
+        calls it\n  windlass check cloud envvars    what the OS_* variables say that the controller was started with")]
+    Cloud {
+        /// The cloud's name
+        cloud: String,
+        /// How the result is written
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: ResultFormat,
+    },
 }
 
 /// One named check.
@@ -71,18 +89,35 @@ struct CheckResult {
 /// # Errors
 /// If stdout does not take it. A check that is not well is an exit code.
 pub(crate) async fn run(context: &Context, arguments: CheckArgs) -> Result<Exit, Failure> {
-    let (checks, exit) = match &arguments.file {
-        Some(path) => of_spec(path),
-        None => all(context).await,
+    let CheckArgs { what, mut output, file } = arguments;
+    let (checks, exit) = match (what, &file) {
+        (Some(CheckWhat::Cloud { cloud, output: other }), _) => {
+            output = other;
+            of_cloud(context, cloud).await?
+        }
+        (None, Some(path)) => of_spec(path),
+        (None, None) => all(context).await,
     };
     let result = CheckResult { ok: exit == Exit::Done, items: checks };
     let mut out = context.terminal.out();
-    match arguments.output {
+    match output {
         ResultFormat::Json => show::json_document(&mut out, "CheckResult", &result)?,
         ResultFormat::Text => write_checks(&mut out, &result.items, context.terminal.colours_stdout())?,
     }
     out.flush()?;
     Ok(exit)
+}
+
+async fn of_cloud(context: &Context, cloud: String) -> Result<(Vec<Check>, Exit), Failure> {
+    let asked = context.machines().await?.inspect_cloud(v1::InspectCloudRequest { cloud }).await;
+    let findings = asked.map_err(|status| Failure::call("look at the cloud", &status))?.into_inner().findings;
+    let check = |found: v1::CloudFinding| {
+        let v1::CloudFinding { name, ok, detail, advice } = found;
+        Check { name, ok, detail, advice }
+    };
+    let checks: Vec<_> = findings.into_iter().map(check).collect();
+    let exit = if checks.iter().all(|check| check.ok) { Exit::Done } else { Exit::Failed };
+    Ok((checks, exit))
 }
 
 fn of_spec(path: &Path) -> (Vec<Check>, Exit) {

@@ -311,13 +311,24 @@ pub(crate) async fn operators(context: &Context) -> Result<Vec<OperatorView>, Fa
 
 /// The machines of all clusters, or of one. What could not be asked is said.
 async fn machines(context: &Context, cluster: Option<ClusterName>) -> Result<Vec<MachineView>, Failure> {
+    Ok(raw_machines(context, cluster).await?.into_iter().map(MachineView::from).collect())
+}
+
+/// Machines, as the controller sends them.
+///
+/// # Errors
+/// If the controller cannot be reached or refuses.
+pub(crate) async fn raw_machines(
+    context: &Context,
+    cluster: Option<ClusterName>,
+) -> Result<Vec<v1::Machine>, Failure> {
     let cluster = cluster.map(String::from).unwrap_or_default();
     let answer = context.plans().await?.list_machines(v1::ListMachinesRequest { cluster }).await;
     let answer = answer.map_err(|status| Failure::call("list the machines", &status))?.into_inner();
     for failure in &answer.failures {
         context.terminal.say(format_args!("not listed: {}", Escaped(failure)));
     }
-    Ok(answer.machines.into_iter().map(MachineView::from).collect())
+    Ok(answer.machines)
 }
 
 /// The newest runs.

@@ -55,6 +55,8 @@ pub enum Wish {
         cluster: ClusterName,
         /// The nodes; empty for all.
         nodes: Vec<NodeName>,
+        /// Who made its machines, for a controller that does not know the cluster any more.
+        provider: Option<ProviderKind>,
     },
 }
 
@@ -106,8 +108,8 @@ impl Runs {
         let (plan, inputs, members) = match wish {
             Wish::Spec { cluster, files } => self.plan_spec(cluster, files, metadata, by).await?,
             Wish::Nodes { wishes, policy } => self.plan_wishes(wishes, policy, metadata, by).await?,
-            Wish::Destruction { cluster, nodes } => {
-                (self.plan_destruction(cluster, nodes).await?, Inputs::default(), Vec::new())
+            Wish::Destruction { cluster, nodes, provider } => {
+                (self.plan_destruction(cluster, nodes, provider.as_ref()).await?, Inputs::default(), Vec::new())
             }
         };
         let (needs, obstacle) = match self.possible(&plan, &inputs).await {
@@ -273,16 +275,22 @@ impl Runs {
         Ok(())
     }
 
-    async fn plan_destruction(&self, cluster: &ClusterName, nodes: &[NodeName]) -> Result<Plan, Refusal> {
+    async fn plan_destruction(
+        &self,
+        cluster: &ClusterName,
+        nodes: &[NodeName],
+        provider: Option<&ProviderKind>,
+    ) -> Result<Plan, Refusal> {
         let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
-        let Some(record) = known.into_iter().find(|record| record.name == *cluster) else {
+        let known = known.into_iter().find(|record| record.name == *cluster).map(|record| record.provider);
+        let Some(provider) = known.or_else(|| provider.cloned()) else {
             return Err(Refusal::new(Reason::NotFound, format!("no plan was ever applied for a cluster {cluster}"))
-                .advise("`windlass get machines` lists what there is"));
+                .advise("`windlass get machines` lists what there is; with its spec, `destroy -f` finds it by its tags"));
         };
-        let snapshot = self.with.observer.snapshot(cluster, &record.provider).await;
+        let snapshot = self.with.observer.snapshot(cluster, &provider).await;
         let snapshot = snapshot.map_err(|error| unobserved(&error))?;
         let policy = Policy::default();
-        let plan = windlass_plan::plan_destroy(&snapshot, cluster, &record.provider, nodes, &policy);
+        let plan = windlass_plan::plan_destroy(&snapshot, cluster, &provider, nodes, &policy);
         let is_there = |name: &&NodeName| plan.steps.iter().any(|planned| planned.step.node() == Some(*name));
         match nodes.iter().find(|name| !is_there(name)) {
             Some(missing) => Err(Refusal::new(Reason::NotFound, format!("cluster {cluster} has no node {missing}"))

@@ -45,6 +45,12 @@ pub trait Images {
     /// # Errors
     /// If the service cannot tell.
     async fn images(&self, name_or_id: &str) -> Result<Vec<Image>, CloudError>;
+
+    /// All that may be used.
+    ///
+    /// # Errors
+    /// If the service cannot tell.
+    async fn all_images(&self) -> Result<Vec<Image>, CloudError>;
 }
 
 #[async_trait::async_trait]
@@ -59,6 +65,10 @@ impl Images for Client {
             }
         }
         self.all(Call::get(Service::Image, "/images").with("name", name_or_id), "images").await
+    }
+
+    async fn all_images(&self) -> Result<Vec<Image>, CloudError> {
+        self.all(Call::get(Service::Image, "/images"), "images").await
     }
 }
 

@@ -20,8 +20,8 @@ use super::service::Service;
 pub use filter::Filter;
 pub use new::{NewFloatingIp, NewNetwork, NewPort, NewRouter, NewRule, NewSecurityGroup, NewSubnet};
 pub use parts::{
-    AddressPair, Direction, EtherType, FixedIp, FloatingIp, Gateway, Network, Part, Port, Router, Rule, SecurityGroup,
-    Subnet,
+    AddressPair, Direction, EtherType, FixedIp, FloatingIp, Gateway, Network, OutsideAddress, Part, Port, Router, Rule,
+    SecurityGroup, Subnet,
 };
 
 /// Networks and what belongs to them.

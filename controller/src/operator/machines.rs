@@ -13,11 +13,13 @@ use windlass_proto::v1;
 use windlass_proto::v1::machine_service_server::MachineService;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
-use windlass_types::name::NodeName;
+use windlass_types::name::{CloudName, NodeName};
 
 use super::{bad, internal};
 use crate::caller::Caller;
 use crate::change::Wish;
+use crate::execute::apply::unobserved;
+use crate::provider::openstack::inspect::{Finding, KnownNodes};
 use crate::provider::{ConsoleFrom, MachineKey, PowerAction, Provider, ProviderError};
 use crate::server::Controller;
 
@@ -46,6 +48,29 @@ impl MachineService for MachineApi {
         console.begin(message.tail_lines).await?;
         let pieces = unfold(console, async |mut console| console.next().await.map(|piece| (piece, console)));
         Ok(Response::new(pieces.take_until(self.0.stop.clone().cancelled_owned()).boxed()))
+    }
+
+    async fn inspect_cloud(
+        &self,
+        request: Request<v1::InspectCloudRequest>,
+    ) -> Result<Response<v1::InspectCloudResponse>, Status> {
+        let name = CloudName::new(request.into_inner().cloud).map_err(|error| bad(&error))?;
+        let observer = self.0.runs.observer();
+        let mut known = KnownNodes::new();
+        for cluster in observer.clusters().await.map_err(|error| unobserved(&error))? {
+            let members = observer.members(&cluster.name).await.map_err(|error| internal(&error))?;
+            known.insert(cluster.name, members.into_iter().collect());
+        }
+        let cloud = observer.providers.clouds.provider(&name).await;
+        let cloud = cloud.map_err(|error| refused(&ProviderError::from(error)))?;
+        let finding = |found: Finding| v1::CloudFinding {
+            name: found.name,
+            ok: found.ok,
+            detail: found.detail,
+            advice: found.advice,
+        };
+        let findings = cloud.inspect(&known).await.into_iter().map(finding).collect();
+        Ok(Response::new(v1::InspectCloudResponse { findings }))
     }
 
     async fn set_machine_power(
@@ -82,12 +107,20 @@ impl MachineApi {
     async fn find(&self, node: String) -> Result<(Arc<dyn Provider>, MachineKey), Refusal> {
         let name = NodeName::new(node).map_err(|error| bad(&error))?;
         let observer = self.0.runs.observer();
-        for cluster in observer.clusters().await.map_err(|error| internal(&error))? {
-            let machines = observer.machines(&cluster.name, &cluster.provider).await;
-            if machines.map_err(|error| internal(&error))?.iter().any(|machine| machine.name == name) {
-                let provider = observer.provider(&cluster.provider).await.map_err(|error| internal(&error))?;
-                return Ok((provider, MachineKey::new(cluster.name, name)));
+        let mut unanswered = None;
+        for cluster in observer.clusters().await.map_err(|error| unobserved(&error))? {
+            match observer.machines(&cluster.name, &cluster.provider).await {
+                Ok(machines) if machines.iter().any(|machine| machine.name == name) => {
+                    let provider = observer.provider(&cluster.provider).await.map_err(|error| unobserved(&error))?;
+                    return Ok((provider, MachineKey::new(cluster.name, name)));
+                }
+                Ok(_) => {}
+                // It may be in another cluster, whose provider answers.
+                Err(error) => unanswered = Some(unobserved(&error)),
             }
+        }
+        if let Some(unanswered) = unanswered {
+            return Err(unanswered);
         }
         Err(Refusal::new(Reason::NotFound, format!("Windlass made no machine for {name}"))
             .advise("`windlass get machines` lists those it made; others are in the hands of who made them"))

@@ -15,7 +15,7 @@ use windlass_proto::v1::plan_cluster_request::Wish as Wire;
 use windlass_proto::v1::plan_service_server::PlanService;
 use windlass_types::digest::Sha256Digest;
 use windlass_types::error_chain::ErrorChain;
-use windlass_types::machine::{MachineReport, ProviderKind};
+use windlass_types::machine::{MachineReport, ProviderKind, UnknownProvider};
 use windlass_types::name::{ClusterName, NodeName};
 
 pub(super) use self::nodes::packages_wish;
@@ -161,10 +161,16 @@ fn wish(request: v1::PlanClusterRequest) -> Result<Wish, Refusal> {
         Some(Wire::Destruction(destruction)) => {
             let cluster = ClusterName::new(destruction.cluster).map_err(|error| bad(&error))?;
             let nodes = destruction.nodes.into_iter().map(NodeName::new).collect::<Result<_, _>>();
-            Ok(Wish::Destruction { cluster, nodes: nodes.map_err(|error| bad(&error))? })
+            let provider = Some(destruction.provider).filter(|text| !text.is_empty()).map(|text| text.parse());
+            let provider = provider.transpose().map_err(|error: UnknownProvider| bad(&error))?;
+            Ok(Wish::Destruction { cluster, nodes: nodes.map_err(|error| bad(&error))?, provider })
         }
         None => Err(Refusal::new(Reason::BadRequest, "nothing was asked for")),
     }
+}
+
+fn part(part: windlass_types::cloud::MachinePart) -> v1::MachinePart {
+    v1::MachinePart { kind: part.kind.to_string(), id: part.id, name: part.name }
 }
 
 fn need(need: windlass_types::cloud::Need) -> v1::Need {
@@ -190,5 +196,6 @@ fn on_wire(cluster: &ClusterName, provider: &ProviderKind, machine: MachineRepor
         disks: machine.disks.into_iter().map(disk).collect(),
         note: machine.note.unwrap_or_default(),
         joined,
+        parts: machine.parts.into_iter().map(part).collect(),
     }
 }

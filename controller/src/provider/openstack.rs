@@ -8,13 +8,15 @@
 //! - `tag`: by what things are found. `seen`: what there is, and how it is reported.
 //! - `resolve`: what names mean. `room`: whether there is room.
 //! - `making`, `removing`, `power`: what is done with machines. `shared`, `rules`: with what they share.
+//! - `witness`: whether a caller is the machine that was made.
 //! - `patience`: how a cloud is waited for. `screen`: a console of which only the end is kept.
-//! - [`clouds`]: which clouds there are.
+//! - [`clouds`]: which clouds there are. [`inspect`]: what a person is told of one.
 
 pub mod clouds;
 mod error;
 #[cfg(test)]
 mod fixtures;
+pub mod inspect;
 mod making;
 mod patience;
 mod power;
@@ -26,6 +28,7 @@ mod screen;
 mod seen;
 mod shared;
 mod tag;
+mod witness;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -42,7 +45,7 @@ use self::error::Doing as _;
 use self::patience::{Patience, Stands};
 use self::screen::Screen;
 use self::seen::{Parts, Seen};
-use super::{ConsoleFrom, ConsolePiece, MachineKey, NewMachine, PowerAction, Provider, ProviderError, Wanted};
+use super::{Claim, ConsoleFrom, ConsolePiece, MachineKey, NewMachine, PowerAction, Provider, ProviderError, Wanted};
 use crate::openstack::Cloud;
 use crate::openstack::compute::Server;
 use crate::openstack::error::CloudError;
@@ -198,6 +201,10 @@ impl Provider for OpenstackProvider {
     /// A cloud never takes user-data back. The only secret in it is a token that has been used, and is worth nothing.
     async fn seal(&self, _machine: &MachineKey) -> Result<(), ProviderError> {
         Ok(())
+    }
+
+    async fn vouch(&self, machine: &MachineKey, claim: &Claim) -> Result<(), ProviderError> {
+        Ok(self.is_that_machine(machine, claim).await?)
     }
 
     async fn diagnose(&self, machine: &MachineKey) -> Result<Option<String>, ProviderError> {

@@ -271,6 +271,8 @@ pub struct MachinePart {
     pub kind: PartKind,
     /// The cloud's id of it.
     pub id: String,
+    /// What people call it: its name, or its address.
+    pub name: String,
 }
 
 /// What a part of a machine is.

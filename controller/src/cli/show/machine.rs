@@ -29,6 +29,8 @@ pub(crate) struct MachineView {
     accel: String,
     created_at: String,
     disks: Vec<DiskView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PartView>,
     #[serde(skip)]
     created_millis: UnixMillis,
 }
@@ -41,6 +43,13 @@ struct DiskView {
     serial: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct PartView {
+    kind: String,
+    name: String,
+    id: String,
+}
+
 impl From<v1::Machine> for MachineView {
     fn from(machine: v1::Machine) -> Self {
         let power = match machine.power() {
@@ -50,11 +59,13 @@ impl From<v1::Machine> for MachineView {
         };
         let disk =
             |disk: v1::MachineDisk| DiskView { name: disk.name, size_bytes: disk.size_bytes, serial: disk.serial };
+        let part = |part: v1::MachinePart| PartView { kind: part.kind, name: part.name, id: part.id };
         Self {
             power,
             created_at: utc(UnixMillis(machine.created_unix_millis)),
             created_millis: UnixMillis(machine.created_unix_millis),
             disks: machine.disks.into_iter().map(disk).collect(),
+            parts: machine.parts.into_iter().map(part).collect(),
             cluster: machine.cluster,
             name: machine.name,
             id: machine.id,

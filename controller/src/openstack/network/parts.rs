@@ -154,6 +154,16 @@ pub struct Router {
 pub struct Gateway {
     /// An external network.
     pub network_id: String,
+    /// Its addresses there, from which those behind it are seen; the cloud chooses them.
+    #[serde(default, skip_serializing)]
+    pub external_fixed_ips: Vec<OutsideAddress>,
+}
+
+/// An address of a router outside.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct OutsideAddress {
+    /// Which.
+    pub ip_address: IpAddr,
 }
 
 /// A port: an interface of a server or router, or one that waits for a server.

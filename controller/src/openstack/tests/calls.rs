@@ -255,7 +255,7 @@ async fn makes_what_a_network_needs() {
     let (body, made) = sent("POST /network/v2.0/subnets", told, async |cloud| cloud.create_subnet(&subnet).await).await;
     assert_eq!(body["subnet"]["dns_nameservers"], json!(["1.1.1.1"]));
     assert_eq!(made.expect("made").id, "s1");
-    let gateway = Some(Gateway { network_id: "out".to_owned() });
+    let gateway = Some(Gateway { network_id: "out".to_owned(), external_fixed_ips: Vec::new() });
     let router = NewRouter { name: "r".to_owned(), description: "d".to_owned(), external_gateway_info: gateway };
     let told = json!({"router": {"id": "r1", "external_gateway_info": {"network_id": "out", "enable_snat": true}}});
     let (body, made) = sent("POST /network/v2.0/routers", told, async |cloud| cloud.create_router(&router).await).await;

@@ -112,6 +112,14 @@ pub enum OpenstackError {
     /// No such machine.
     #[error("there is no server of {0} in this project")]
     NoMachine(MachineKey),
+    /// Somebody else presents the machine's token.
+    #[error("this is not the server of {machine}: {why}")]
+    Stranger {
+        /// Whose token it is.
+        machine: MachineKey,
+        /// What does not fit.
+        why: String,
+    },
     /// Something shared is missing.
     #[error("cluster {cluster} has no {kind}")]
     NotPrepared {
@@ -160,7 +168,7 @@ impl OpenstackError {
                 ErrorClass::Blocked
             }
             Self::TooLong { .. } | Self::Lost { .. } => ErrorClass::Transient,
-            Self::NotOurs { .. } => ErrorClass::Operator,
+            Self::NotOurs { .. } | Self::Stranger { .. } => ErrorClass::Operator,
         }
     }
 
@@ -181,6 +189,7 @@ impl OpenstackError {
             Self::Lost { .. } => "apply again: it is looked for first, and made if it is not there",
             Self::NoMachine(_) => "`windlass apply` makes it",
             Self::NotPrepared { .. } => "`windlass plan` shows what is missing; `windlass apply` makes it",
+            Self::Stranger { .. } => "find out who has the token: `windlass destroy` ends it, apply makes another",
             Self::NotOurs { .. } => "Windlass touches only what it made: look at it, and remove it by hand",
         };
         advice.to_owned()

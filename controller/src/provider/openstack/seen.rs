@@ -127,14 +127,16 @@ impl Parts {
     }
 
     fn named(&self) -> Vec<MachinePart> {
-        let part = |kind, id: &String| MachinePart { kind, id: id.clone() };
-        let servers = self.servers.iter().map(|server| part(PartKind::Server, &server.id));
-        let ports = self.ports.iter().map(|port| part(PartKind::Port, &port.id));
-        let floating = self.floating.iter().map(|address| part(PartKind::FloatingIp, &address.id));
+        let part = |kind, id: &String, name: String| MachinePart { kind, id: id.clone(), name };
+        let servers = self.servers.iter().map(|server| part(PartKind::Server, &server.id, server.name.clone()));
+        let ports = self.ports.iter().map(|port| part(PartKind::Port, &port.id, port.name.clone()));
+        let floating = self.floating.iter().map(|address| {
+            part(PartKind::FloatingIp, &address.id, address.floating_ip_address.to_string())
+        });
         servers.chain(ports).chain(floating).collect()
     }
 
-    fn addresses(&self, server: Option<&Server>) -> Vec<std::net::IpAddr> {
+    pub(super) fn addresses(&self, server: Option<&Server>) -> Vec<std::net::IpAddr> {
         let of_server = server.into_iter().flat_map(|server| server.addresses.values().flatten()).map(|one| one.addr);
         let of_ports = self.ports.iter().flat_map(|port| port.fixed_ips.iter().filter_map(|fixed| fixed.ip_address));
         let outside = self.floating.iter().map(|address| address.floating_ip_address);

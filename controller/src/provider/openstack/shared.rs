@@ -172,7 +172,7 @@ impl OpenstackProvider {
         let new = NewRouter {
             name: tag.name(),
             description: tag.description(),
-            external_gateway_info: Some(Gateway { network_id: external }),
+            external_gateway_info: Some(Gateway { network_id: external, external_fixed_ips: Vec::new() }),
         };
         let router = match &shared.router {
             Some(router) => router.clone(),

@@ -102,6 +102,11 @@ pub(super) fn read(thing: &impl Tagged) -> Option<(ClusterName, Option<NodeName>
     Some((ClusterName::new(value(CLUSTER)?).ok()?, node))
 }
 
+/// Of which cluster a server or volume is.
+pub(super) fn cluster_in(metadata: &BTreeMap<String, String>) -> Option<ClusterName> {
+    ClusterName::new(metadata.get(CLUSTER)?).ok()
+}
+
 /// Of which node a server or volume is.
 pub(super) fn node_in(metadata: &BTreeMap<String, String>) -> Option<NodeName> {
     NodeName::new(metadata.get(NODE)?).ok()

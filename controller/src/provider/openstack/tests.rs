@@ -15,10 +15,11 @@ use windlass_types::name::{CloudName, ClusterName, NodeName};
 use windlass_types::outcome::ErrorClass;
 
 use self::model::Model;
+use super::inspect::KnownNodes;
 use super::patience::Patience;
 use super::{OpenstackProvider, fixtures};
 use crate::cloud_init::UserData;
-use crate::provider::{ConsoleFrom, MachineKey, NewMachine, PowerAction, Provider, ProviderError, Wanted};
+use crate::provider::{Claim, ConsoleFrom, MachineKey, NewMachine, PowerAction, Provider, ProviderError, Wanted};
 
 const QUICK: Patience =
     Patience { first: Duration::from_millis(1), most: Duration::from_millis(1), limit: Duration::from_millis(200) };
@@ -119,6 +120,26 @@ async fn nothing_without_our_tag_is_seen_or_touched() {
 }
 
 #[tokio::test]
+async fn a_person_is_told_what_there_is_and_what_is_left_over() {
+    let model = Model::new();
+    model.add_strangers();
+    let cloud = provider(&model);
+    prepare(&cloud).await.expect("made");
+    let told = async |known: &KnownNodes| {
+        let mut all = cloud.inspect(known).await;
+        let last = all.pop().expect("what is left over");
+        assert!(all.iter().all(|finding| finding.ok), "{all:?}");
+        (all, last)
+    };
+    let (all, last) = told(&KnownNodes::from([(cluster(), BTreeSet::new())])).await;
+    assert_eq!(all[0].detail, "operator in project windlass, roles member");
+    assert!(all.iter().any(|finding| finding.detail.contains("small (1 cpus, 2048 MiB, 20 GiB)")), "{all:?}");
+    assert_eq!((last.ok, last.detail.as_str()), (false, "port stranger-port of cluster other"));
+    let (_, last) = told(&KnownNodes::new()).await;
+    assert!(last.detail.contains("of cluster k8s1") && last.advice.contains("apply"), "{last:?}");
+}
+
+#[tokio::test]
 async fn names_that_mean_nothing_and_quotas_are_told_before_anything_is_made() {
     let model = Model::new();
     let cloud = provider(&model);
@@ -169,6 +190,33 @@ async fn a_server_that_cannot_be_made_is_told_in_the_clouds_words_and_goes_on_wh
     let volumes = model.count("volume");
     let made = cloud.create(new(fixtures::machine("node1"))).await.expect("made");
     assert!(made.complete && model.count("volume") == volumes && model.count("server") == 1);
+}
+
+#[tokio::test]
+async fn only_the_server_that_was_made_may_join_as_its_node() {
+    let model = Model::new();
+    let cloud = provider(&model);
+    prepare(&cloud).await.expect("made");
+    let made = cloud.create(new(fixtures::machine("node1"))).await.expect("made");
+    let claim = |uuid: &str, address: &str| Claim {
+        address: Some(address.parse().expect("an address")),
+        system_uuid: uuid.into(),
+    };
+    let vouch = async |claim: Claim| cloud.vouch(&key("node1"), &claim).await;
+    let inside = made.addresses[0].to_string();
+    vouch(claim(made.id.as_str(), &inside)).await.expect("it is that server");
+    vouch(claim(made.id.as_str(), &made.addresses[1].to_string())).await.expect("by its address outside");
+    vouch(claim("", &inside)).await.expect("its firmware tells nothing");
+    model.router_is_at("172.24.4.9");
+    vouch(claim(made.id.as_str(), "172.24.4.9")).await.expect("through the router");
+    for (stranger, words) in [
+        (claim("another", &inside), "its firmware says another"),
+        (claim(made.id.as_str(), "10.0.0.99"), "it calls from 10.0.0.99"),
+        (claim("", "172.24.4.9"), "it does not say which server it is"),
+    ] {
+        let error = vouch(stranger).await.expect_err(words);
+        assert!(error.class() == ErrorClass::Operator && error.to_string().contains(words), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -121,6 +121,14 @@ impl Model {
         self.state().failing = why.map(str::to_owned);
     }
 
+    /// The router has this address outside.
+    pub(super) fn router_is_at(&self, address: &str) {
+        for router in &mut self.state().routers {
+            let gateway = json!({"network_id": "outside", "external_fixed_ips": [{"ip_address": address}]});
+            router.external_gateway_info = Some(from(gateway));
+        }
+    }
+
     /// At the change with this number something is lost.
     pub(super) fn lose(&self, nth: usize, loss: Loss) {
         self.state().loss = Some((nth, loss));

@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{Model, State, conflict, from, refused};
+use crate::openstack::access::Access;
 use crate::openstack::compute::{
     Attachment, Compute, Flavor, GroupPolicy, NewServer, Server, ServerAction, ServerGroup, ServerStatus,
 };
 use crate::openstack::error::CloudError;
+use crate::openstack::identity::Account;
 use crate::openstack::image::{Image, Images};
 use crate::openstack::quota::{Quota, Quotas};
 use crate::openstack::refusal::Kind;
+use crate::openstack::service::Service;
 use crate::openstack::volume::{NewVolume, Volume, VolumeStatus, VolumeType, Volumes};
 
 type Answer<T> = Result<T, CloudError>;
@@ -131,12 +134,32 @@ impl Compute for Model {
 }
 
 #[async_trait::async_trait]
+impl Access for Model {
+    async fn account(&self) -> Answer<Account> {
+        Ok(Account {
+            user: "operator".into(),
+            project_id: "p1".into(),
+            project: "windlass".into(),
+            roles: vec!["member".into()],
+        })
+    }
+
+    async fn address(&self, service: Service) -> Answer<String> {
+        Ok(format!("https://{service}.example"))
+    }
+}
+
+#[async_trait::async_trait]
 impl Images for Model {
     async fn images(&self, name_or_id: &str) -> Answer<Vec<Image>> {
         let image = json!({
             "id": "image-1", "name": "CentOS-Stream-9", "status": "active", "min_disk": 10, "min_ram": 512,
         });
         Ok(if name_or_id == "CentOS-Stream-9" { vec![from(image)] } else { Vec::new() })
+    }
+
+    async fn all_images(&self) -> Answer<Vec<Image>> {
+        self.images("CentOS-Stream-9").await
     }
 }
 
