@@ -50,6 +50,7 @@ use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::name::{NodeName, RunId};
+use windlass_types::run::RunState;
 use windlass_types::time::UnixMillis;
 
 use self::record::{RecordError, Records, RunRecord};
@@ -232,7 +233,11 @@ impl Runs {
     }
 
     pub(crate) fn seen(&self, run: &ActiveRun) -> RunView {
-        let record = run.record().clone();
+        let mut record = run.record().clone();
+        // Its steps are over; that it has ended is told when that is stored, with its end and all that it said.
+        if record.ended_at.is_none() && record.state.is_final() {
+            record.state = RunState::Running;
+        }
         let steps = run.progress().records().map(|(planned, known)| (planned.id.clone(), known.clone())).collect();
         RunView { holds: self.held_by(&record.id), record, steps }
     }

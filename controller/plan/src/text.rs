@@ -105,7 +105,10 @@ fn particulars(planned: &PlannedStep) -> Vec<String> {
         Step::CreateMachine { machine, .. } => machine_lines(machine),
         Step::AwaitMachine { id, .. } | Step::StartMachine { id, .. } => vec![format!("machine {id}")],
         Step::DeleteMachine { id, parts, .. } if parts.is_empty() => vec![format!("machine {id}")],
-        Step::DeleteMachine { parts, .. } => parts.iter().map(|part| format!("- {} {} ({})", part.kind, Escaped(&part.name), Escaped(&part.id))).collect(),
+        Step::DeleteMachine { parts, .. } => parts
+            .iter()
+            .map(|part| format!("- {} {} ({})", part.kind, Escaped(&part.name), Escaped(&part.id)))
+            .collect(),
         Step::PrepareCloud { shared } => shared.iter().flat_map(shared_lines).collect(),
         Step::ClearCloud { shared } => {
             shared.iter().map(|report| format!("- {} {}", report.is.kind(), report.id)).collect()

@@ -22,8 +22,10 @@ const ROLE: &str = "role/";
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExportArgs {
     /// An Ansible inventory, as a dynamic inventory script writes it
-    #[command(after_help = "Examples:\n  printf '#!/bin/sh\\nexec windlass export ansible \"$@\"\\n' > fleet && chmod +x \
-        fleet\n  ansible -i ./fleet role_worker -m ping")]
+    #[command(
+        after_help = "Examples:\n  printf '#!/bin/sh\\nexec windlass export ansible \"$@\"\\n' > fleet && chmod +x \
+        fleet\n  ansible -i ./fleet role_worker -m ping"
+    )]
     Ansible {
         /// All groups and hosts; also without it
         #[arg(long, conflicts_with = "host")]
@@ -120,7 +122,8 @@ fn inventory(hosts: &[Host]) -> Value {
     for host in hosts {
         let roles = host.labels.keys().filter_map(|label| label.strip_prefix(ROLE));
         let roles = roles.map(|role| format!("role_{}", plain(role)));
-        let cluster = Some(&host.cluster).filter(|name| !name.is_empty()).map(|name| format!("cluster_{}", plain(name)));
+        let cluster =
+            Some(&host.cluster).filter(|name| !name.is_empty()).map(|name| format!("cluster_{}", plain(name)));
         for group in roles.chain(cluster) {
             groups.entry(group).or_default().push(&host.name);
         }

@@ -318,10 +318,7 @@ async fn machines(context: &Context, cluster: Option<ClusterName>) -> Result<Vec
 ///
 /// # Errors
 /// If the controller cannot be reached or refuses.
-pub(crate) async fn raw_machines(
-    context: &Context,
-    cluster: Option<ClusterName>,
-) -> Result<Vec<v1::Machine>, Failure> {
+pub(crate) async fn raw_machines(context: &Context, cluster: Option<ClusterName>) -> Result<Vec<v1::Machine>, Failure> {
     let cluster = cluster.map(String::from).unwrap_or_default();
     let answer = context.plans().await?.list_machines(v1::ListMachinesRequest { cluster }).await;
     let answer = answer.map_err(|status| Failure::call("list the machines", &status))?.into_inner();

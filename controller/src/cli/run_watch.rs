@@ -170,7 +170,7 @@ async fn conclude(context: &Context, run: v1::Run, format: RunFormat) -> Result<
     if let Some(table) = run_summary::table(&run) {
         context.terminal.say(table);
     }
-    let makes = |step: &v1::RunStep| !matches!(step.verb.as_str(), "delete" | "forget");
+    let makes = |step: &v1::RunStep| !matches!(step.verb.as_str(), "delete" | "forget" | "clear");
     if run.steps.iter().any(makes) {
         // A list that cannot be had now does not change how the run ended.
         if let Ok(nodes) = get::list_nodes(context, None).await

@@ -285,7 +285,9 @@ impl Runs {
         let known = known.into_iter().find(|record| record.name == *cluster).map(|record| record.provider);
         let Some(provider) = known.or_else(|| provider.cloned()) else {
             return Err(Refusal::new(Reason::NotFound, format!("no plan was ever applied for a cluster {cluster}"))
-                .advise("`windlass get machines` lists what there is; with its spec, `destroy -f` finds it by its tags"));
+                .advise(
+                    "`windlass get machines` lists what there is; with its spec, `destroy -f` finds it by its tags",
+                ));
         };
         let snapshot = self.with.observer.snapshot(cluster, &provider).await;
         let snapshot = snapshot.map_err(|error| unobserved(&error))?;

@@ -30,7 +30,7 @@ pub(super) fn stuck_at(name: &NodeName, stage: Option<MachineStage>) -> (String,
     let (what, cause) = match stage {
         None | Some(MachineStage::Created | MachineStage::Booting) => (
             "it has booted, and cloud-init has not begun",
-            "see that the image has cloud-init, switched on, with the source NoCloud",
+            "see that the image has cloud-init, switched on, and finds its source: NoCloud, or in a cloud ConfigDrive",
         ),
         Some(MachineStage::CloudInit) => (
             "cloud-init has begun, and the agent is not installed",

@@ -15,18 +15,20 @@ use crate::step::Step;
 /// What is there, is another than the spec wants, and cannot be changed, in words.
 pub(crate) fn shared(snapshot: &Snapshot, spec: &ClusterSpec, decided: &mut Decided) -> Result<(), String> {
     let there = |kind: SharedKind| snapshot.shared.iter().find(|report| report.is.kind() == kind);
-    let mut todo = Vec::new();
-    let mut reasons = Vec::new();
+    let (mut todo, mut missing, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for wished in &spec.shared {
         let kind = wished.kind();
         match there(kind) {
-            None => reasons.push(format!("the {kind} is not there")),
+            None => missing.push(kind.to_string()),
             Some(report) if !report.complete => reasons.push(format!("the making of the {kind} was interrupted")),
             Some(report) if report.is == *wished => continue,
             Some(report) if kind == SharedKind::SecurityGroup => reasons.push(rules_changed(&report.is, wished)),
             Some(report) => return Err(unlike(report, wished)),
         }
         todo.push(wished.clone());
+    }
+    if !missing.is_empty() {
+        reasons.insert(0, format!("it is in the spec, and not there: {}", missing.join(", ")));
     }
     if !todo.is_empty() {
         decided.step(Step::PrepareCloud { shared: todo }, reasons.join("; "));

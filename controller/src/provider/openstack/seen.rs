@@ -130,9 +130,10 @@ impl Parts {
         let part = |kind, id: &String, name: String| MachinePart { kind, id: id.clone(), name };
         let servers = self.servers.iter().map(|server| part(PartKind::Server, &server.id, server.name.clone()));
         let ports = self.ports.iter().map(|port| part(PartKind::Port, &port.id, port.name.clone()));
-        let floating = self.floating.iter().map(|address| {
-            part(PartKind::FloatingIp, &address.id, address.floating_ip_address.to_string())
-        });
+        let floating = self
+            .floating
+            .iter()
+            .map(|address| part(PartKind::FloatingIp, &address.id, address.floating_ip_address.to_string()));
         servers.chain(ports).chain(floating).collect()
     }
 
