@@ -64,6 +64,7 @@ async fn a2_of_a_thousand_racing_joins_with_one_token_exactly_one_gets_a_certifi
                 token: token.token.clone(),
                 csr_der: wire::request().0.into(),
                 agent_version: "test".to_owned(),
+                ..v1::JoinRequest::default()
             };
             let mut client = JoinServiceClient::new(channel.clone());
             racing.push(async move { client.join(request).await });

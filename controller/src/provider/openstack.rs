@@ -107,13 +107,13 @@ impl OpenstackProvider {
         let source = match make.await {
             Ok(made) => return Ok(made),
             Err(error) if error.may_be_done() => error,
-            Err(source) => return Err(OpenstackError::Cloud { what: what(), source }),
+            refused => return refused.doing(what),
         };
         tracing::warn!(what = what(), error = %source, "a cloud did not answer; what it may have made is looked for");
         let ask = || async { Ok(find().await?.map_or_else(|| Stands::NotYet("not there".to_owned()), Stands::Done)) };
         let patience = Patience { limit: self.patience.limit.min(APPEARS_WITHIN), ..self.patience };
         match patience.until(&what, ask).await {
-            Err(OpenstackError::TooLong { .. }) => Err(OpenstackError::Lost { what: what(), source }),
+            Err(OpenstackError::TooLong { .. }) => Err(OpenstackError::Lost { what: what(), source: Box::new(source) }),
             found => found,
         }
     }

@@ -100,7 +100,7 @@ mod tests {
             shared.iter().map(SharedSpec::kind).collect::<Vec<_>>(),
             [SharedKind::Subnet, SharedKind::SecurityGroup]
         );
-        assert_eq!(create.after, [prepare.id.clone()]);
+        assert_eq!(create.after, std::slice::from_ref(&prepare.id));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use windlass_types::name::CloudName;
 
 use super::OpenstackProvider;
-use super::error::OpenstackError;
+use super::error::{Doing as _, OpenstackError};
 use crate::openstack::client::Client;
 use crate::openstack::clouds::{Choice, CloudConfig, Surroundings};
 
@@ -45,7 +45,7 @@ impl Clouds {
     /// # Errors
     /// If it is not described, or not well enough.
     pub async fn provider(&self, cloud: &CloudName) -> Result<Arc<OpenstackProvider>, OpenstackError> {
-        let unknown = |source| OpenstackError::Unknown { cloud: cloud.clone(), source };
+        let unknown = |error| OpenstackError::Unknown { cloud: cloud.clone(), source: Box::new(error) };
         let choice = Choice { cloud: Some(cloud.to_string()), unverified: false };
         // Anew each time: whoever mends the file need not restart the controller.
         let config = CloudConfig::find(&self.around, &choice).map_err(unknown)?;
@@ -53,8 +53,7 @@ impl Clouds {
         if let Some((_, provider)) = known.get(cloud).filter(|(before, _)| *before == config) {
             return Ok(Arc::clone(provider));
         }
-        let client = Client::new(config.clone())
-            .map_err(|source| OpenstackError::Cloud { what: format!("prepare to use the cloud {cloud}"), source })?;
+        let client = Client::new(config.clone()).doing(|| format!("prepare to use the cloud {cloud}"))?;
         let provider = Arc::new(OpenstackProvider::new(cloud.clone(), Arc::new(client)));
         known.insert(cloud.clone(), (config, Arc::clone(&provider)));
         Ok(provider)

@@ -22,7 +22,7 @@ pub enum OpenstackError {
         cloud: CloudName,
         /// Why not.
         #[source]
-        source: CloudsError,
+        source: Box<CloudsError>,
     },
     /// The cloud did not do it.
     #[error("{what}")]
@@ -31,7 +31,7 @@ pub enum OpenstackError {
         what: String,
         /// Why not.
         #[source]
-        source: CloudError,
+        source: Box<CloudError>,
     },
     /// The machine's spec is not one of a cloud.
     #[error("{0} has nothing of a cloud in its spec")]
@@ -107,7 +107,7 @@ pub enum OpenstackError {
         what: String,
         /// What came instead of an answer.
         #[source]
-        source: CloudError,
+        source: Box<CloudError>,
     },
     /// No such machine.
     #[error("there is no server of {0} in this project")]
@@ -151,7 +151,7 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, CloudError> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, OpenstackError> {
-        self.map_err(|source| OpenstackError::Cloud { what: what(), source })
+        self.map_err(|source| OpenstackError::Cloud { what: what(), source: Box::new(source) })
     }
 }
 

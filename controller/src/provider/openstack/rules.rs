@@ -13,7 +13,7 @@ const ANYWHERE_V6: &str = "::/0";
 
 /// What a group lets in. What it lets out is the cloud's own default and not looked at.
 pub(super) fn of(group: &SecurityGroup) -> BTreeSet<Rule> {
-    group.rules.iter().filter(|rule| rule.direction == Direction::Ingress).map(|rule| understood(rule)).collect()
+    group.rules.iter().filter(|rule| rule.direction == Direction::Ingress).map(understood).collect()
 }
 
 /// A rule in our words.

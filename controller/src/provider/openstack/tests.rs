@@ -88,7 +88,7 @@ async fn what_is_shared_and_a_machine_are_made_found_again_and_removed_without_a
     assert_eq!(made.disks[0].serial.as_str().len(), 20);
     // A controller that has lost everything finds the same, and making it again makes nothing.
     let other = provider(&model);
-    assert_eq!(other.observe(&cluster()).await.expect("it can tell"), [made.clone()]);
+    assert_eq!(other.observe(&cluster()).await.expect("it can tell"), std::slice::from_ref(&made));
     let calls = model.changes();
     prepare(&other).await.expect("nothing to do");
     assert_eq!(other.create(new(fixtures::machine("node1"))).await.expect("it is there"), made);

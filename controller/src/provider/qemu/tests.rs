@@ -111,7 +111,7 @@ fn told(error: &ProviderError) -> String {
 }
 
 fn wanted(machines: &[&MachineSpec]) -> Wanted {
-    Wanted { machines: machines.iter().map(|spec| MachineSpec::clone(spec)).collect(), ..Wanted::default() }
+    Wanted { machines: machines.iter().copied().cloned().collect(), ..Wanted::default() }
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ async fn what_was_made_and_not_answered_is_found_and_not_made_twice() {
     assert!(changes > 15, "{changes}");
     for nth in 0..changes {
         let model = Model::new();
-        model.lose(nth, Loss::OfTheAnswer);
+        model.lose(nth, Loss::Answer);
         // A change that is not looked for, such as that of a tag, fails and is done again by the next attempt.
         if whole(&provider(&model)).await.is_err() {
             whole(&provider(&model)).await.unwrap_or_else(|error| panic!("{nth}: {error}"));
@@ -44,7 +44,7 @@ async fn a_change_that_was_not_done_and_not_answered_is_made_by_the_next_attempt
     let (changes, made) = calm().await;
     for nth in 0..changes {
         let model = Model::new();
-        model.lose(nth, Loss::OfTheQuestion);
+        model.lose(nth, Loss::Question);
         if whole(&provider(&model)).await.is_err() {
             whole(&provider(&model)).await.unwrap_or_else(|error| panic!("{nth}: {error}"));
         }
@@ -58,7 +58,7 @@ async fn a_controller_killed_after_any_change_goes_on_and_leaves_nothing_when_it
     let empty = Model::new().everything();
     for nth in 0..changes {
         let model = Model::new();
-        model.lose(nth, Loss::OfTheController);
+        model.lose(nth, Loss::Asker);
         let killed = provider(&model);
         tokio::select! {
             biased;

@@ -23,11 +23,11 @@ use crate::openstack::volume::Volume;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
     /// It is not done, and nobody knows.
-    OfTheQuestion,
+    Question,
     /// It is done, and nobody knows.
-    OfTheAnswer,
+    Answer,
     /// It is done, and whoever asked is dead.
-    OfTheController,
+    Asker,
 }
 
 /// A cloud.
@@ -187,12 +187,12 @@ impl Model {
             let nth = state.changes.len();
             state.changes.push(what);
             let loss = state.loss.filter(|(at, _)| *at == nth).map(|(_, loss)| loss);
-            let done = (loss != Some(Loss::OfTheQuestion)).then(|| apply(&mut state));
+            let done = (loss != Some(Loss::Question)).then(|| apply(&mut state));
             (loss, done)
         };
         match (loss, done) {
             (None, Some(done)) => done,
-            (Some(Loss::OfTheController), _) => {
+            (Some(Loss::Asker), _) => {
                 self.kill.notify_one();
                 std::future::pending().await
             }
