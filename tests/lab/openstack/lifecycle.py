@@ -9,6 +9,7 @@ import contextlib
 import http.server
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -177,6 +178,8 @@ def check(cloud):
 
 
 def main():
+    # Ended from outside it clears up too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     by_password("operator", secret("operator", STATE), "windlass")
     say("operator logs in by password")
     cloud = by_application(secret("application-id", STATE), secret("application", STATE))
