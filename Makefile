@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The verbs people and continuous integration share. `make help` lists them.
 #
-# Only `deps`, `lab-deps`, `lab`, `up`, `install`, `nextest` and `vm-test` write outside the tree (and CARGO_TARGET_DIR, if it
-# is set): all but `deps` and `install` in ~/.cache/windlass, or $WINDLASS_CACHE, what machines and containers boot from.
+# Only `deps`, `lab-deps`, `lab`, `up`, `install`, `nextest`, `vm-test`, `cloud-deps` and `cloud` write outside the tree (and
+# CARGO_TARGET_DIR, if it is set): all but those of packages and `install` in ~/.cache/windlass, or $WINDLASS_CACHE, what
+# machines and containers boot from, and the cloud.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -225,6 +226,19 @@ lab-check-deps:
 
 lab-check: lab lab-check-deps ## Boot a guest and see that packages, signatures, upgrades and boot entries do as they should
 	@tests/lab/check $(CONTROLLER)
+
+# --- a cloud ---
+
+# COMPUTE=libvirt: servers run. CLOUD_FRESH=1: from the seeded state. CLOUD_TOKEN_SECONDS, CLOUD_PATIENCE: docs/lab.md.
+.PHONY: cloud cloud-down cloud-deps
+cloud-deps: ## Install what the cloud is made of: OpenStack, databases (Debian packages, as root)
+	@tests/lab/openstack/deps
+
+cloud: cloud-deps ## Start an OpenStack on this machine for tests (as root), from ~/.cache/windlass/cloud once it is made
+	@tests/lab/openstack/cloud up
+
+cloud-down: ## End it, and all of its processes and networks
+	@tests/lab/openstack/cloud down
 
 # --- measuring ---
 
