@@ -237,6 +237,14 @@ cloud-deps: ## Install what the cloud is made of: OpenStack, databases (Debian p
 cloud: cloud-deps ## Start an OpenStack on this machine for tests (as root), from ~/.cache/windlass/cloud once it is made
 	@tests/lab/openstack/cloud up
 
+# Tests of one kind of servers each, with the cloud that they need: `make cloud-test CLOUD_TESTS=guest` runs the others.
+CLOUD_TESTS ?= fake
+.PHONY: cloud-test
+cloud-test: test-lab ## Run what only a real OpenStack shows (as root): `fake` servers in minutes, `guest` with one that runs
+	COMPUTE=$(if $(filter guest,$(CLOUD_TESTS)),libvirt,fake) $(MAKE) cloud
+	cargo build $(CARGO_LOCKED) --workspace --bins
+	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test cloud --profile cloud $(CLOUD_TESTS)::
+
 cloud-down: ## End it, and all of its processes and networks
 	@tests/lab/openstack/cloud down
 

@@ -72,7 +72,12 @@ impl Controller {
 
     /// Before it is started: virtual machines reach only this one of their host's addresses, as 10.0.2.2.
     pub fn listen_for_guests(&mut self) {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        self.listen_at(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+
+    /// Before it is started: where it listens.
+    pub fn listen_at(&mut self, address: IpAddr) {
+        let any = SocketAddr::new(address, 0);
         self.listeners = Listeners { agents: any, join: any, http: any };
     }
 

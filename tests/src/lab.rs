@@ -45,26 +45,38 @@ impl Lab {
         self.directory.join("RPM-GPG-KEY-lab")
     }
 
-    /// Serves the repositories on loopback until what this returns is dropped.
+    /// Serves the repositories on loopback, which local machines see as 10.0.2.2, until what this returns is dropped.
     ///
     /// # Panics
     /// If there is no port.
     pub async fn serve(&self) -> Repositories {
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
+        self.serve_as(Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 0, 2, 2)).await
+    }
+
+    /// Serves the repositories at an address of this host.
+    ///
+    /// # Panics
+    /// If there is no port.
+    pub async fn serve_at(&self, address: Ipv4Addr) -> Repositories {
+        self.serve_as(address, address).await
+    }
+
+    async fn serve_as(&self, address: Ipv4Addr, seen: Ipv4Addr) -> Repositories {
+        let listener = TcpListener::bind(SocketAddr::from((address, 0))).await.expect("a port");
+        let seen = SocketAddr::from((seen, listener.local_addr().expect("an address").port()));
         let offered = Arc::new(Mutex::new(Some("repo")));
         let served = Served { directory: self.directory.join("repos"), offered: Arc::clone(&offered) };
         let files = axum::Router::new().fallback(file).with_state(served);
         let door = Door { listener, offered: Arc::clone(&offered) };
         let server = tokio::spawn(async move { axum::serve(door, files).await.expect("it serves") });
-        Repositories { port, offered, server }
+        Repositories { seen, offered, server }
     }
 }
 
 /// The server of the repositories. Machines that wait for one find whichever is offered now.
 #[derive(Debug)]
 pub struct Repositories {
-    port: u16,
+    seen: SocketAddr,
     offered: Arc<Mutex<Option<&'static str>>>,
     server: JoinHandle<()>,
 }
@@ -73,7 +85,7 @@ impl Repositories {
     /// Where a machine finds the repository.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://10.0.2.2:{}/repository", self.port)
+        format!("http://{}/repository", self.seen)
     }
 
     /// Offers `repo`, or another one of the lab's, from now on; or hangs up on everybody.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The reader, the schema, and that they agree.
 
+mod openstack;
 mod upkeep;
 
 use serde_json::Value;
@@ -60,9 +61,6 @@ fn a_section_of_a_later_version_is_refused_by_name_and_line() {
         assert!(refusal.contains(&format!("`{name}` is not supported by this version")), "{refusal}");
         assert!(refusal.contains("line 14"), "{refusal}");
     }
-    let cloud =
-        refusal(&GOOD.replace("{qemu: {image: ~/guest.qcow2, network: 10.0.0.0/24}}", "{openstack: {cloud: a}}"));
-    assert!(cloud.contains("line 5") && cloud.contains("provider.openstack"), "{cloud}");
 }
 
 #[test]

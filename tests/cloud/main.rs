@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What only a real OpenStack shows: the lab's, which `make cloud` starts. `make cloud-test` runs these.
+//!
+//! - [`fake`]: with servers that are only said to run, but networks, volumes and quotas that are real. Seconds each.
+//! - [`guest`]: with servers that run, emulated. Minutes each.
+//! - [`proxy`]: what is between the cloud and whoever asks, and loses answers.
+//! - [`site`]: the cloud, and what there is in it.
+
+mod fake;
+mod guest;
+mod proxy;
+mod site;
