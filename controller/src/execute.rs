@@ -18,7 +18,7 @@
 //! - [`console`]: what a machine says on its console. [`stages`]: how far it is.
 //! - [`times`], [`step_times`]: how long that takes.
 //! - `trouble`: what is said of a machine that does not become a node.
-//! - [`apply`]: from a plan that was shown to a run.
+//! - [`apply`]: from a plan that was shown to a run; [`possible`]: whether it could be carried out.
 
 pub mod apply;
 mod as_planned;
@@ -31,6 +31,7 @@ mod hold;
 mod later;
 pub mod machine;
 mod on_node;
+mod possible;
 pub mod record;
 pub mod run;
 mod shared;

@@ -77,6 +77,9 @@ fn systemd_understands_every_unit() -> Result<()> {
         copies.push(copy);
     }
     let output = analyze(&["verify", "--man=no"], &copies)?;
-    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Units of this host that ours are ordered after are looked at too, and are not ours to mend.
+    let of_ours: Vec<_> = said.lines().filter(|line| line.contains("windlass")).collect();
+    assert!(output.status.success() && of_ours.is_empty(), "{said}");
     Ok(())
 }

@@ -6,8 +6,8 @@ mod on_node;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 
+use windlass_types::cloud::ServerSpec;
 use windlass_types::machine::{MachineReport, MachineSpec, PowerState, ProviderKind};
 use windlass_types::name::{ClusterName, LabelKey, LabelValue, NodeName};
 use windlass_types::time::UnixMillis;
@@ -232,9 +232,9 @@ fn differences(made: &MachineSpec, wished: &MachineSpec) -> Vec<String> {
     compare("address", address(made), address(wished));
     let server = |spec: &MachineSpec| spec.server.clone().map(|server| *server);
     if let (Some(made), Some(wished)) = (server(made), server(wished)) {
-        let text = |address: Option<Ipv4Addr>| or_none(address.map(|address| address.to_string()));
+        let address = |server: &ServerSpec| or_none(server.address.map(|address| address.to_string()));
+        compare("address", address(&made), address(&wished));
         compare("flavor", made.flavor, wished.flavor);
-        compare("address", text(made.address), text(wished.address));
         compare("external network", or_none(made.floating), or_none(wished.floating));
         compare("keypair", or_none(made.keypair), or_none(wished.keypair));
         compare("security groups", made.security_groups.join(","), wished.security_groups.join(","));

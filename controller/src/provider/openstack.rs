@@ -127,6 +127,11 @@ impl OpenstackProvider {
     }
 }
 
+/// Clouds count disks in GiB.
+const fn gibibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 30)
+}
+
 /// Whether something else is in the way at the moment.
 fn is_conflict(error: &CloudError) -> bool {
     error.refusal().is_some_and(|refusal| refusal.kind == Kind::Conflict)

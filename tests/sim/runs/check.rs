@@ -40,6 +40,8 @@ pub(crate) struct RunChecker {
     runs_since: (UnixMillis, Duration),
     /// Boots that were ended by a run.
     reboots: BTreeSet<(usize, String)>,
+    /// Orders by which nodes went down.
+    rebooted_by: BTreeSet<(usize, usize, JobId)>,
     looked_at: Duration,
     /// Since when runs say nothing.
     speechless: BTreeMap<RunId, Duration>,
@@ -64,6 +66,7 @@ impl RunChecker {
             down_since: BTreeMap::new(),
             runs_since: (UnixMillis::default(), Duration::ZERO),
             reboots: BTreeSet::new(),
+            rebooted_by: BTreeSet::new(),
             looked_at: Duration::ZERO,
             speechless: BTreeMap::new(),
             ended: Vec::new(),
@@ -127,10 +130,16 @@ impl RunChecker {
             Happened::GoesDown { node, program, boot } => {
                 let (era, order) = self.ordered(*node, program, "reboot")?;
                 let name = &self.nodes[*node].name;
-                let NodeStep::Boot { boot_id, .. } = &order.step else {
+                let NodeStep::Boot { boot_id, once } = &order.step else {
                     return Err(format!("(15) {name} reboots for the step {}", order.id));
                 };
-                if boot_id.as_str() != boot || !self.reboots.insert((*node, boot.clone())) {
+                // After a power cut a kernel is still to be tried, from the boot that came of it. No order does so twice.
+                let is_right = boot_id.as_str() == boot || once.is_some();
+                let job = job_of(program).expect("it was ordered");
+                if !is_right
+                    || !self.reboots.insert((*node, boot.clone()))
+                    || !self.rebooted_by.insert((*node, era, job))
+                {
                     return Err(format!("(15) {name} was to leave boot {boot_id} and leaves {boot}"));
                 }
                 let lease = order.lease.ok_or_else(|| format!("(14) {name} reboots without a lease"))?;

@@ -35,7 +35,7 @@ messages! {
     ConfirmEpochRequest, ConfirmEpochResponse, ConnectRequest, ConnectResponse, CreateJobRequest, CreateJobResponse,
     CreateOperatorRequest, CreateOperatorResponse, CreateTokenRequest, CreateTokenResponse, DeleteTokenRequest,
     DeleteTokenResponse, DownloadFileRequest, DownloadFileResponse, FetchFileRequest, FetchFileResponse,
-    GetStatusRequest, GetStatusResponse, JoinRequest, JoinResponse, LabelNodeRequest, LabelNodeResponse,
+    GetStatusRequest, GetStatusResponse, InspectCloudRequest, InspectCloudResponse, JoinRequest, JoinResponse, LabelNodeRequest, LabelNodeResponse,
     ListHoldsRequest, ListHoldsResponse, ListJobsRequest, ListJobsResponse, ListMachinesRequest, ListMachinesResponse,
     ListNodesRequest, ListNodesResponse, ListOperatorsRequest, ListOperatorsResponse, ListPackagesRequest,
     ListPackagesResponse, ListRunsRequest, ListRunsResponse, ListTokensRequest, ListTokensResponse, PauseRunRequest, PauseRunResponse, PlanClusterRequest, PlanClusterResponse,

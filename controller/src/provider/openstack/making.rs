@@ -3,24 +3,21 @@
 //! machine that is complete, and whatever came before it is used again.
 
 use futures_util::future::try_join_all;
+use windlass_types::cloud::SharedKind;
 use windlass_types::machine::{DiskSpec, MachineReport, MachineSpec};
 
-use super::OpenstackProvider;
 use super::error::{Doing as _, OpenstackError};
 use super::patience::Stands;
 use super::resolve::{Resolved, server_of};
 use super::seen::{Parts, fault};
 use super::shared::not_prepared;
 use super::tag::{self, Tag};
+use super::{OpenstackProvider, gibibytes};
 use crate::openstack::compute::{NewServer, RootVolume, ServerStatus};
 use crate::openstack::network::{AddressPair, NewFloatingIp, NewPort, Part, Port};
 use crate::openstack::secret::Secret;
 use crate::openstack::volume::{NewVolume, Volume, VolumeStatus};
 use crate::provider::{MachineKey, NewMachine};
-use windlass_types::cloud::SharedKind;
-
-/// A GiB has so many bytes, by shifting.
-const GIB: u32 = 30;
 
 impl OpenstackProvider {
     /// Makes a machine, or finishes one.
@@ -125,7 +122,7 @@ impl OpenstackProvider {
         }
         let new = NewVolume {
             name: format!("{}-{}", Tag::of(key).name(), disk.name),
-            size: disk.size_bytes.div_ceil(1 << GIB),
+            size: gibibytes(disk.size_bytes),
             volume_type: disk.volume_type.clone(),
             availability_zone: None,
             metadata: tag::of_volume(key, &disk.name),
@@ -173,7 +170,7 @@ impl OpenstackProvider {
             }
         };
         let root_volume = spec.root_volume.as_ref().map(|volume| RootVolume {
-            size: new.spec.root_disk_bytes.div_ceil(1 << GIB),
+            size: gibibytes(new.spec.root_disk_bytes),
             volume_type: volume.volume_type.clone(),
         });
         let wanted = NewServer {

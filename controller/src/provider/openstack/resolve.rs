@@ -7,16 +7,13 @@ use windlass_types::cloud::{NetworkChoice, ServerSpec, SharedKind};
 use windlass_types::machine::MachineSpec;
 use windlass_types::name::ClusterName;
 
-use super::OpenstackProvider;
 use super::error::{Doing as _, OpenstackError};
 use super::shared::not_prepared;
+use super::{OpenstackProvider, gibibytes};
 use crate::openstack::compute::Flavor;
 use crate::openstack::image::Image;
 use crate::openstack::network::{Filter, FixedIp, Subnet};
 use crate::provider::MachineKey;
-
-/// A GiB has so many bytes, by shifting.
-const GIB: u32 = 30;
 
 /// What the names in a machine's spec mean.
 #[derive(Debug, Clone)]
@@ -33,8 +30,11 @@ pub(super) fn by_name<T>(
     all: impl IntoIterator<Item = T>,
     names: impl Fn(&T) -> (&String, &String),
 ) -> Result<T, OpenstackError> {
-    let mut found: Vec<T> =
-        all.into_iter().filter(|thing| <[_; 2]>::from(names(thing)).contains(&&name.to_owned())).collect();
+    let is_it = |thing: &T| {
+        let (id, called) = names(thing);
+        id == name || called == name
+    };
+    let mut found: Vec<T> = all.into_iter().filter(is_it).collect();
     if let Some(nth) = found.iter().position(|thing| names(thing).0 == name) {
         return Ok(found.swap_remove(nth));
     }
@@ -62,7 +62,7 @@ impl OpenstackProvider {
         let usable = images.into_iter().filter(|image| image.status == "active");
         let image = by_name("image", &spec.image, usable, |image| (&image.id, &image.name))?;
         let flavor = by_name("flavor", &server.flavor, flavors, |flavor| (&flavor.id, &flavor.name))?;
-        fits(&image, &flavor, server.root_volume.as_ref().map(|_| spec.root_disk_bytes >> GIB))?;
+        fits(&image, &flavor, server.root_volume.as_ref().map(|_| gibibytes(spec.root_disk_bytes)))?;
         let security_groups = self.existing_groups(&server.security_groups).await?;
         if let NetworkChoice::Existing(name) = &server.network {
             self.network(name).await?;

@@ -7,14 +7,11 @@ use futures_util::future::try_join_all;
 use windlass_types::cloud::{Need, SharedSpec};
 use windlass_types::machine::MachineSpec;
 
-use super::OpenstackProvider;
 use super::error::{Doing as _, OpenstackError};
 use super::resolve::{Resolved, server_of};
+use super::{OpenstackProvider, gibibytes};
 use crate::openstack::quota::Quota;
 use crate::provider::Wanted;
-
-/// A GiB has so many bytes, by shifting.
-const GIB: u32 = 30;
 
 /// A new security group comes with two rules that let everything out.
 const RULES_OF_A_NEW_GROUP: u64 = 2;
@@ -87,7 +84,7 @@ impl Sums {
         let disks = machine.data_disks.iter().map(|disk| disk.size_bytes);
         for bytes in disks.chain(server.root_volume.as_ref().map(|_| machine.root_disk_bytes)) {
             self.add("volumes", 1);
-            self.add("gigabytes", bytes.div_ceil(1 << GIB));
+            self.add("gigabytes", gibibytes(bytes));
         }
         Ok(())
     }
