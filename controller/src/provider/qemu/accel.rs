@@ -19,19 +19,20 @@ const GOOD_CODE: i32 = 0x21;
 /// With KVM it is done in 100 ms; this is for a busy host.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a machine has shown that the probe cannot: KVM hangs kernels on this host. Kept among the machines.
-const FAILED: &str = ".kvm-failed";
+/// What a machine has shown that the probe cannot: KVM hangs kernels on this host. Kept beside the machines, because they
+/// go and this stays true.
+const FAILED: &str = "kvm-failed";
 
 /// Why KVM failed a machine since the host was booted, if it did: another controller need not see it again.
 pub(super) fn known_failure(place: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(place.join(FAILED)).ok()?;
+    let text = std::fs::read_to_string(place.with_file_name(FAILED)).ok()?;
     let (boot, why) = text.split_once('\n')?;
     (boot == boot_of_host()).then(|| why.trim_end().to_owned())
 }
 
 /// Keeps that KVM failed a machine. If it cannot be kept, the next controller finds out itself.
 pub(super) fn remember_failure(place: &Path, why: &str) {
-    if let Err(error) = std::fs::write(place.join(FAILED), format!("{}\n{why}\n", boot_of_host())) {
+    if let Err(error) = std::fs::write(place.with_file_name(FAILED), format!("{}\n{why}\n", boot_of_host())) {
         tracing::warn!(%error, "that KVM does not work here cannot be kept");
     }
 }
@@ -96,11 +97,12 @@ mod tests {
     #[test]
     fn what_kvm_did_to_a_machine_is_known_until_the_host_boots() {
         let directory = tempfile::tempdir().expect("a directory");
-        assert_eq!(known_failure(directory.path()), None);
-        remember_failure(directory.path(), "node1 said nothing");
-        assert_eq!(known_failure(directory.path()), Some("node1 said nothing".to_owned()));
+        let place = directory.path().join("machines");
+        assert_eq!(known_failure(&place), None);
+        remember_failure(&place, "node1 said nothing");
+        assert_eq!(known_failure(&place), Some("node1 said nothing".to_owned()));
         std::fs::write(directory.path().join(FAILED), "another boot\nnode1 said nothing\n").expect("written");
-        assert_eq!(known_failure(directory.path()), None);
+        assert_eq!(known_failure(&place), None);
     }
 
     #[tokio::test]
