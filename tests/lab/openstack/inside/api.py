@@ -55,16 +55,26 @@ def by_application(credential, password):
 
 
 class Session:
-    """Somebody who has logged in."""
+    """Somebody who has logged in, and does so again when the token has ended."""
 
     def __init__(self, auth):
-        answer, headers = request("POST", f"{KEYSTONE}/auth/tokens", {"auth": auth})
+        self.auth = auth
+        self.log_in()
+
+    def log_in(self):
+        answer, headers = request("POST", f"{KEYSTONE}/auth/tokens", {"auth": self.auth})
         self.token = headers["X-Subject-Token"]
         self.user = answer["token"]["user"]["id"]
         self.project = answer["token"]["project"]["id"]
         self.urls = {entry["type"]: entry["endpoints"][0]["url"] for entry in answer["token"]["catalog"] if entry["endpoints"]}
 
     def call(self, method, service, path, body=None, headers=None):
+        try:
+            return request(method, self.urls[service] + path, body, self.token, headers)[0]
+        except Refused as refused:
+            if refused.status != 401:
+                raise
+        self.log_in()
         return request(method, self.urls[service] + path, body, self.token, headers)[0]
 
     def delete(self, service, path):
