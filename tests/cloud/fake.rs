@@ -119,7 +119,12 @@ async fn administer(words: &str) {
 /// Stops or starts a service of the cloud.
 async fn service(name: &str, what: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/openstack/service");
-    run_within(COMMAND, command(script, std::path::Path::new("/")).args([name, what])).await.done();
+    let mut script = command(script, std::path::Path::new("/"));
+    // By these it finds the cloud that runs.
+    for name in ["HOME", "WINDLASS_CACHE"] {
+        script.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    run_within(COMMAND, script.args([name, what])).await.done();
 }
 
 #[tokio::test]
