@@ -56,6 +56,9 @@ pub struct Server {
     /// Its addresses by the names of networks.
     #[serde(default, deserialize_with = "or_default")]
     pub addresses: BTreeMap<String, Vec<Address>>,
+    /// When it first ran, as the service writes it; `None` if it never did.
+    #[serde(default, rename = "OS-SRV-USG:launched_at")]
+    pub launched_at: Option<String>,
     /// What went wrong, if something did.
     #[serde(default)]
     pub fault: Option<Fault>,

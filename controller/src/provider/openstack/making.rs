@@ -191,21 +191,24 @@ impl OpenstackProvider {
         self.made(|| format!("make the server of {key}"), self.cloud.create_server(&wanted), find).await
     }
 
-    /// A server that was made works, or is removed again with the cloud's reason told.
+    /// A server that was made works, or is removed again with the cloud's reason told. One that has run is never removed
+    /// here.
     async fn until_active(&self, key: &MachineKey, id: &str) -> Result<(), OpenstackError> {
         let ask = || async {
             let server = self.cloud.server(id).await.doing(|| format!("look at the server of {key}"))?;
             let server = server.ok_or_else(|| OpenstackError::NoMachine(key.clone()))?;
             match &server.status {
-                ServerStatus::Error => Ok(Stands::Done(Some(fault(&server)))),
+                ServerStatus::Error => Ok(Stands::Done(Some((fault(&server), server.launched_at.is_some())))),
                 ServerStatus::Build | ServerStatus::Other(_) => Ok(Stands::NotYet(super::standing(&server))),
                 _ => Ok(Stands::Done(None)),
             }
         };
         match self.patience.until(|| format!("wait for the server of {key}"), ask).await? {
             None => Ok(()),
-            Some(fault) => {
-                self.remove_server(key, id).await?;
+            Some((fault, has_run)) => {
+                if !has_run {
+                    self.remove_server(key, id).await?;
+                }
                 Err(OpenstackError::Fault { machine: key.clone(), fault })
             }
         }

@@ -91,9 +91,10 @@ impl Seen {
 }
 
 impl Parts {
-    /// The server that works, or may come to.
+    /// The server that works, may come to, or once did: one that has run may hold data, whatever became of it.
     pub(super) fn living(&self) -> Option<&Server> {
-        self.servers.iter().find(|server| server.status != ServerStatus::Error)
+        let is_kept = |server: &&Server| server.status != ServerStatus::Error || server.launched_at.is_some();
+        self.servers.iter().find(is_kept)
     }
 
     /// How the machine is reported; `None` if there is nothing of it.

@@ -220,6 +220,19 @@ async fn only_the_server_that_was_made_may_join_as_its_node() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_run_is_never_replaced_whatever_became_of_it() {
+    let model = Model::new();
+    let cloud = provider(&model);
+    prepare(&cloud).await.expect("made");
+    let made = cloud.create(new(fixtures::machine("node1"))).await.expect("made");
+    model.break_servers();
+    let seen = cloud.observe(&cluster()).await.expect("it can tell");
+    assert!(seen[0].complete && seen[0].id == made.id && seen[0].note.is_some(), "{seen:?}");
+    cloud.create(new(fixtures::machine("node1"))).await.expect_err("it is in error");
+    assert_eq!(cloud.observe(&cluster()).await.expect("it can tell")[0].id, made.id);
+}
+
+#[tokio::test]
 async fn rules_are_brought_to_what_they_shall_be() {
     let model = Model::new();
     let cloud = provider(&model);

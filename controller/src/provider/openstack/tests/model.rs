@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::openstack::compute::{Server, ServerGroup};
+use crate::openstack::compute::{Server, ServerGroup, ServerStatus};
 use crate::openstack::error::CloudError;
 use crate::openstack::network::{FloatingIp, Network, Port, Router, SecurityGroup, Subnet};
 use crate::openstack::refusal::{Kind, Refusal};
@@ -126,6 +126,14 @@ impl Model {
         for router in &mut self.state().routers {
             let gateway = json!({"network_id": "outside", "external_fixed_ips": [{"ip_address": address}]});
             router.external_gateway_info = Some(from(gateway));
+        }
+    }
+
+    /// Servers that ran are in error now.
+    pub(super) fn break_servers(&self) {
+        for server in &mut self.state().servers {
+            server.status = ServerStatus::Error;
+            server.launched_at = Some("2026-11-26T05:00:00Z".into());
         }
     }
 
