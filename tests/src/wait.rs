@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often a condition is looked at. A condition may start a process, so not more often than that is worth.
+/// How often a condition is looked at that may take [`LONG`]. A condition may start a process, so not more often than that
+/// is worth, and of what may take longer less often: looking would slow down what is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Generous, so that a busy machine fails no test; whoever wants to know how long it took gets told.
 pub const LONG: Duration = Duration::from_secs(30);
@@ -21,12 +23,13 @@ where
     F: Future<Output = Option<T>>,
 {
     let begun = Instant::now();
+    let pause = LOOK_EVERY.mul_f64(limit.div_duration_f64(LONG)).clamp(LOOK_EVERY, LOOK_EVERY_AT_MOST);
     loop {
         if let Some(found) = condition().await {
             return (found, begun.elapsed());
         }
         assert!(begun.elapsed() < limit, "waited {limit:?} in vain for this: {what}");
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
