@@ -237,10 +237,10 @@ cloud-deps: ## Install what the cloud is made of: OpenStack, databases (Debian p
 cloud: cloud-deps ## Start an OpenStack on this machine for tests (as root), from ~/.cache/windlass/cloud once it is made
 	@tests/lab/openstack/cloud up
 
-# Tests of one kind of servers each, with the cloud that they need: `make cloud-test CLOUD_TESTS=guest` runs the others.
+# Those of one kind, with the servers that they need: `fake`, `faults`, or `guest`.
 CLOUD_TESTS ?= fake
 .PHONY: cloud-test
-cloud-test: test-lab ## Run what only a real OpenStack shows (as root): `fake` servers in minutes, `guest` with one that runs
+cloud-test: test-lab ## Run what only a real OpenStack shows (as root): CLOUD_TESTS=fake in minutes, =faults in an hour, =guest with a server that runs
 	COMPUTE=$(if $(filter guest,$(CLOUD_TESTS)),libvirt,fake) $(MAKE) cloud
 	cargo build $(CARGO_LOCKED) --workspace --bins
 	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test cloud --profile cloud $(CLOUD_TESTS)::
@@ -287,6 +287,7 @@ install-agent: agent-pages ## Install what a node needs
 	$(INSTALL_FILE) packaging/systemd/windlass-agent.service $(DESTDIR)$(UNITS)/windlass-agent.service
 	$(INSTALL_FILE) packaging/systemd/windlass-executor.service $(DESTDIR)$(UNITS)/windlass-executor.service
 	$(INSTALL_FILE) packaging/systemd/windlass-executor.socket $(DESTDIR)$(UNITS)/windlass-executor.socket
+	$(INSTALL_FILE) packaging/systemd/windlass-metadata.service $(DESTDIR)$(UNITS)/windlass-metadata.service
 	$(INSTALL_FILE) packaging/sysusers.d/windlass-agent.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/windlass-agent.conf
 	$(INSTALL_FILE) packaging/systemd-preset/85-windlass-agent.preset $(DESTDIR)$(UNITS)-preset/85-windlass-agent.preset
 	[[ -e $(DESTDIR)/etc/windlass/agent.toml ]] || $(INSTALL_FILE) packaging/config/agent.toml $(DESTDIR)/etc/windlass/agent.toml

@@ -77,6 +77,10 @@ async fn nothing_secret_is_left_in_it(site: &Site) {
     assert!(installed.contains("windlass-agent RSA/"), "{installed}");
     let open = site.shell("node1", "ss -Hltn | grep -v 127.0.0").await;
     assert!(open.stdout.is_empty(), "something listens: {open:?}");
+    // The first waits until the unit is done.
+    let metadata = "systemctl start windlass-metadata && ip route get 169.254.169.254";
+    let closed = site.shell("node1", metadata).await;
+    assert!(closed.code != 0 && closed.stderr.contains("Permission denied"), "metadata can be read: {closed:?}");
 }
 
 /// cloud-init's own copy of user-data is still there, for root alone. Whoever joins with it, and a key of their own, is

@@ -80,9 +80,13 @@ join_controller() {
   return 1
 }
 
+# What was to be read from a cloud is read, and nothing else here shall read it. That unit comes after cloud-init, which may
+# wait for this one.
 start_agent() {
   code="not-started"
-  systemctl enable windlass-agent.service >log 2>&1 && systemctl start windlass-agent.service >>log 2>&1
+  systemctl enable windlass-agent.service windlass-metadata.service >log 2>&1 &&
+    systemctl start --no-block windlass-metadata.service >>log 2>&1 &&
+    systemctl start windlass-agent.service >>log 2>&1
 }
 
 # No second chance: what is refused stays refused, and no secret is left lying here.
