@@ -24,6 +24,7 @@ mod follow;
 mod get;
 #[cfg(test)]
 mod goldens;
+mod import;
 mod lines;
 mod machine;
 mod node;
@@ -194,6 +195,9 @@ enum Command {
     /// Write the fleet in the words of tools that a site still has
     #[command(subcommand)]
     Export(export::ExportArgs),
+    /// Take over what another tool has made, without making it again
+    #[command(subcommand)]
+    Import(import::ImportArgs),
     /// Write one file for whoever helps: how everything is, without secrets
     Support(support::SupportArgs),
     /// Print the completion script of a shell
@@ -305,6 +309,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Restore(arguments) => restore::run(context, arguments).await,
         Command::Cp(arguments) => cp::run(context, arguments).await,
         Command::Export(arguments) => export::run(context, arguments).await,
+        Command::Import(arguments) => import::run(context, arguments).await,
         Command::Support(arguments) => support::run(context, arguments).await,
         Command::Man(arguments) => reference::man(context, &arguments),
         Command::Reference(arguments) => reference::reference(context, &arguments),

@@ -21,7 +21,7 @@
 //! - [`operator`]: the operator API.
 //!
 //! What it is asked for
-//! - [`spec`]: `cluster.yaml`, typed.
+//! - [`spec`]: `cluster.yaml`, typed. [`import`]: a draft of it from what another tool has made.
 //!
 //! Where machines come from
 //! - [`provider`]: one trait, and a module for each kind of place.
@@ -58,6 +58,7 @@ pub mod files;
 pub mod fleet;
 pub mod gate;
 pub mod http;
+pub mod import;
 pub mod jobs;
 pub mod join;
 pub mod listener;

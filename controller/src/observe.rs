@@ -179,6 +179,17 @@ impl Observer {
         entries.iter().map(read).collect()
     }
 
+    /// Remembers a cluster, unless it is known.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn get_to_know(&self, record: &ClusterRecord) -> Result<(), ObserveError> {
+        if !self.clusters().await?.iter().any(|known| known.name == record.name) {
+            let _: Committed = self.store.commit(know(Transaction::new(), record)).await?;
+        }
+        Ok(())
+    }
+
     /// Remembers that a node belongs to a cluster, before its machine is made.
     ///
     /// # Errors

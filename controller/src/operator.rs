@@ -2,6 +2,7 @@
 //! The operator API: read the message, call the part that decides, put its answer on the wire. No decisions here.
 
 pub mod admin;
+pub mod adoption;
 pub mod events;
 pub mod jobs;
 pub mod machines;

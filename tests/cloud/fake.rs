@@ -1,131 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The provider on the real services, with servers that are only said to run.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use windlass_controller::cloud_init::UserData;
-use windlass_controller::provider::openstack::OpenstackProvider;
-use windlass_controller::provider::{MachineKey, NewMachine, PowerAction, Provider, ProviderError, Wanted};
-use windlass_plan::base_hash;
-use windlass_tests::process::{command, run_within};
-use windlass_types::cloud::{NetworkChoice, Ports, Rule, RuleSource, ServerSpec, SharedSpec, Spread, Traffic};
-use windlass_types::machine::{DiskSpec, MachineSpec, PowerState};
-use windlass_types::name::{ClusterName, NodeName, VolumeName};
-use windlass_types::outcome::ErrorClass;
+use windlass_controller::provider::{PowerAction, Provider as _, Wanted};
+use windlass_types::machine::PowerState;
+use windlass_types::name::VolumeName;
 
-use crate::proxy::{Loss, Proxy};
+use crate::life::{administer, is_whole, key, machine, make, named, remove, service, shared};
 use crate::site::{everything, provider, require};
-
-/// The cloud's own commands start slowly.
-const COMMAND: Duration = Duration::from_secs(120);
-
-/// A machine in a cluster of this name.
-fn machine(cluster: &ClusterName) -> MachineSpec {
-    let server = ServerSpec {
-        flavor: "small".into(),
-        network: NetworkChoice::Own,
-        address: Some([10, 66, 0, 7].into()),
-        floating: Some("public".into()),
-        security_groups: Vec::new(),
-        grouped: true,
-        keypair: None,
-        zone: None,
-        root_volume: None,
-        allowed_addresses: vec!["10.244.0.0/16".into()],
-    };
-    let disk = |name: &str| DiskSpec {
-        name: VolumeName::new(name).expect("a name"),
-        size_bytes: 1 << 30,
-        serial: None,
-        volume_type: None,
-    };
-    MachineSpec {
-        cluster: cluster.clone(),
-        name: NodeName::new("node1").expect("a name"),
-        address: None,
-        image: "tiny".into(),
-        cpus: 0,
-        memory_bytes: 0,
-        root_disk_bytes: 0,
-        data_disks: vec![disk("docker"), disk("bricks")],
-        forwards: Vec::new(),
-        accel: Default::default(),
-        server: Some(Box::new(server)),
-        roles: Vec::new(),
-        labels: Default::default(),
-    }
-}
-
-fn shared() -> Vec<SharedSpec> {
-    let ports = Ports { first: 6443, last: 6443 };
-    let rule = |from| Rule { from, traffic: Traffic::Tcp(ports) };
-    let rules = [rule(RuleSource::Nodes), rule(RuleSource::Addresses("172.24.4.0/24".into()))];
-    vec![
-        SharedSpec::Network,
-        SharedSpec::Subnet { cidr: "10.66.0.0/24".into(), name_servers: BTreeSet::new() },
-        SharedSpec::Router { external: "public".into() },
-        SharedSpec::SecurityGroup { rules: BTreeSet::from(rules) },
-        SharedSpec::ServerGroup { spread: Spread::Soft },
-    ]
-}
-
-/// Makes all of it.
-async fn make(cloud: &OpenstackProvider, cluster: &ClusterName) -> Result<(), ProviderError> {
-    for wanted in shared() {
-        cloud.prepare(cluster, &wanted).await?;
-    }
-    let spec = machine(cluster);
-    let user_data = UserData::sealed(&spec.name);
-    cloud.create(NewMachine { spec_hash: base_hash(&spec), spec, user_data }).await.map(drop)
-}
-
-/// Sees that there is all of it, once.
-async fn is_whole(cloud: &OpenstackProvider, cluster: &ClusterName) {
-    let found = cloud.shared(cluster).await.expect("it can tell");
-    assert!(found.iter().all(|report| report.complete), "{found:?}");
-    assert_eq!(found.into_iter().map(|report| report.is).collect::<Vec<_>>(), shared());
-    let machines = cloud.observe(cluster).await.expect("it can tell");
-    let [made] = &machines[..] else { panic!("{machines:?}") };
-    assert!(made.complete && made.power == PowerState::On, "{made:?}");
-    assert_eq!((made.disks.len(), made.parts.len()), (2, 3), "{made:?}");
-    assert_eq!(made.spec.as_ref().map(|spec| base_hash(spec)), Some(base_hash(&machine(cluster))));
-    assert!(made.addresses.contains(&[10, 66, 0, 7].into()), "{made:?}");
-}
-
-async fn remove(cloud: &OpenstackProvider, cluster: &ClusterName) {
-    let key = MachineKey::new(cluster.clone(), NodeName::new("node1").expect("a name"));
-    cloud.delete(&key).await.expect("removed");
-    let mut found = cloud.shared(cluster).await.expect("it can tell");
-    found.sort_by_key(|report| Reverse(report.is.kind()));
-    for report in found {
-        cloud.clear(cluster, &report).await.expect("removed");
-    }
-}
-
-fn named(name: &str) -> ClusterName {
-    ClusterName::new(name).expect("a name")
-}
-
-/// A command of the cloud's administrator.
-async fn administer(words: &str) {
-    let mut openstack = command("/usr/bin/openstack", std::path::Path::new("/"));
-    openstack.env("OS_CLIENT_CONFIG_FILE", crate::site::clouds_file()).args(["--os-cloud", "lab-admin"]);
-    run_within(COMMAND, openstack.args(words.split(' '))).await.done();
-}
-
-/// Stops or starts a service of the cloud.
-async fn service(name: &str, what: &str) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/openstack/service");
-    let mut script = command(script, std::path::Path::new("/"));
-    // By these it finds the cloud that runs.
-    for name in ["HOME", "WINDLASS_CACHE"] {
-        script.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
-    run_within(COMMAND, script.args([name, what])).await.done();
-}
 
 #[tokio::test]
 async fn all_of_a_machine_is_made_found_switched_and_removed_without_a_trace() {
@@ -139,7 +22,7 @@ async fn all_of_a_machine_is_made_found_switched_and_removed_without_a_trace() {
     is_whole(&cloud, &cluster).await;
     make(&cloud, &cluster).await.expect("it is there");
     is_whole(&cloud, &cluster).await;
-    let key = MachineKey::new(cluster.clone(), NodeName::new("node1").expect("a name"));
+    let key = key(&cluster);
     for (action, power) in
         [(PowerAction::Off, PowerState::Off), (PowerAction::On, PowerState::On), (PowerAction::Reset, PowerState::On)]
     {
@@ -153,42 +36,6 @@ async fn all_of_a_machine_is_made_found_switched_and_removed_without_a_trace() {
     assert_eq!(cloud.observe(&cluster).await.expect("it can tell")[0].disks.len(), 3);
     remove(&cloud, &cluster).await;
     assert_eq!(everything().await, before);
-}
-
-/// Every change, each lost once.
-#[expect(clippy::print_stderr, reason = "it takes minutes")]
-async fn lose_each(loss: Loss, name: &str) {
-    require("fake");
-    let cluster = named(name);
-    let (before, calm) = (everything().await, Proxy::start(None).await);
-    make(&*provider(Some(&calm.address)).await, &cluster).await.expect("made");
-    let changes = calm.changes();
-    remove(&*provider(None).await, &cluster).await;
-    assert!(changes.len() > 15, "{changes:?}");
-    for (nth, change) in changes.iter().enumerate() {
-        eprintln!("{nth} of {}: {loss:?} of {change}", changes.len());
-        let proxy = Proxy::start(Some((nth, loss))).await;
-        // A change that is not looked for, such as that of a tag, fails, and the next attempt makes up for it.
-        if let Err(error) = make(&*provider(Some(&proxy.address)).await, &cluster).await {
-            assert_ne!(error.class(), ErrorClass::Bug, "{error}");
-            let direct = provider(None).await;
-            make(&direct, &cluster).await.unwrap_or_else(|error| panic!("{nth}: {error}"));
-        }
-        let direct = provider(None).await;
-        is_whole(&direct, &cluster).await;
-        remove(&direct, &cluster).await;
-        assert_eq!(everything().await, before, "{nth}: {change}");
-    }
-}
-
-#[tokio::test]
-async fn what_was_made_and_not_answered_is_made_once() {
-    lose_each(Loss::Answer, "lost-answer").await;
-}
-
-#[tokio::test]
-async fn what_was_asked_and_never_came_is_made_by_the_next_attempt() {
-    lose_each(Loss::Question, "lost-question").await;
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ async fn a_server_becomes_a_node_knows_its_volumes_returns_after_a_reset_and_goe
     let idle = site.windlass(&["apply", "-f", &spec, "--yes"]).await;
     assert!(idle.code == 0 && idle.stderr.contains("nothing to do"), "{idle:?}");
     volumes_are_found_by_their_serials(&site).await;
+    the_metadata_address_is_closed(&site).await;
     let boot = |node: &Value| node["facts"]["boot"]["value"]["boot_id"].as_str().expect("a boot id").to_owned();
     let old = boot(&site.node().await);
     site.windlass(&["machine", "power", "node1", "reset", "--yes"]).await.done();
@@ -95,9 +96,20 @@ async fn a_server_becomes_a_node_knows_its_volumes_returns_after_a_reset_and_goe
         windlass_tests::agent::holds(&node, "healthy") && boot(&node) != old
     })
     .await;
-    let gone = site.windlass(&["destroy", "-f", &spec, "--confirm", "guest"]).await;
+    the_metadata_address_is_closed(&site).await;
+    // A controller that has lost everything finds all of it by the spec.
+    site.controller.kill9().await;
+    let other = Site::start().await;
+    let gone = other.windlass(&["destroy", "-f", &spec, "--confirm", "guest"]).await;
     assert_eq!(gone.code, 0, "{gone:?}");
     assert_eq!(everything().await, before);
+}
+
+/// The first waits until the unit is done: it comes after cloud-init, at every boot.
+async fn the_metadata_address_is_closed(site: &Site) {
+    let line = "systemctl start windlass-metadata; ip route get 169.254.169.254 2>&1; true";
+    let told = site.shell(line).await;
+    assert!(told.contains("Permission denied"), "{told}");
 }
 
 async fn volumes_are_found_by_their_serials(site: &Site) {

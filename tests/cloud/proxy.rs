@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// What is lost.
@@ -14,6 +15,10 @@ pub(crate) enum Loss {
     Question,
     /// The cloud does it, and nobody is told.
     Answer,
+    /// The cloud does it, and whoever asked is dead.
+    Asker,
+    /// It comes with a token that the cloud does not know any more.
+    Token,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +33,7 @@ pub(crate) struct Proxy {
     /// As `http_proxy` names it.
     pub(crate) address: String,
     state: Arc<Mutex<State>>,
+    death: Arc<Notify>,
     server: JoinHandle<()>,
 }
 
@@ -43,15 +49,21 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         let state = Arc::new(Mutex::new(State { loss, ..State::default() }));
-        let shared = Arc::clone(&state);
+        let death = Arc::new(Notify::new());
+        let (shared, dies) = (Arc::clone(&state), Arc::clone(&death));
         let server = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let shared = Arc::clone(&shared);
+                let (shared, dies) = (Arc::clone(&shared), Arc::clone(&dies));
                 // A connection that breaks is the business of whoever made it.
-                tokio::spawn(async move { drop(pass_on(client, &shared).await) });
+                tokio::spawn(async move { drop(pass_on(client, &shared, &dies).await) });
             }
         });
-        Self { address, state, server }
+        Self { address, state, death, server }
+    }
+
+    /// Waits until the cloud has done what nobody shall hear of.
+    pub(crate) async fn asker_dies(&self) {
+        self.death.notified().await;
     }
 
     /// The changes that came by.
@@ -61,7 +73,7 @@ impl Proxy {
 }
 
 /// One question and its answer; then the connection is closed, as the lab's services do.
-async fn pass_on(mut client: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+async fn pass_on(mut client: TcpStream, state: &Mutex<State>, death: &Notify) -> std::io::Result<()> {
     let (head, body) = read_request(&mut client).await?;
     let line = head.lines().next().unwrap_or_default().to_owned();
     let loss = note(&line, state);
@@ -72,15 +84,25 @@ async fn pass_on(mut client: TcpStream, state: &Mutex<State>) -> std::io::Result
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut cloud = TcpStream::connect(host).await?;
     let method = line.split(' ').next().unwrap_or_default();
-    let headers: String =
-        head.lines().skip(1).filter(|line| !line.is_empty()).map(|line| format!("{line}\r\n")).collect();
+    let is_token = |line: &str| line.to_ascii_lowercase().starts_with("x-auth-token:");
+    let header = |line: &str| match loss == Some(Loss::Token) && is_token(line) {
+        true => "X-Auth-Token: ended\r\n".to_owned(),
+        false => format!("{line}\r\n"),
+    };
+    let headers: String = head.lines().skip(1).filter(|line| !line.is_empty()).map(header).collect();
     let request = format!("{method} /{path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     cloud.write_all(request.as_bytes()).await?;
     cloud.write_all(&body).await?;
     let mut answer = Vec::new();
     cloud.read_to_end(&mut answer).await?;
-    if loss.is_none() {
-        client.write_all(&answer).await?;
+    match loss {
+        None | Some(Loss::Token) => client.write_all(&answer).await?,
+        Some(Loss::Asker) => {
+            death.notify_one();
+            // It hears nothing before it is dead.
+            return std::future::pending().await;
+        }
+        Some(Loss::Question | Loss::Answer) => {}
     }
     client.shutdown().await
 }

@@ -99,6 +99,7 @@ fn foreign() -> windlass_types::machine::MachineReport {
         power: PowerState::On,
         note: None,
         complete: true,
+        adopted: false,
         disks: Vec::new(),
         addresses: Vec::new(),
         accel: None,

@@ -249,6 +249,7 @@ fn report(spec: &MachineSpec, spec_hash: windlass_types::digest::Sha256Digest) -
         power: PowerState::Off,
         note: None,
         complete: false,
+        adopted: false,
         disks: spec.data_disks.iter().map(disk).collect(),
         parts: Vec::new(),
         addresses: Vec::new(),

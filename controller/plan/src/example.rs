@@ -79,6 +79,7 @@ pub(crate) fn report(spec: &MachineSpec) -> MachineReport {
         power: PowerState::On,
         note: None,
         complete: true,
+        adopted: false,
         disks: spec.data_disks.iter().map(disk_report).collect(),
         parts: Vec::new(),
         addresses: Vec::new(),

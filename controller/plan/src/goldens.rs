@@ -95,3 +95,10 @@ fn adopts_machines_that_exist() {
     let spec = ClusterSpec { provider: ProviderKind::Existing, ..example::spec(&["node1"]) };
     compare("adopt", &plan(&empty(), &spec, &Policy::default(), NOW));
 }
+
+#[test]
+fn waits_for_the_agent_of_a_machine_that_was_taken_over_and_never_makes_it_anew() {
+    let mut world = empty();
+    world.machines.push(windlass_types::machine::MachineReport { adopted: true, ..report(&machine("node1")) });
+    compare("taken-over", &plan_of(&world, &["node1"]));
+}

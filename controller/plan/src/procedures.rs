@@ -139,6 +139,9 @@ fn present(
         decided.block(name, reason, format!("undo that in the spec, or: {}, then apply", destroying(wished)));
         return;
     }
+    if node.is_none() && machine.adopted {
+        return decided.step(Step::AdoptMachine { name: name.clone() }, "it was taken over and has not joined");
+    }
     if node.is_none() && !known.may_join(name, now) {
         let reason = "it never joined, and its join token has ended";
         let advice = format!("windlass console {name} --tail 50 may say why; {}, then apply", destroying(wished));

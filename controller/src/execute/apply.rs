@@ -218,10 +218,7 @@ impl Runs {
         spec.wishes = cluster.wishes(files).map_err(|error| bad(&error))?;
         let inputs = Inputs { wishes: spec.wishes.clone(), ..inputs(cluster, files)? };
         let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
-        if let Some(other) = known.iter().find(|other| other.name == spec.name && other.provider != spec.provider) {
-            let message = format!("cluster {} was made with the provider {}", spec.name, other.provider);
-            return Err(Refusal::new(Reason::Unsafe, message).advise("destroy it first, or give this one another name"));
-        }
+        one_provider(&known, &spec.name, &spec.provider)?;
         let snapshot = self.with.observer.snapshot(&spec.name, &spec.provider).await;
         let mut snapshot = snapshot.map_err(|error| unobserved(&error))?;
         self.survey(&mut snapshot, &spec.wishes, metadata, by).await?;
@@ -297,6 +294,18 @@ impl Runs {
             None => Ok(plan),
         }
     }
+}
+
+/// A cluster stays with the provider that made its machines.
+///
+/// # Errors
+/// Names the other provider.
+pub(crate) fn one_provider(known: &[ClusterRecord], name: &ClusterName, kind: &ProviderKind) -> Result<(), Refusal> {
+    let other = known.iter().find(|other| other.name == *name && other.provider != *kind);
+    other.map_or(Ok(()), |other| {
+        let message = format!("cluster {name} was made with the provider {}", other.provider);
+        Err(Refusal::new(Reason::Unsafe, message).advise("destroy it first, or give this one another name"))
+    })
 }
 
 /// The files a spec names, in their place.

@@ -104,7 +104,10 @@ impl Runs {
     async fn set_out(&self, hand: &Hand<'_>, is_new: bool, past: Past) -> Result<Way, StepFailure> {
         let kind = hand.provider.kind();
         let failed = |error: &dyn std::error::Error| StepFailure::ours("read how long this takes", error);
-        let accel = self.machine(hand).await?.and_then(|machine| machine.accel);
+        let machine = self.machine(hand).await?;
+        // What was there before need not write to a console, and says nothing of ours there.
+        let is_followed = kind != ProviderKind::Existing && !machine.as_ref().is_some_and(|machine| machine.adopted);
+        let accel = machine.and_then(|machine| machine.accel);
         let known = self.with.times.known(&kind, accel).await.map_err(|error| failed(&error))?;
         let crowd = Crowd::of(&hand.run.record().plan, hand.provider.processors());
         let expected = match &kind {
@@ -117,7 +120,7 @@ impl Runs {
             began: Instant::now(),
             console: Console::new(hand.key.name.clone()),
             position: 0,
-            has_console: kind != ProviderKind::Existing,
+            has_console: is_followed,
             has_spoken: false,
             enrolled_at: None,
             expected,

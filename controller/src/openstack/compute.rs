@@ -192,6 +192,12 @@ pub trait Compute {
     /// If the service cannot tell. Never an empty list instead.
     async fn servers(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<Server>, CloudError>;
 
+    /// Adds metadata to a server; what has another key stays.
+    ///
+    /// # Errors
+    /// If there is no such server, or it is refused.
+    async fn describe_server(&self, id: &str, metadata: &BTreeMap<String, String>) -> Result<(), CloudError>;
+
     /// Removes a server; one that is not there is removed already. It may still be there for a while.
     ///
     /// # Errors
@@ -261,6 +267,11 @@ impl Compute for Client {
         // The service takes a question for metadata from administrators, and from others takes no notice of it.
         let all: Vec<Server> = self.all(Call::get(COMPUTE, "/servers/detail"), "servers").await?;
         Ok(all.into_iter().filter(|server| has(&server.metadata, metadata)).collect())
+    }
+
+    async fn describe_server(&self, id: &str, metadata: &BTreeMap<String, String>) -> Result<(), CloudError> {
+        let call = Call::post(COMPUTE, path(id, "/metadata"), json!({"metadata": metadata})).safe();
+        self.send(&call).await.map(|_| ())
     }
 
     async fn delete_server(&self, id: &str) -> Result<(), CloudError> {

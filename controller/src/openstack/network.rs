@@ -117,6 +117,12 @@ pub trait Networking {
     /// If it is refused.
     async fn associate_floating_ip(&self, id: &str, port: Option<&str>) -> Result<FloatingIp, CloudError>;
 
+    /// Sets the security groups of a port, by their ids.
+    ///
+    /// # Errors
+    /// If it is refused, as where the port has no security at all.
+    async fn set_security_groups(&self, port: &str, groups: &[String]) -> Result<(), CloudError>;
+
     /// Connects a router with a subnet.
     ///
     /// # Errors
@@ -203,6 +209,11 @@ impl Networking for Client {
     async fn associate_floating_ip(&self, id: &str, port: Option<&str>) -> Result<FloatingIp, CloudError> {
         let body = json!({"floatingip": {"port_id": port}});
         self.one(&Call::put(NETWORK, of(Part::FloatingIp, id, ""), body).safe(), "floatingip").await
+    }
+
+    async fn set_security_groups(&self, port: &str, groups: &[String]) -> Result<(), CloudError> {
+        let body = json!({"port": {"security_groups": groups}});
+        self.send(&Call::put(NETWORK, of(Part::Port, port, ""), body).safe()).await.map(|_| ())
     }
 
     async fn add_router_interface(&self, router: &str, subnet: &str) -> Result<(), CloudError> {

@@ -130,6 +130,12 @@ pub trait Volumes {
     /// If the service cannot tell. Never an empty list instead.
     async fn volumes(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<Volume>, CloudError>;
 
+    /// Adds metadata to a volume; what has another key stays.
+    ///
+    /// # Errors
+    /// If there is no such volume, or it is refused.
+    async fn describe_volume(&self, id: &str, metadata: &BTreeMap<String, String>) -> Result<(), CloudError>;
+
     /// Removes a volume; one that is not there is removed already. It may still be there for a while.
     ///
     /// # Errors
@@ -155,6 +161,11 @@ impl Volumes for Client {
         // The service could choose itself, but each release takes the question in another form.
         let all: Vec<Volume> = self.all(Call::get(Service::BlockStorage, "/volumes/detail"), "volumes").await?;
         Ok(all.into_iter().filter(|volume| has(&volume.metadata, metadata)).collect())
+    }
+
+    async fn describe_volume(&self, id: &str, metadata: &BTreeMap<String, String>) -> Result<(), CloudError> {
+        let path = format!("{}/metadata", path(id));
+        self.send(&Call::post(Service::BlockStorage, path, json!({"metadata": metadata})).safe()).await.map(|_| ())
     }
 
     async fn delete_volume(&self, id: &str) -> Result<(), CloudError> {

@@ -15,7 +15,7 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::name::{CloudName, NodeName};
 
-use super::{bad, internal};
+use super::{adoption, bad, internal};
 use crate::caller::Caller;
 use crate::change::Wish;
 use crate::execute::apply::unobserved;
@@ -73,6 +73,14 @@ impl MachineService for MachineApi {
         Ok(Response::new(v1::InspectCloudResponse { findings }))
     }
 
+    async fn adopt_machines(
+        &self,
+        request: Request<v1::AdoptMachinesRequest>,
+    ) -> Result<Response<v1::AdoptMachinesResponse>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(adoption::adopt(&self.0, &caller, request.into_inner()).await?))
+    }
+
     async fn set_machine_power(
         &self,
         request: Request<v1::SetMachinePowerRequest>,
@@ -127,7 +135,8 @@ impl MachineApi {
     }
 }
 
-fn refused(error: &ProviderError) -> Refusal {
+/// A provider that did not do what it was told, as an answer.
+pub(super) fn refused(error: &ProviderError) -> Refusal {
     Refusal::new(Reason::Other, ErrorChain(error).to_string()).advise(error.advice())
 }
 

@@ -149,13 +149,8 @@ fn audited<'a>(caller: &'a Caller, verb: &'static str, shown: &Shown) -> ChangeW
 
 fn wish(request: v1::PlanClusterRequest) -> Result<Wish, Refusal> {
     match request.wish {
-        Some(Wire::Spec(spec)) => {
-            let is_large = |text: &String| text.len() > LARGEST_INPUT_BYTES;
-            if spec.text.len() as u64 > LARGEST_FILE_BYTES || spec.files.values().any(is_large) {
-                return Err(Refusal::new(Reason::LimitReached, "the spec or a file that it names is too large"));
-            }
-            let cluster = Cluster::parse(&spec.text).map_err(|error| bad(&error))?;
-            let files: BTreeMap<_, _> = spec.files.into_iter().collect();
+        Some(Wire::Spec(wire)) => {
+            let (cluster, files) = spec(wire)?;
             Ok(Wish::Spec { cluster: Box::new(cluster), files })
         }
         Some(Wire::Destruction(destruction)) => {
@@ -167,6 +162,19 @@ fn wish(request: v1::PlanClusterRequest) -> Result<Wish, Refusal> {
         }
         None => Err(Refusal::new(Reason::BadRequest, "nothing was asked for")),
     }
+}
+
+/// Reads a spec with the files it names.
+///
+/// # Errors
+/// If it is too large, or cannot be understood.
+pub(super) fn spec(wire: v1::ClusterSpec) -> Result<(Cluster, BTreeMap<String, String>), Refusal> {
+    let is_large = |text: &String| text.len() > LARGEST_INPUT_BYTES;
+    if wire.text.len() as u64 > LARGEST_FILE_BYTES || wire.files.values().any(is_large) {
+        return Err(Refusal::new(Reason::LimitReached, "the spec or a file that it names is too large"));
+    }
+    let cluster = Cluster::parse(&wire.text).map_err(|error| bad(&error))?;
+    Ok((cluster, wire.files.into_iter().collect()))
 }
 
 fn part(part: windlass_types::cloud::MachinePart) -> v1::MachinePart {

@@ -7,11 +7,12 @@
 //!
 //! - `tag`: by what things are found. `seen`: what there is, and how it is reported.
 //! - `resolve`: what names mean. `room`: whether there is room.
-//! - `making`, `removing`, `power`: what is done with machines. `shared`, `rules`: with what they share.
+//! - `adopting`: servers that are there already. `making`, `removing`, `power`: what is done with machines. `shared`, `rules`: with what they share.
 //! - `witness`: whether a caller is the machine that was made.
 //! - `patience`: how a cloud is waited for. `screen`: a console of which only the end is kept.
 //! - [`clouds`]: which clouds there are. [`inspect`]: what a person is told of one.
 
+mod adopting;
 pub mod clouds;
 mod error;
 #[cfg(test)]
@@ -53,6 +54,7 @@ use crate::openstack::network::Part;
 use crate::openstack::refusal::Kind;
 use crate::openstack::volume::VolumeStatus;
 
+pub use adopting::{Adoption, Claimed};
 pub use error::OpenstackError;
 
 /// How often a console is asked for: a cloud sends all of it each time.

@@ -168,6 +168,8 @@ kinds! {
     NodeReleased = "node.released", Info;
     /// A machine reached a stage on its way to a healthy node.
     MachineStage = "machine.stage", Info;
+    /// A server that was there already became a machine.
+    MachineAdopted = "machine.adopted", Info;
     /// A machine has trouble on its way and tries again.
     MachineTrouble = "machine.trouble", Warning;
     /// A machine was deleted.

@@ -216,6 +216,9 @@ pub struct MachineReport {
     pub note: Option<String>,
     /// Whether its making was carried through. Creating it again finishes what was interrupted.
     pub complete: bool,
+    /// Whether it was there before and was taken over: nothing of ours was in it at its first boot.
+    #[serde(default)]
+    pub adopted: bool,
     /// Its data disks.
     pub disks: Vec<DiskReport>,
     /// What else it consists of, where that has names of its own.

@@ -31,7 +31,7 @@ macro_rules! messages {
 }
 
 messages! {
-    ApplyNodesRequest, ApplyNodesResponse, ApplyPlanRequest, ApplyPlanResponse, BackupRequest, BackupResponse,
+    AdoptMachinesRequest, AdoptMachinesResponse, ApplyNodesRequest, ApplyNodesResponse, ApplyPlanRequest, ApplyPlanResponse, BackupRequest, BackupResponse,
     ConfirmEpochRequest, ConfirmEpochResponse, ConnectRequest, ConnectResponse, CreateJobRequest, CreateJobResponse,
     CreateOperatorRequest, CreateOperatorResponse, CreateTokenRequest, CreateTokenResponse, DeleteTokenRequest,
     DeleteTokenResponse, DownloadFileRequest, DownloadFileResponse, FetchFileRequest, FetchFileResponse,

@@ -42,7 +42,7 @@ fn server() -> NewServer {
 }
 
 /// Answers to everything under a name, and the body that was sent.
-async fn sent<T>(line: &str, answer: Value, ask: impl AsyncFnOnce(&dyn Cloud) -> T) -> (Value, T) {
+pub(super) async fn sent<T>(line: &str, answer: Value, ask: impl AsyncFnOnce(&dyn Cloud) -> T) -> (Value, T) {
     let cloud = FakeCloud::start().await;
     cloud.on(line, [reply(200, answer)]);
     let answered = ask(&cloud.client()).await;

@@ -90,6 +90,14 @@ pub enum OpenstackError {
         /// In the cloud's word.
         status: String,
     },
+    /// It will not go on by itself.
+    #[error("{what}: it is {state}")]
+    Stuck {
+        /// What was to be done.
+        what: String,
+        /// How it stands.
+        state: String,
+    },
     /// It takes too long.
     #[error("{what}: not within {within:?}; it is {state} still")]
     TooLong {
@@ -164,9 +172,11 @@ impl OpenstackError {
             Self::NoSuch { .. } | Self::Ambiguous { .. } | Self::TooSmall { .. } | Self::Quota(_) => {
                 ErrorClass::Operator
             }
-            Self::Fault { .. } | Self::Volume { .. } | Self::NotPrepared { .. } | Self::NoMachine(_) => {
-                ErrorClass::Blocked
-            }
+            Self::Stuck { .. }
+            | Self::Fault { .. }
+            | Self::Volume { .. }
+            | Self::NotPrepared { .. }
+            | Self::NoMachine(_) => ErrorClass::Blocked,
             Self::TooLong { .. } | Self::Lost { .. } => ErrorClass::Transient,
             Self::NotOurs { .. } | Self::Stranger { .. } => ErrorClass::Operator,
         }
@@ -183,6 +193,9 @@ impl OpenstackError {
             Self::Quota(_) => "ask for fewer or smaller machines, remove others, or have the project's quota raised",
             Self::Fault { fault, .. } => fault_advice(fault),
             Self::Volume { .. } => "the cloud's administrators see why; remove it by hand if it cannot be used",
+            Self::Stuck { .. } => {
+                "the cloud's administrators see why, and can reset it (openstack volume set --state); then try again"
+            }
             Self::TooLong { .. } => {
                 "apply again: it goes on from there; if it stays, the cloud's administrators see why"
             }

@@ -117,9 +117,12 @@ impl OpenstackProvider {
             self.cloud.volumes(&any),
             self.cloud.ports(&filter),
             self.cloud.floating_ips(&filter),
-            self.cloud.networks(&filter)
+            self.cloud.networks(&filter),
+            self.cloud.subnets(&filter),
+            self.cloud.routers(&filter),
+            self.cloud.security_groups(&filter)
         );
-        let (servers, volumes, ports, floating, networks) = match found {
+        let (servers, volumes, ports, floating, networks, subnets, routers, groups) = match found {
             Ok(found) => found,
             Err(error) => return Finding::of("left over", Err(error)),
         };
@@ -129,6 +132,9 @@ impl OpenstackProvider {
         let ports = ports.iter().map(|one| ("port", &one.id, tag::read(one)));
         let floating = floating.iter().map(|one| ("floating IP", &one.id, tag::read(one)));
         let networks = networks.iter().map(|one| ("network", &one.id, tag::read(one)));
+        let subnets = subnets.iter().map(|one| ("subnet", &one.id, tag::read(one)));
+        let routers = routers.iter().map(|one| ("router", &one.id, tag::read(one)));
+        let groups = groups.iter().map(|one| ("security group", &one.id, tag::read(one)));
         let is_known = |(cluster, node): &(ClusterName, Option<NodeName>)| {
             known.get(cluster).is_some_and(|nodes| node.as_ref().is_none_or(|node| nodes.contains(node)))
         };
@@ -137,6 +143,9 @@ impl OpenstackProvider {
             .chain(ports)
             .chain(floating)
             .chain(networks)
+            .chain(subnets)
+            .chain(routers)
+            .chain(groups)
             .filter_map(|(kind, id, owner)| Some((kind, id, owner.filter(|owner| !is_known(owner))?)))
             .map(|(kind, id, (cluster, _))| format!("{kind} {} of cluster {cluster}", Escaped(id)))
             .collect();

@@ -64,11 +64,9 @@ impl OpenstackProvider {
                 }
             }
             match volume.status {
-                VolumeStatus::ErrorDeleting => Err(OpenstackError::TooLong {
-                    what: what(),
-                    within: std::time::Duration::ZERO,
-                    state: super::word(&volume.status),
-                }),
+                VolumeStatus::ErrorDeleting => {
+                    Err(OpenstackError::Stuck { what: what(), state: super::word(&volume.status) })
+                }
                 other => Ok(Stands::NotYet(super::word(&other))),
             }
         };

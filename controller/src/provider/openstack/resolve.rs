@@ -86,7 +86,7 @@ impl OpenstackProvider {
     }
 
     /// The id of a network that is there.
-    async fn network(&self, name: &str) -> Result<String, OpenstackError> {
+    pub(super) async fn network(&self, name: &str) -> Result<String, OpenstackError> {
         let all = self.cloud.networks(&Filter::any()).await.doing(|| "list networks".to_owned())?;
         by_name("network", name, all, |network| (&network.id, &network.name)).map(|network| network.id)
     }

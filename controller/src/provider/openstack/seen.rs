@@ -109,6 +109,7 @@ impl Parts {
             note: server.and_then(note),
             // The server is made last, when all else is there.
             complete: self.living().is_some(),
+            adopted: server.is_some_and(|server| tag::is_adopted(&server.metadata)),
             disks: self.volumes.iter().filter_map(disk).collect(),
             parts: self.named(),
             addresses: self.addresses(server),

@@ -19,6 +19,7 @@ const NODE: &str = "windlass:node";
 const VOLUME: &str = "windlass:volume";
 const SPEC_HASH: &str = "windlass:spec-hash";
 const SPEC: &str = "windlass:spec.";
+const ADOPTED: &str = "windlass:adopted";
 const OUTSIDE: &str = "windlass:outside=";
 
 /// A value of metadata has at most 255 characters.
@@ -136,6 +137,18 @@ pub(super) fn of_server(spec: &MachineSpec, hash: Sha256Digest) -> BTreeMap<Stri
     let parts = text.chunks(LONGEST_VALUE).map(|part| part.iter().collect());
     metadata.extend(parts.enumerate().map(|(nth, part)| (format!("{SPEC}{nth}"), part)));
     metadata
+}
+
+/// The metadata of a server that was there before and becomes a machine.
+pub(super) fn of_adopted(spec: &MachineSpec, hash: Sha256Digest) -> BTreeMap<String, String> {
+    let mut metadata = of_server(spec, hash);
+    metadata.insert(ADOPTED.to_owned(), "yes".to_owned());
+    metadata
+}
+
+/// Whether a server was there before it became a machine.
+pub(super) fn is_adopted(metadata: &BTreeMap<String, String>) -> bool {
+    metadata.get(ADOPTED).is_some_and(|value| value == "yes")
 }
 
 /// From what a server was made, as far as its metadata tells.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The provider on a model of a cloud: made, made again after everything that can go wrong in between, and removed.
 
+mod adopting;
 mod lost;
 mod model;
 

@@ -177,6 +177,7 @@ impl Record {
             power,
             note,
             complete: self.complete,
+            adopted: false,
             disks: self.disks().map(disk).collect(),
             parts: Vec::new(),
             addresses: self.spec.address.iter().map(|lan| lan.address().into()).collect(),

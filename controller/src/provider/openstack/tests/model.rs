@@ -116,6 +116,31 @@ impl Model {
         state.volumes.push(from(json!({"id": "stranger-volume", "name": "k8s1-node1-docker", "status": "available"})));
     }
 
+    /// A server that somebody made by hand, with a port, a floating IP and two volumes.
+    pub(super) fn add_foreign_server(&self) {
+        let mut state = self.state();
+        state.networks.push(from(json!({"id": "their-network", "name": "internal"})));
+        state.subnets.push(from(json!({"id": "their-subnet", "network_id": "their-network", "cidr": "10.1.0.0/24"})));
+        state.ports.push(from(json!({
+            "id": "their-port", "network_id": "their-network", "device_id": "their-server", "tags": ["theirs"],
+            "device_owner": "compute:nova", "security_groups": ["their-group"],
+            "fixed_ips": [{"subnet_id": "their-subnet", "ip_address": "10.1.0.5"}],
+        })));
+        state.floating.push(from(json!({
+            "id": "their-address", "floating_ip_address": "172.24.4.77", "port_id": "their-port",
+        })));
+        for (id, size) in [("their-docker", 2), ("their-data", 9)] {
+            state.volumes.push(from(json!({
+                "id": id, "name": id, "size": size, "status": "in-use", "attachments": [{"server_id": "their-server"}],
+            })));
+        }
+        state.servers.push(from(json!({
+            "id": "their-server", "name": "k8s-node-1", "status": "ACTIVE", "flavor": {"original_name": "small"},
+            "metadata": {"theirs": "yes"}, "image": {"id": "image-1"},
+            "OS-SRV-USG:launched_at": "2019-11-26T05:00:00Z",
+        })));
+    }
+
     /// From now on servers cannot be made, for this reason.
     pub(super) fn fail_servers(&self, why: Option<&str>) {
         self.state().failing = why.map(str::to_owned);
@@ -155,6 +180,16 @@ impl Model {
     /// The changes since there were so many.
     pub(super) fn changes_since(&self, count: usize) -> Vec<String> {
         self.state().changes[count..].to_vec()
+    }
+
+    /// A port.
+    pub(super) fn port(&self, id: &str) -> Port {
+        self.state().ports.iter().find(|port| port.id == id).cloned().expect("a port")
+    }
+
+    /// Every volume has so many GiB.
+    pub(super) fn resize_volumes(&self, size: u64) {
+        self.state().volumes.iter_mut().for_each(|volume| volume.size = size);
     }
 
     /// Attached volumes.

@@ -90,6 +90,16 @@ impl Compute for Model {
         Ok(self.state().servers.iter().filter(|server| has(&server.metadata, metadata)).cloned().collect())
     }
 
+    async fn describe_server(&self, id: &str, metadata: &BTreeMap<String, String>) -> Answer<()> {
+        self.change(format!("metadata of {id}"), |state| {
+            let server = state.servers.iter_mut().find(|server| server.id == id);
+            let server = server.ok_or_else(|| refused(Kind::NotFound, 404, "no such server"))?;
+            server.metadata.extend(metadata.clone());
+            Ok(())
+        })
+        .await
+    }
+
     async fn delete_server(&self, id: &str) -> Answer<()> {
         self.change(format!("no {id}"), |state| {
             state.servers.retain(|server| server.id != id);
@@ -187,6 +197,16 @@ impl Volumes for Model {
 
     async fn volumes(&self, metadata: &BTreeMap<String, String>) -> Answer<Vec<Volume>> {
         Ok(self.state().volumes.iter().filter(|volume| has(&volume.metadata, metadata)).cloned().collect())
+    }
+
+    async fn describe_volume(&self, id: &str, metadata: &BTreeMap<String, String>) -> Answer<()> {
+        self.change(format!("metadata of {id}"), |state| {
+            let volume = state.volumes.iter_mut().find(|volume| volume.id == id);
+            let volume = volume.ok_or_else(|| refused(Kind::NotFound, 404, "no such volume"))?;
+            volume.metadata.extend(metadata.clone());
+            Ok(())
+        })
+        .await
     }
 
     async fn delete_volume(&self, id: &str) -> Answer<()> {

@@ -154,6 +154,15 @@ impl Networking for Model {
         .await
     }
 
+    async fn set_security_groups(&self, port: &str, groups: &[String]) -> Answer<()> {
+        self.change(format!("groups of {port}"), |state| {
+            let port = state.ports.iter_mut().find(|known| known.id == port).expect("a port");
+            port.security_groups = groups.to_vec();
+            Ok(())
+        })
+        .await
+    }
+
     async fn add_router_interface(&self, router: &str, subnet: &str) -> Answer<()> {
         self.change(format!("{router} at {subnet}"), |state| {
             let id = state.id("interface");

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What goes wrong between us and a cloud, on the real services: whatever is lost, killed, stuck or somebody else's, nothing
+//! is made twice, and nothing but ours is touched. Minutes each.
+
+use std::cmp::Reverse;
+
+use windlass_controller::provider::openstack::Claimed;
+use windlass_controller::provider::{PowerAction, Provider as _};
+use windlass_plan::base_hash;
+use windlass_tests::wait::wait_until;
+use windlass_types::cloud::{NetworkChoice, SharedKind};
+use windlass_types::machine::PowerState;
+use windlass_types::name::VolumeName;
+use windlass_types::outcome::ErrorClass;
+
+use crate::life::{COMMAND, administer, by_hand, is_whole, key, machine, make, named, remove, service, shared};
+use crate::proxy::{Loss, Proxy};
+use crate::site::{everything, provider, require};
+
+/// Every change, each lost once.
+#[expect(clippy::print_stderr, reason = "it takes minutes")]
+async fn lose_each(loss: Loss, name: &str) {
+    require("fake");
+    let cluster = named(name);
+    let (before, calm) = (everything().await, Proxy::start(None).await);
+    make(&*provider(Some(&calm.address)).await, &cluster).await.expect("made");
+    let changes = calm.changes();
+    remove(&*provider(None).await, &cluster).await;
+    assert!(changes.len() > 15, "{changes:?}");
+    for (nth, change) in changes.iter().enumerate() {
+        eprintln!("{nth} of {}: {loss:?} of {change}", changes.len());
+        let proxy = Proxy::start(Some((nth, loss))).await;
+        // A change that is not looked for, such as that of a tag, fails, and the next attempt makes up for it.
+        let through = provider(Some(&proxy.address)).await;
+        let failed = tokio::select! {
+            made = make(&through, &cluster) => made.err(),
+            () = proxy.asker_dies() => None,
+        };
+        assert!(failed.is_none_or(|error| error.class() != ErrorClass::Bug), "{nth}: {change}");
+        let direct = provider(None).await;
+        make(&direct, &cluster).await.unwrap_or_else(|error| panic!("{nth}: {error}"));
+        is_whole(&direct, &cluster).await;
+        remove(&direct, &cluster).await;
+        assert_eq!(everything().await, before, "{nth}: {change}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_made_and_not_answered_is_made_once() {
+    lose_each(Loss::Answer, "lost-answer").await;
+}
+
+#[tokio::test]
+async fn what_was_asked_and_never_came_is_made_by_the_next_attempt() {
+    lose_each(Loss::Question, "lost-question").await;
+}
+
+#[tokio::test]
+async fn whoever_dies_at_any_change_leaves_what_the_next_one_finishes() {
+    lose_each(Loss::Asker, "lost-asker").await;
+}
+
+/// What is removed is removed in as many pieces as there are changes; whoever dies at one of them is followed by another.
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "it takes minutes")]
+async fn whoever_dies_while_removing_leaves_what_the_next_one_removes() {
+    require("fake");
+    let cluster = named("half-removed");
+    let (before, calm) = (everything().await, Proxy::start(None).await);
+    make(&*provider(None).await, &cluster).await.expect("made");
+    remove(&*provider(Some(&calm.address)).await, &cluster).await;
+    let changes = calm.changes();
+    assert!(changes.len() > 7, "{changes:?}");
+    for (nth, change) in changes.iter().enumerate() {
+        eprintln!("{nth} of {}: dead at {change}", changes.len());
+        make(&*provider(None).await, &cluster).await.expect("made");
+        let proxy = Proxy::start(Some((nth, Loss::Asker))).await;
+        let through = provider(Some(&proxy.address)).await;
+        tokio::select! {
+            () = remove(&through, &cluster) => {}
+            () = proxy.asker_dies() => {}
+        }
+        remove(&*provider(None).await, &cluster).await;
+        assert_eq!(everything().await, before, "{nth}: {change}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ends_midway_is_renewed_and_nothing_is_made_twice() {
+    require("fake");
+    let cluster = named("old-token");
+    let before = everything().await;
+    for nth in [0, 6, 12] {
+        let proxy = Proxy::start(Some((nth, Loss::Token))).await;
+        make(&*provider(Some(&proxy.address)).await, &cluster).await.unwrap_or_else(|error| panic!("{nth}: {error}"));
+        is_whole(&*provider(None).await, &cluster).await;
+        remove(&*provider(None).await, &cluster).await;
+        assert_eq!(everything().await, before, "{nth}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_waits_for_a_compute_service_that_comes_back() {
+    require("fake");
+    let (cloud, cluster) = (provider(None).await, named("no-compute"));
+    let before = everything().await;
+    service("nova-compute", "stop").await;
+    let (made, ()) = tokio::join!(make(&cloud, &cluster), async {
+        let observer = provider(None).await;
+        let is_asked_for = async || {
+            let seen = observer.observe(&cluster).await.expect("it can tell");
+            seen.first().is_some_and(|machine| machine.complete && machine.power == PowerState::Unknown)
+        };
+        wait_until("the server to wait for a host", COMMAND, is_asked_for).await;
+        service("nova-compute", "start").await;
+    });
+    made.expect("it was there in time");
+    is_whole(&cloud, &cluster).await;
+    remove(&cloud, &cluster).await;
+    assert_eq!(everything().await, before);
+}
+
+#[tokio::test]
+async fn a_volume_that_is_stuck_is_waited_for_and_told_when_it_stays_so() {
+    require("fake");
+    let (cloud, cluster) = (provider(None).await, named("stuck"));
+    let (before, machine_key) = (everything().await, key(&cluster));
+    make(&cloud, &cluster).await.expect("made");
+    let mut disk = machine(&cluster).data_disks.remove(0);
+    disk.name = VolumeName::new("more").expect("a name");
+    cloud.attach_disk(&machine_key, &disk).await.expect("attached");
+    let more = by_hand("volume list --name stuck-node1-more -f value -c ID").await;
+    let server = by_hand("server list --name node1 -f value -c ID").await;
+    by_hand(&format!("server remove volume {server} {more}")).await;
+    wait_until("the volume to be free", COMMAND, async || status(&more).await == "available").await;
+    // As a volume service that died in the middle leaves it.
+    administer(&format!("volume set --state attaching {more}")).await;
+    let (attached, ()) = tokio::join!(cloud.attach_disk(&machine_key, &disk), async {
+        // It is asked for again and again meanwhile.
+        administer(&format!("volume show {more}")).await;
+        administer(&format!("volume set --state available {more}")).await;
+    });
+    attached.expect("it was free again");
+    by_hand(&format!("server remove volume {server} {more}")).await;
+    wait_until("the volume to be free", COMMAND, async || status(&more).await == "available").await;
+    administer(&format!("volume set --state error {more}")).await;
+    let told = cloud.attach_disk(&machine_key, &disk).await.expect_err("it stays so");
+    assert!(told.to_string().contains("the volume more of node1 of cluster stuck is error"), "{told}");
+    assert!(told.advice().contains("administrators"), "{}", told.advice());
+    remove(&cloud, &cluster).await;
+    assert_eq!(everything().await, before);
+}
+
+async fn status(volume: &str) -> String {
+    by_hand(&format!("volume show {volume} -f value -c status")).await
+}
+
+#[tokio::test]
+async fn what_is_still_used_by_somebody_else_is_left_told_and_removed_later() {
+    require("fake");
+    let (cloud, cluster) = (provider(None).await, named("in-use"));
+    let before = everything().await;
+    make(&cloud, &cluster).await.expect("made");
+    let theirs = by_hand("port create --network in-use -f value -c id theirs").await;
+    cloud.delete(&key(&cluster)).await.expect("the machine is ours alone");
+    let mut found = cloud.shared(&cluster).await.expect("it can tell");
+    found.sort_by_key(|report| Reverse(report.is.kind()));
+    let mut refused = Vec::new();
+    for report in found {
+        if let Err(error) = cloud.clear(&cluster, &report).await {
+            refused.push((report.is.kind(), error));
+        }
+    }
+    let kinds: Vec<_> = refused.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [SharedKind::Subnet, SharedKind::Network], "{refused:?}");
+    assert!(refused.iter().all(|(_, error)| error.class() != ErrorClass::Bug), "{refused:?}");
+    assert!(everything().await.iter().any(|thing| thing.contains("theirs")), "theirs is still there");
+    by_hand(&format!("port delete {theirs}")).await;
+    remove(&cloud, &cluster).await;
+    assert_eq!(everything().await, before);
+}
+
+#[tokio::test]
+async fn servers_made_by_hand_are_taken_over_as_they_are_and_are_removed_like_others() {
+    require("fake");
+    let (cloud, cluster) = (provider(None).await, named("adopted"));
+    let before = everything().await;
+    by_hand("network create theirs").await;
+    by_hand("subnet create --network theirs --subnet-range 10.67.0.0/24 theirs").await;
+    let network = by_hand("network show theirs -f value -c id").await;
+    let nic = format!("--nic net-id={network},v4-fixed-ip=10.67.0.9");
+    by_hand(&format!("server create --image tiny --flavor small {nic} --wait -f value -c id by-hand")).await;
+    by_hand("volume create --size 1 -f value -c id their-docker").await;
+    by_hand("volume create --size 3 -f value -c id their-own").await;
+    for volume in ["their-docker", "their-own"] {
+        wait_until("a volume", COMMAND, async || status(volume).await == "available").await;
+        by_hand(&format!("server add volume by-hand {volume} -f value -c ID")).await;
+        wait_until("a volume to be attached", COMMAND, async || status(volume).await == "in-use").await;
+    }
+    let mut spec = machine(&cluster);
+    spec.data_disks.retain(|disk| disk.name.as_str() == "docker");
+    let server = spec.server.as_mut().expect("a server");
+    (server.network, server.floating) = (NetworkChoice::Existing("theirs".into()), None);
+    server.address = Some([10, 67, 0, 9].into());
+    let claimed = Claimed { server: "by-hand".into(), ..Claimed::default() };
+    let adoption = cloud.adoption(&spec, &claimed).await.expect("it can tell");
+    assert!(adoption.obstacles.is_empty(), "{adoption:?}");
+    let group: Vec<_> = shared().into_iter().filter(|one| one.kind() == SharedKind::SecurityGroup).collect();
+    cloud.adopt(&spec, &adoption, &group).await.expect("taken over");
+    let seen = cloud.observe(&cluster).await.expect("it can tell");
+    let [taken] = &seen[..] else { panic!("one machine: {seen:?}") };
+    assert!(taken.adopted && taken.complete && taken.power == PowerState::On, "{taken:?}");
+    assert_eq!((taken.disks.len(), taken.parts.len(), taken.spec_hash), (1, 2, Some(base_hash(&spec))), "{taken:?}");
+    cloud.power(&key(&cluster), PowerAction::Reset).await.expect("it obeys");
+    remove(&cloud, &cluster).await;
+    let left = everything().await;
+    assert!(left.iter().any(|thing| thing.contains("their-own")), "what was not taken over stays: {left:?}");
+    assert!(!left.iter().any(|thing| thing.contains("by-hand") || thing.contains("their-docker")), "{left:?}");
+    by_hand("volume delete their-own").await;
+    by_hand("network delete theirs").await;
+    wait_until("what was theirs to be gone", COMMAND, async || everything().await == before).await;
+}
