@@ -100,7 +100,7 @@ async fn a_token_that_ends_midway_is_renewed_and_nothing_is_made_twice() {
 }
 
 #[tokio::test]
-async fn a_server_waits_for_a_compute_service_that_comes_back() {
+async fn a_server_that_its_host_forgets_over_a_restart_is_told_removed_and_made_by_the_next_attempt() {
     require("fake");
     let (cloud, cluster) = (provider(None).await, named("no-compute"));
     let before = everything().await;
@@ -114,7 +114,10 @@ async fn a_server_waits_for_a_compute_service_that_comes_back() {
         wait_until("the server to wait for a host", COMMAND, is_asked_for).await;
         service("nova-compute", "start").await;
     });
-    made.expect("it was there in time");
+    // Nova gives up a server that its host had been told of and had not begun when it went away.
+    let told = made.expect_err("its host knows nothing of it");
+    assert!(told.to_string().contains("cannot make the server") && told.advice().contains("apply"), "{told}");
+    make(&cloud, &cluster).await.expect("made");
     is_whole(&cloud, &cluster).await;
     remove(&cloud, &cluster).await;
     assert_eq!(everything().await, before);

@@ -184,7 +184,7 @@ pub(super) fn note(server: &Server) -> Option<String> {
 /// Why a server is in error.
 pub(super) fn fault(server: &Server) -> String {
     let words = server.fault.as_ref().map(|fault| Escaped(&fault.message).to_string());
-    words.filter(|words| !words.is_empty()).unwrap_or_else(|| "it does not say which".to_owned())
+    words.filter(|words| !words.is_empty()).unwrap_or_else(|| "it gives no reason".to_owned())
 }
 
 fn disk(volume: &Volume) -> Option<DiskReport> {
