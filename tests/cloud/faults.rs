@@ -62,7 +62,6 @@ async fn whoever_dies_at_any_change_leaves_what_the_next_one_finishes() {
 
 /// What is removed is removed in as many pieces as there are changes; whoever dies at one of them is followed by another.
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "it takes minutes")]
 async fn whoever_dies_while_removing_leaves_what_the_next_one_removes() {
     require("fake");
     let cluster = named("half-removed");
