@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use windlass_types::machine::{PowerState, ProviderKind};
+use windlass_types::machine::{MachineReport, PowerState, ProviderKind};
 use windlass_types::name::{ClusterName, LabelKey, LabelValue};
 use windlass_types::time::UnixMillis;
 
@@ -99,6 +99,9 @@ fn adopts_machines_that_exist() {
 #[test]
 fn waits_for_the_agent_of_a_machine_that_was_taken_over_and_never_makes_it_anew() {
     let mut world = empty();
-    world.machines.push(windlass_types::machine::MachineReport { adopted: true, ..report(&machine("node1")) });
-    compare("taken-over", &plan_of(&world, &["node1"]));
+    let taken_over = |name| MachineReport { adopted: true, ..report(&machine(name)) };
+    world.machines.push(taken_over("node1"));
+    world.machines.push(MachineReport { power: PowerState::Off, ..taken_over("node2") });
+    world.machines.push(MachineReport { disks: Vec::new(), ..taken_over("node3") });
+    compare("taken-over", &plan_of(&world, &["node1", "node2", "node3"]));
 }

@@ -139,10 +139,8 @@ fn present(
         decided.block(name, reason, format!("undo that in the spec, or: {}, then apply", destroying(wished)));
         return;
     }
-    if node.is_none() && machine.adopted {
-        return decided.step(Step::AdoptMachine { name: name.clone() }, "it was taken over and has not joined");
-    }
-    if node.is_none() && !known.may_join(name, now) {
+    // What was taken over never had a token at its first boot: somebody puts the agent on it.
+    if node.is_none() && !machine.adopted && !known.may_join(name, now) {
         let reason = "it never joined, and its join token has ended";
         let advice = format!("windlass console {name} --tail 50 may say why; {}, then apply", destroying(wished));
         decided.block(name, reason, advice);
@@ -151,6 +149,9 @@ fn present(
     let id = machine.id.clone();
     match (machine.power, node) {
         (PowerState::Off, _) => decided.step(Step::StartMachine { name: name.clone(), id }, "it is switched off"),
+        (PowerState::On | PowerState::Unknown, None) if machine.adopted => {
+            decided.step(Step::AdoptMachine { name: name.clone() }, "it was taken over and has not joined");
+        }
         (PowerState::On | PowerState::Unknown, None) => {
             decided.step(Step::AwaitMachine { name: name.clone(), id }, "it is made and has not joined yet");
         }
