@@ -243,7 +243,7 @@ CLOUD_TESTS ?= fake
 cloud-test: test-lab ## Run what only a real OpenStack shows (as root): CLOUD_TESTS=fake in minutes, =faults in an hour, =guest with a server that runs
 	COMPUTE=$(if $(filter guest,$(CLOUD_TESTS)),libvirt,fake) $(MAKE) cloud
 	cargo build $(CARGO_LOCKED) --workspace --bins
-	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test cloud --profile cloud $(CLOUD_TESTS)::
+	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test cloud --profile cloud $(if $(filter fake,$(CLOUD_TESTS)),fake:: import::,$(CLOUD_TESTS)::)
 
 cloud-down: ## End it, and all of its processes and networks
 	@tests/lab/openstack/cloud down

@@ -4,16 +4,14 @@
 
 use std::cmp::Reverse;
 
-use windlass_controller::provider::openstack::Claimed;
-use windlass_controller::provider::{PowerAction, Provider as _};
-use windlass_plan::base_hash;
+use windlass_controller::provider::Provider as _;
 use windlass_tests::wait::wait_until;
-use windlass_types::cloud::{NetworkChoice, SharedKind};
+use windlass_types::cloud::SharedKind;
 use windlass_types::machine::PowerState;
 use windlass_types::name::VolumeName;
 use windlass_types::outcome::ErrorClass;
 
-use crate::life::{COMMAND, administer, by_hand, is_whole, key, machine, make, named, remove, service, shared};
+use crate::life::{COMMAND, administer, by_hand, is_whole, key, machine, make, named, remove, service, status};
 use crate::proxy::{Loss, Proxy};
 use crate::site::{everything, provider, require};
 
@@ -153,10 +151,6 @@ async fn a_volume_that_is_stuck_is_waited_for_and_told_when_it_stays_so() {
     assert_eq!(everything().await, before);
 }
 
-async fn status(volume: &str) -> String {
-    by_hand(&format!("volume show {volume} -f value -c status")).await
-}
-
 #[tokio::test]
 async fn what_is_still_used_by_somebody_else_is_left_told_and_removed_later() {
     require("fake");
@@ -180,45 +174,4 @@ async fn what_is_still_used_by_somebody_else_is_left_told_and_removed_later() {
     by_hand(&format!("port delete {theirs}")).await;
     remove(&cloud, &cluster).await;
     assert_eq!(everything().await, before);
-}
-
-#[tokio::test]
-async fn servers_made_by_hand_are_taken_over_as_they_are_and_are_removed_like_others() {
-    require("fake");
-    let (cloud, cluster) = (provider(None).await, named("adopted"));
-    let before = everything().await;
-    by_hand("network create theirs").await;
-    by_hand("subnet create --network theirs --subnet-range 10.67.0.0/24 theirs").await;
-    let network = by_hand("network show theirs -f value -c id").await;
-    let nic = format!("--nic net-id={network},v4-fixed-ip=10.67.0.9");
-    by_hand(&format!("server create --image tiny --flavor small {nic} --wait -f value -c id by-hand")).await;
-    by_hand("volume create --size 1 -f value -c id their-docker").await;
-    by_hand("volume create --size 3 -f value -c id their-own").await;
-    for volume in ["their-docker", "their-own"] {
-        wait_until("a volume", COMMAND, async || status(volume).await == "available").await;
-        by_hand(&format!("server add volume by-hand {volume} -f value -c ID")).await;
-        wait_until("a volume to be attached", COMMAND, async || status(volume).await == "in-use").await;
-    }
-    let mut spec = machine(&cluster);
-    spec.data_disks.retain(|disk| disk.name.as_str() == "docker");
-    let server = spec.server.as_mut().expect("a server");
-    (server.network, server.floating) = (NetworkChoice::Existing("theirs".into()), None);
-    server.address = Some([10, 67, 0, 9].into());
-    let claimed = Claimed { server: "by-hand".into(), ..Claimed::default() };
-    let adoption = cloud.adoption(&spec, &claimed).await.expect("it can tell");
-    assert!(adoption.obstacles.is_empty(), "{adoption:?}");
-    let group: Vec<_> = shared().into_iter().filter(|one| one.kind() == SharedKind::SecurityGroup).collect();
-    cloud.adopt(&spec, &adoption, &group).await.expect("taken over");
-    let seen = cloud.observe(&cluster).await.expect("it can tell");
-    let [taken] = &seen[..] else { panic!("one machine: {seen:?}") };
-    assert!(taken.adopted && taken.complete && taken.power == PowerState::On, "{taken:?}");
-    assert_eq!((taken.disks.len(), taken.parts.len(), taken.spec_hash), (1, 2, Some(base_hash(&spec))), "{taken:?}");
-    cloud.power(&key(&cluster), PowerAction::Reset).await.expect("it obeys");
-    remove(&cloud, &cluster).await;
-    let left = everything().await;
-    assert!(left.iter().any(|thing| thing.contains("their-own")), "what was not taken over stays: {left:?}");
-    assert!(!left.iter().any(|thing| thing.contains("by-hand") || thing.contains("their-docker")), "{left:?}");
-    by_hand("volume delete their-own").await;
-    by_hand("network delete theirs").await;
-    wait_until("what was theirs to be gone", COMMAND, async || everything().await == before).await;
 }

@@ -1,58 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A server that runs: from a spec to a healthy node, and without a trace away again, as an operator does it.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::process::Command;
-use windlass_tests::controller::Controller;
 use windlass_tests::lab::Lab;
-use windlass_tests::process::{Answer, run_within};
 use windlass_tests::wait::wait_until;
 
-use crate::site::{clouds_file, everything, require};
+use crate::bastion::{BOOT, Bastion, HERE};
+use crate::site::{everything, require};
 
-/// How guests reach this machine through their router.
-const HERE: Ipv4Addr = Ipv4Addr::new(172, 24, 4, 1);
-
-/// An emulated server on a busy machine.
-const BOOT: Duration = Duration::from_secs(1500);
-
-struct Site {
-    controller: Controller,
-}
-
-impl Site {
-    async fn start() -> Self {
-        let mut controller = Controller::prepared(&format!("advertise = [\"{HERE}\"]\n"));
-        controller.listen_at(HERE.into());
-        let mut site = Self { controller };
-        site.restart().await;
-        site
-    }
-
-    async fn restart(&mut self) {
-        let mut serve: Command = self.controller.serve_command();
-        serve.env("OS_CLIENT_CONFIG_FILE", clouds_file());
-        self.controller.start_by(serve).await;
-    }
-
-    async fn windlass(&self, arguments: &[&str]) -> Answer {
-        run_within(BOOT, &mut self.controller.cli_command(arguments)).await
-    }
-
-    async fn shell(&self, line: &str) -> String {
-        let answer = self.windlass(&["exec", "node1", "--timeout", "120s", "--", "sh", "-c", line]).await.ok();
-        answer.lines().map(|line| line.strip_prefix("node1: ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
-    }
-
-    async fn node(&self) -> Value {
-        self.controller.cli(&["get", "node", "node1", "-o", "json"]).await.json()
-    }
-}
-
-fn spec(site: &Site, lab: &Lab, url: &str) -> String {
+fn spec(site: &Bastion, lab: &Lab, url: &str) -> String {
     let text = format!(
         "apiVersion: windlass/v1\nkind: Cluster\nmetadata: {{name: guest}}\nspec:\n  provider:\n    openstack:\n      \
          cloud: lab\n      image: windlass-guest\n      ownNetwork: {{cidr: 10.67.0.0/24, external: public}}\n      \
@@ -72,7 +30,7 @@ async fn a_server_becomes_a_node_knows_its_volumes_returns_after_a_reset_and_goe
     let before = everything().await;
     let lab = Lab::find();
     let repositories = lab.serve_at(HERE).await;
-    let mut site = Site::start().await;
+    let mut site = Bastion::start().await;
     let spec = spec(&site, &lab, &repositories.url());
     let seen = site.windlass(&["check", "cloud", "lab"]).await;
     assert!(seen.code == 0 && seen.stdout.contains("operator in project windlass"), "{seen:?}");
@@ -99,20 +57,20 @@ async fn a_server_becomes_a_node_knows_its_volumes_returns_after_a_reset_and_goe
     the_metadata_address_is_closed(&site).await;
     // A controller that has lost everything finds all of it by the spec.
     site.controller.kill9().await;
-    let other = Site::start().await;
+    let other = Bastion::start().await;
     let gone = other.windlass(&["destroy", "-f", &spec, "--confirm", "guest"]).await;
     assert_eq!(gone.code, 0, "{gone:?}");
     assert_eq!(everything().await, before);
 }
 
 /// The first waits until the unit is done: it comes after cloud-init, at every boot.
-async fn the_metadata_address_is_closed(site: &Site) {
+async fn the_metadata_address_is_closed(site: &Bastion) {
     let line = "systemctl start windlass-metadata; ip route get 169.254.169.254 2>&1; true";
     let told = site.shell(line).await;
     assert!(told.contains("Permission denied"), "{told}");
 }
 
-async fn volumes_are_found_by_their_serials(site: &Site) {
+async fn volumes_are_found_by_their_serials(site: &Bastion) {
     let machines = site.controller.cli(&["get", "machines", "-o", "json"]).await.json();
     let disks = machines["items"][0]["disks"].as_array().expect("disks").clone();
     assert_eq!(disks.len(), 2);

@@ -137,3 +137,8 @@ pub(crate) async fn service(name: &str, what: &str) {
     }
     run_within(COMMAND, script.args([name, what])).await.done();
 }
+
+/// How a volume is.
+pub(crate) async fn status(volume: &str) -> String {
+    by_hand(&format!("volume show {volume} -f value -c status")).await
+}
