@@ -15,9 +15,9 @@ use crate::life::{COMMAND, administer, by_hand, is_whole, key, machine, make, na
 use crate::proxy::{Loss, Proxy};
 use crate::site::{everything, provider, require};
 
-/// Every change, each lost once.
+/// Each change is lost once, or each one in `step`.
 #[expect(clippy::print_stderr, reason = "it takes minutes")]
-async fn lose_each(loss: Loss, name: &str) {
+async fn lose_each(loss: Loss, name: &str, step: usize) {
     require("fake");
     let cluster = named(name);
     let (before, calm) = (everything().await, Proxy::start(None).await);
@@ -25,7 +25,7 @@ async fn lose_each(loss: Loss, name: &str) {
     let changes = calm.changes();
     remove(&*provider(None).await, &cluster).await;
     assert!(changes.len() > 15, "{changes:?}");
-    for (nth, change) in changes.iter().enumerate() {
+    for (nth, change) in changes.iter().enumerate().step_by(step) {
         eprintln!("{nth} of {}: {loss:?} of {change}", changes.len());
         let proxy = Proxy::start(Some((nth, loss))).await;
         // A change that is not looked for, such as that of a tag, fails, and the next attempt makes up for it.
@@ -45,17 +45,18 @@ async fn lose_each(loss: Loss, name: &str) {
 
 #[tokio::test]
 async fn what_was_made_and_not_answered_is_made_once() {
-    lose_each(Loss::Answer, "lost-answer").await;
+    lose_each(Loss::Answer, "lost-answer", 1).await;
 }
 
 #[tokio::test]
 async fn what_was_asked_and_never_came_is_made_by_the_next_attempt() {
-    lose_each(Loss::Question, "lost-question").await;
+    // What never came is looked for, for a minute.
+    lose_each(Loss::Question, "lost-question", 4).await;
 }
 
 #[tokio::test]
 async fn whoever_dies_at_any_change_leaves_what_the_next_one_finishes() {
-    lose_each(Loss::Asker, "lost-asker").await;
+    lose_each(Loss::Asker, "lost-asker", 1).await;
 }
 
 /// What is removed is removed in as many pieces as there are changes; whoever dies at one of them is followed by another.
