@@ -152,7 +152,7 @@ fn tell(context: &Context, found: &Servers, draft: &Draft) {
     }
     say(format!("When the spec is right, take the servers over:\n  {}", import_command(draft)));
     say(format!(
-        "and, before Terraform is used again, take them out of its configuration and of its state, or it makes or removes \
+        "and, before Terraform is used again, take them out of its configuration and its\nstate, or it makes or removes \
          servers:\n  {}",
         forget_command(draft)
     ));

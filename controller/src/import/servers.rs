@@ -210,11 +210,11 @@ fn left(resource: &Resource) -> String {
         _ if resource.is_data => return "nothing: Terraform only looked it up".to_owned(),
         SERVER => "it is a bastion, and no node",
         kind if kind.contains("_network_v2") || kind.contains("_subnet") || kind.contains("_router") => {
-            "the machines stay in this network; Windlass uses it and does not own it"
+            "the machines stay in this network"
         }
-        kind if kind.contains("_secgroup") => "the machines stay in it; Windlass adds one of its own",
+        kind if kind.contains("_secgroup") => "the machines stay in it, and get another",
         kind if kind.contains("_keypair") => "it stays at its servers",
-        kind if kind.contains("_servergroup") => "the servers stay in it; new ones would not come into it",
+        kind if kind.contains("_servergroup") => "servers stay in it, new ones would not come into it",
         kind if kind.contains("_volume") => "it is attached to none of these servers",
         kind if kind.contains("_floatingip") => "it leads to none of these servers",
         kind if kind.contains("_port") => "it is none of these servers'",
