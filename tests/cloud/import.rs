@@ -60,7 +60,7 @@ async fn a_server_made_by_hand_is_taken_over_as_it_is_and_is_removed_like_others
     let again = import(&right).await;
     assert!(again.code == 0 && again.stdout.contains("the server is this machine already"), "{again:?}");
     let plan = bastion.windlass(&["plan", "-f", &right]).await.ok();
-    assert!(plan.contains("adopt node1") && !plan.contains("create node1") && plan.contains("0 to destroy"), "{plan}");
+    assert!(plan.contains("adopt node1") && !plan.contains("+ create") && plan.contains("0 to destroy"), "{plan}");
     bastion.windlass(&["machine", "power", "node1", "reset", "--yes"]).await.done();
 
     bastion.windlass(&["destroy", "-f", &right, "--confirm", "adopted"]).await.done();
