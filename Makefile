@@ -242,6 +242,7 @@ CLOUD_TESTS ?= fake
 .PHONY: cloud-test
 cloud-test: test-lab ## Run what only a real OpenStack shows (as root): CLOUD_TESTS=fake in minutes, =faults in an hour, =guest with a server that runs
 	COMPUTE=$(if $(filter guest,$(CLOUD_TESTS)),libvirt,fake) $(MAKE) cloud
+	$(if $(filter guest,$(CLOUD_TESTS)),tests/lab/openstack/guest-image $(TEST_LAB)/guest.qcow2)
 	cargo build $(CARGO_LOCKED) --workspace --bins
 	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test cloud --profile cloud $(if $(filter fake,$(CLOUD_TESTS)),fake:: import::,$(CLOUD_TESTS)::)
 
