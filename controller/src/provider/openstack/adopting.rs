@@ -238,16 +238,21 @@ fn choose_volumes(adoption: &mut Adoption, spec: &MachineSpec, claimed: &Claimed
     };
     let mut left: Vec<Volume> = attached.into_iter().filter(|volume| !is_root(volume)).collect();
     let mut open = Vec::new();
+    let is_in_spec = |name: &&VolumeName| spec.data_disks.iter().any(|disk| disk.name == **name);
+    let strange = claimed.volumes.keys().filter(|name| !is_in_spec(name));
+    adoption.obstacles.extend(strange.map(|name| format!("the spec has no volume {name}")));
     for disk in &spec.data_disks {
         let said = claimed.volumes.get(&disk.name);
         let is_it = |volume: &Volume| match said {
             Some(id) => volume.id == *id,
             None => tag::volume_in(&volume.metadata).as_ref() == Some(&disk.name) || is_called(volume, &disk.name),
         };
-        match (left.iter().position(is_it), said) {
-            (Some(at), _) => take(adoption, disk, left.swap_remove(at)),
-            (None, Some(id)) => adoption.object(format!("the volume {} is not at the server", Escaped(id))),
-            (None, None) => open.push(disk),
+        let found: Vec<usize> = (0..left.len()).filter(|&at| is_it(&left[at])).collect();
+        match (&found[..], said) {
+            ([only], _) => take(adoption, disk, left.swap_remove(*only)),
+            ([], Some(id)) => adoption.object(format!("the volume {} is not at the server", Escaped(id))),
+            ([], None) => open.push(disk),
+            (several, _) => adoption.object(which(spec, disk, several.iter().map(|&at| &left[at]))),
         }
     }
     for disk in open {
@@ -257,18 +262,20 @@ fn choose_volumes(adoption: &mut Adoption, spec: &MachineSpec, claimed: &Claimed
             [] => adoption
                 .remarks
                 .push(format!("no volume at it is {}: apply makes and attaches an empty one", disk.name)),
-            _ => {
-                let ids: Vec<_> = fitting.iter().map(|&at| Escaped(&left[at].id).to_string()).collect();
-                let (node, name, ids) = (&spec.name, &disk.name, ids.join(", "));
-                adoption
-                    .object(format!("which volume is {name}? say it: --volume {node}/{name}=ID, with one of {ids}"));
-            }
+            _ => adoption.object(which(spec, disk, fitting.iter().map(|&at| &left[at]))),
         }
     }
     let rest = left.iter().map(|volume| {
         format!("the volume {} ({} GiB) is not in the spec and is left alone", Escaped(&volume.id), volume.size)
     });
     adoption.remarks.extend(rest);
+}
+
+/// Asks which of several is meant.
+fn which<'a>(spec: &MachineSpec, disk: &DiskSpec, among: impl Iterator<Item = &'a Volume>) -> String {
+    let ids: Vec<_> = among.map(|volume| Escaped(&volume.id).to_string()).collect();
+    let (node, name, ids) = (&spec.name, &disk.name, ids.join(", "));
+    format!("which volume is {name}? say it: --volume {node}/{name}=ID, with one of {ids}")
 }
 
 fn take(adoption: &mut Adoption, disk: &DiskSpec, volume: Volume) {

@@ -117,6 +117,9 @@ async fn a_server_is_one_machine_and_a_volume_that_could_be_either_is_asked_for(
     assert!(told.contains("--volume node1/bricks=ID, with one of their-docker, their-data"), "{told}");
     let volumes = [(spec.data_disks[0].name.clone(), "their-data".to_owned())].into();
     let said = cloud.adoption(&spec, &Claimed { volumes, ..claimed() }).await.expect("it can tell");
+    let stray = [(windlass_types::name::VolumeName::new("stray").expect("a name"), "their-data".to_owned())].into();
+    let stray = cloud.adoption(&spec, &Claimed { volumes: stray, ..claimed() }).await.expect("it can tell");
+    assert!(stray.obstacles.contains(&"the spec has no volume stray".to_owned()), "{stray:?}");
     assert!(said.obstacles.is_empty() && said.parts().any(|(_, id, _)| id == "their-data"), "{said:?}");
 }
 
