@@ -159,9 +159,9 @@ fn tell(context: &Context, found: &Servers, draft: &Draft) {
 }
 
 fn import_command(draft: &Draft) -> String {
-    let servers = draft.nodes.iter().map(|adopted| format!("{}={}", adopted.node, Escaped(&adopted.server)));
+    let servers = draft.nodes.iter().map(|adopted| format!("{}={}", adopted.node, word(&adopted.server)));
     let volumes = draft.nodes.iter().flat_map(|adopted| {
-        let of = |(name, id): (&VolumeName, &String)| format!("--volume {}/{name}={}", adopted.node, Escaped(id));
+        let of = |(name, id): (&VolumeName, &String)| format!("--volume {}/{name}={}", adopted.node, word(id));
         adopted.volumes.iter().map(of).collect::<Vec<_>>()
     });
     let words: Vec<_> = servers.chain(volumes).collect();
@@ -169,8 +169,13 @@ fn import_command(draft: &Draft) -> String {
 }
 
 fn forget_command(draft: &Draft) -> String {
-    let words: Vec<_> = draft.goes_over.iter().map(|address| format!("'{}'", Escaped(address))).collect();
+    let words: Vec<_> = draft.goes_over.iter().map(|address| word(address)).collect();
     format!("terraform state rm \\\n    {}", words.join(" \\\n    "))
+}
+
+/// A word of a shell that means this text, whoever wrote it into the state.
+fn word(text: &str) -> String {
+    format!("'{}'", Escaped(text).to_string().replace('\'', r"'\''"))
 }
 
 async fn servers(context: &Context, arguments: ServerArgs) -> Result<Exit, Failure> {
@@ -309,6 +314,12 @@ mod tests {
         for text in ["node1=x", "node1/docker", "node1/docker=", "/=x"] {
             assert!(volume(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_state_says_is_one_word_of_the_commands_that_are_shown() {
+        assert_eq!(word("a.b[0]"), "'a.b[0]'");
+        assert_eq!(word("x'; reboot"), r"'x'\''; reboot'");
     }
 
     #[test]
