@@ -31,11 +31,11 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// These, and the clouds that the environment of this process knows.
+    /// These, and the clouds that the environment of this process knows, for the controller with this uuid.
     #[must_use]
-    pub fn new(fixed: impl IntoIterator<Item = Arc<dyn Provider>>) -> Self {
+    pub fn new(fixed: impl IntoIterator<Item = Arc<dyn Provider>>, uid: String) -> Self {
         let fixed = fixed.into_iter().map(|provider| (provider.kind(), provider)).collect();
-        Self { fixed, clouds: Clouds::of_this_process() }
+        Self { fixed, clouds: Clouds::of_this_process(uid) }
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod adoption;
+pub mod claim;
 pub mod events;
 pub mod jobs;
 pub mod machines;

@@ -63,6 +63,7 @@ use crate::operator::runs::RunApi;
 use crate::operator::tokens::TokenApi;
 use crate::orders::Epoch;
 use crate::pki::{Authority, OrderKey};
+use crate::provider::Provider;
 use crate::room::{Ballast, Room};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -109,7 +110,7 @@ pub struct Parts {
     /// Where machines join, `HOST:PORT`.
     pub join_endpoint: String,
     /// Where machines come from.
-    pub providers: Providers,
+    pub providers: Vec<Arc<dyn Provider>>,
     /// Cancelled when the controller shall end.
     pub stop: CancellationToken,
     /// What is given up to revoke on a full disk, where there is a disk.
@@ -171,6 +172,7 @@ impl Controller {
         let order_key = OrderKey::open(&settings.state_dir)?;
         let events = EventLog::open(Arc::clone(&store), Arc::clone(&clock)).await?;
         let epoch = Epoch::open(Arc::clone(&store)).await?;
+        let providers = Providers::new(providers, authority.cluster());
         let trust = Trust::open(Arc::clone(&store), Arc::clone(&clock), authority).await?;
         let fleet =
             Fleet::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&events), settings.clock_skew_limit).await?;

@@ -55,9 +55,12 @@ async fn a_server_becomes_a_node_knows_its_volumes_returns_after_a_reset_and_goe
     })
     .await;
     the_metadata_address_is_closed(&site).await;
-    // A controller that has lost everything finds all of it by the spec.
+    // A controller that has lost everything is another one. Once it was told that the first is gone, it finds all by the spec.
     site.controller.kill9().await;
     let other = Bastion::start().await;
+    let refused = other.windlass(&["destroy", "-f", &spec, "--confirm", "guest"]).await;
+    assert!(refused.code != 0 && refused.stderr.contains("is another controller's"), "{refused:?}");
+    other.windlass(&["import", "cluster", "-f", &spec, "--yes"]).await.done();
     let gone = other.windlass(&["destroy", "-f", &spec, "--confirm", "guest"]).await;
     assert_eq!(gone.code, 0, "{gone:?}");
     assert_eq!(everything().await, before);

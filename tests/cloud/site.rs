@@ -55,7 +55,7 @@ fn surroundings(proxy: Option<&str>) -> Surroundings {
 /// The provider, perhaps through a proxy.
 pub(crate) async fn provider(proxy: Option<&str>) -> Arc<OpenstackProvider> {
     let name = CloudName::new(CLOUD).expect("a name");
-    Clouds::around(surroundings(proxy)).provider(&name).await.expect("the lab's cloud")
+    Clouds::around(surroundings(proxy), "the-tests".to_owned()).provider(&name).await.expect("the lab's cloud")
 }
 
 /// All that is in the project: kind, name, id.

@@ -104,7 +104,7 @@ impl Bastion {
             settings,
             agent_endpoint: format!("{BASTION}:{AGENT_PORT}"),
             join_endpoint: format!("{BASTION}:{JOIN_PORT}"),
-            providers: windlass_controller::observe::Providers::new([]),
+            providers: Vec::new(),
             stop: CancellationToken::new(),
             ballast: None,
         })

@@ -17,7 +17,6 @@ use windlass_controller::clock::SystemClock;
 use windlass_controller::config::Settings;
 use windlass_controller::listener::tls::ServerConfigs;
 use windlass_controller::listener::{Authentication, Gatekeeper, accept_local};
-use windlass_controller::observe::Providers;
 use windlass_controller::provider::Provider;
 use windlass_controller::provider::existing::ExistingProvider;
 use windlass_controller::server::{Controller, Parts};
@@ -91,7 +90,7 @@ impl Bastion {
         assert!(self.runtime.is_none(), "it runs");
         let runtime = Runtime::new().expect("a runtime");
         let provider: Arc<dyn Provider> = Arc::new(Shared(Arc::clone(&self.provider)));
-        let providers = Providers::new([provider, Arc::new(ExistingProvider)]);
+        let providers = vec![provider, Arc::new(ExistingProvider) as _];
         self.store = DyingStore::new(Arc::clone(&self.disk));
         prepare(&self.store);
         let live =
@@ -195,7 +194,7 @@ fn advertised(at: SocketAddr) -> String {
 async fn live(
     disk: Arc<DyingStore>,
     directory: PathBuf,
-    providers: Providers,
+    providers: Vec<Arc<dyn Provider>>,
     agents_at: SocketAddr,
     join_at: SocketAddr,
 ) -> (SocketAddr, SocketAddr) {

@@ -29,46 +29,52 @@ struct Asked {
     cloud: Arc<OpenstackProvider>,
 }
 
-/// Looks, and takes over if that was asked for and nothing is in the way.
+/// Looks, and takes over what was shown before if it is still what would be taken over.
 ///
 /// # Errors
-/// If the request cannot be meant, a server cannot be looked at or taken over.
+/// If the request cannot be meant, a server cannot be looked at or taken over, or is not as it was shown.
 pub(super) async fn adopt(
     controller: &Controller,
     caller: &Caller,
     request: v1::AdoptMachinesRequest,
 ) -> Result<v1::AdoptMachinesResponse, Refusal> {
-    let is_dry = request.dry_run;
+    let shown = request.shown.clone();
     let asked = asked(controller, request).await?;
     let look = asked.servers.iter().map(|(spec, claimed)| asked.cloud.adoption(spec, claimed));
     let mut adoptions =
         try_join_all(look).await.map_err(|error| super::machines::refused(&ProviderError::from(error)))?;
     memberships(controller, &asked, &mut adoptions).await?;
-    let can_all = adoptions.iter().all(|adoption| adoption.obstacles.is_empty());
-    if !is_dry && can_all {
+    let found = asked.servers.iter().zip(&adoptions).map(|((spec, _), adoption)| on_wire(&spec.name, adoption));
+    let found: Vec<_> = found.collect();
+    if !shown.is_empty() {
+        is_as_shown(&shown, &found)?;
         let servers: Vec<_> =
             asked.servers.iter().map(|(spec, claimed)| json!({"node": spec.name, "server": claimed.server})).collect();
         let object = format!("cluster/{}", asked.spec.name);
         let wish = Wish { caller, verb: "machine adopt", object, arguments: json!({ "servers": servers }) };
         controller.changes.run(wish, take_over(controller, caller, &asked, &adoptions)).await?;
     }
-    let adoptions = asked.servers.iter().zip(&adoptions).map(|((spec, _), adoption)| on_wire(&spec.name, adoption));
-    Ok(v1::AdoptMachinesResponse { adoptions: adoptions.collect() })
+    Ok(v1::AdoptMachinesResponse { adoptions: found })
+}
+
+/// Nothing is taken over that nobody has seen: it is what `destroy` removes from then on.
+fn is_as_shown(shown: &[v1::Adoption], found: &[v1::Adoption]) -> Result<(), Refusal> {
+    let changed = |message: String| {
+        Err(Refusal::new(Reason::WorldChanged, message).advise("nothing was taken over: look again, and confirm that"))
+    };
+    if let Some((node, obstacle)) = found.iter().find_map(|one| Some((&one.node, one.obstacles.first()?))) {
+        return changed(format!("{node} cannot be taken over: {obstacle}"));
+    }
+    if let Some(one) =
+        found.iter().find(|one| !shown.iter().any(|seen| seen.node == one.node && seen.parts == one.parts))
+    {
+        return changed(format!("what belongs to the server of {} is not what was shown", one.node));
+    }
+    Ok(())
 }
 
 async fn asked(controller: &Controller, request: v1::AdoptMachinesRequest) -> Result<Asked, Refusal> {
-    let (cluster, _) = plans::spec(request.spec.unwrap_or_default())?;
-    let spec = cluster.machines(None).map_err(|error| bad(&error))?;
-    let observer = controller.runs.observer();
-    let known = observer.clusters().await.map_err(|error| unobserved(&error))?;
-    one_provider(&known, &spec.name, &spec.provider)?;
-    let ProviderKind::Openstack(cloud) = &spec.provider else {
-        let message = format!("machines of the provider {} are not taken over", spec.provider);
-        return Err(Refusal::new(Reason::BadRequest, message)
-            .advise("with `provider: {existing: {}}` nodes join by themselves: windlass token create NODE"));
-    };
-    let cloud = observer.providers.clouds.provider(cloud).await;
-    let cloud = cloud.map_err(|error| super::machines::refused(&ProviderError::from(error)))?;
+    let (spec, cloud) = in_cloud(controller, request.spec.unwrap_or_default()).await?;
     let mut seen = BTreeSet::new();
     let mut servers = Vec::new();
     for wire in request.servers {
@@ -88,6 +94,25 @@ async fn asked(controller: &Controller, request: v1::AdoptMachinesRequest) -> Re
         return Err(Refusal::new(Reason::BadRequest, "no server was named"));
     }
     Ok(Asked { spec, servers, cloud })
+}
+
+/// A spec, and the cloud in which its machines are.
+pub(super) async fn in_cloud(
+    controller: &Controller,
+    wire: v1::ClusterSpec,
+) -> Result<(ClusterSpec, Arc<OpenstackProvider>), Refusal> {
+    let (cluster, _) = plans::spec(wire)?;
+    let spec = cluster.machines(None).map_err(|error| bad(&error))?;
+    let observer = controller.runs.observer();
+    let known = observer.clusters().await.map_err(|error| unobserved(&error))?;
+    one_provider(&known, &spec.name, &spec.provider)?;
+    let ProviderKind::Openstack(cloud) = &spec.provider else {
+        let message = format!("machines of the provider {} are not taken over", spec.provider);
+        return Err(Refusal::new(Reason::BadRequest, message)
+            .advise("with `provider: {existing: {}}` nodes join by themselves: windlass token create NODE"));
+    };
+    let cloud = observer.providers.clouds.provider(cloud).await;
+    Ok((spec, cloud.map_err(|error| super::machines::refused(&ProviderError::from(error)))?))
 }
 
 /// A name is one node's, in whichever cluster.
@@ -129,5 +154,35 @@ fn on_wire(node: &NodeName, adoption: &Adoption) -> v1::Adoption {
         parts: adoption.parts().map(part).collect(),
         remarks: adoption.remarks.clone(),
         obstacles: adoption.obstacles.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adoption(node: &str, ids: &[&str]) -> v1::Adoption {
+        let part = |id: &&str| v1::MachinePart { kind: "volume".into(), id: (*id).to_owned(), name: String::new() };
+        v1::Adoption { node: node.into(), parts: ids.iter().map(part).collect(), ..v1::Adoption::default() }
+    }
+
+    #[test]
+    fn only_what_was_shown_is_taken_over() {
+        let found = [adoption("node1", &["a", "b"]), adoption("node2", &["c"])];
+        let refused = |shown: &[v1::Adoption], found: &[v1::Adoption]| {
+            let refusal = is_as_shown(shown, found).expect_err("refused");
+            assert_eq!(refusal.reason, Reason::WorldChanged);
+            refusal.message
+        };
+        is_as_shown(&found, &found).expect("as it was");
+        let less = [adoption("node1", &["a"]), adoption("node2", &["c"])];
+        assert!(refused(&less, &found).contains("the server of node1 is not what was shown"));
+        assert!(refused(&found[..1], &found).contains("of node2"), "a node that was not shown");
+        let mut worse = found.clone();
+        worse[1].obstacles.push("it is gone".into());
+        assert_eq!(refused(&found, &worse), "node2 cannot be taken over: it is gone");
+        let mut remarked = found.clone();
+        remarked[0].remarks.push("the server is this machine already".into());
+        is_as_shown(&found, &remarked).expect("a remark takes nothing over");
     }
 }

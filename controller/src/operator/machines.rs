@@ -15,7 +15,7 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::name::{CloudName, NodeName};
 
-use super::{adoption, bad, internal};
+use super::{adoption, bad, claim, internal};
 use crate::caller::Caller;
 use crate::change::Wish;
 use crate::execute::apply::unobserved;
@@ -79,6 +79,14 @@ impl MachineService for MachineApi {
     ) -> Result<Response<v1::AdoptMachinesResponse>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(adoption::adopt(&self.0, &caller, request.into_inner()).await?))
+    }
+
+    async fn claim_cluster(
+        &self,
+        request: Request<v1::ClaimClusterRequest>,
+    ) -> Result<Response<v1::ClaimClusterResponse>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(claim::claim(&self.0, &caller, request.into_inner()).await?))
     }
 
     async fn set_machine_power(

@@ -5,7 +5,8 @@
 //! lost its state. The parts of a machine are made before its server, which has all of them from its first moment; what
 //! was made and not answered is looked for before it is made again. Nothing without a tag of ours is ever touched.
 //!
-//! - `tag`: by what things are found. `seen`: what there is, and how it is reported.
+//! - `tag`: by what things are found. `seen`: what there is, and how it is reported. `claim`: whether another controller
+//!   made it, and how it becomes this one's.
 //! - `resolve`: what names mean. `room`: whether there is room.
 //! - `adopting`: servers that are there already. `making`, `removing`, `power`: what is done with machines. `shared`, `rules`: with what they share.
 //! - `witness`: whether a caller is the machine that was made.
@@ -13,6 +14,7 @@
 //! - [`clouds`]: which clouds there are. [`inspect`]: what a person is told of one.
 
 mod adopting;
+mod claim;
 pub mod clouds;
 mod error;
 #[cfg(test)]
@@ -46,6 +48,7 @@ use self::error::Doing as _;
 use self::patience::{Patience, Stands};
 use self::screen::Screen;
 use self::seen::{Parts, Seen};
+use self::tag::Tag;
 use super::{Claim, ConsoleFrom, ConsolePiece, MachineKey, NewMachine, PowerAction, Provider, ProviderError, Wanted};
 use crate::openstack::Cloud;
 use crate::openstack::compute::Server;
@@ -55,6 +58,7 @@ use crate::openstack::refusal::Kind;
 use crate::openstack::volume::VolumeStatus;
 
 pub use adopting::{Adoption, Claimed};
+pub use claim::Marked;
 pub use error::OpenstackError;
 
 /// How often a console is asked for: a cloud sends all of it each time.
@@ -66,6 +70,8 @@ const APPEARS_WITHIN: Duration = Duration::from_secs(60);
 /// Machines of one cloud.
 pub struct OpenstackProvider {
     name: CloudName,
+    /// The uuid of this controller, which is on all that it makes.
+    uid: String,
     cloud: Arc<dyn Cloud>,
     patience: Patience,
     screens: Mutex<HashMap<MachineKey, Screen>>,
@@ -80,15 +86,32 @@ impl fmt::Debug for OpenstackProvider {
 }
 
 impl OpenstackProvider {
-    /// Machines of a cloud, which has this name here.
+    /// Machines of a cloud, which has this name here, for the controller with this uuid.
     #[must_use]
-    pub fn new(name: CloudName, cloud: Arc<dyn Cloud>) -> Self {
+    pub fn new(name: CloudName, uid: String, cloud: Arc<dyn Cloud>) -> Self {
         let (screens, turns) = Default::default();
-        Self { name, cloud, patience: Patience::default(), screens, turns }
+        Self { name, uid, cloud, patience: Patience::default(), screens, turns }
+    }
+
+    /// With what a part of a machine is made.
+    fn tag(&self, key: &MachineKey) -> Tag {
+        Tag::of(key).by(&self.uid)
+    }
+
+    /// With what is made what machines share.
+    fn shared_tag(&self, cluster: &ClusterName) -> Tag {
+        Tag::shared(cluster.clone()).by(&self.uid)
+    }
+
+    /// What there is of a cluster's machines, if no other controller made any of it.
+    async fn seen(&self, cluster: &ClusterName) -> Result<Seen, OpenstackError> {
+        let seen = Seen::of(&*self.cloud, cluster).await?;
+        self.none_is_foreign(cluster, seen.marked())?;
+        Ok(seen)
     }
 
     async fn parts(&self, key: &MachineKey) -> Result<Parts, OpenstackError> {
-        Ok(Seen::of(&*self.cloud, &key.cluster).await?.parts(&key.name))
+        Ok(self.seen(&key.cluster).await?.parts(&key.name))
     }
 
     fn turn(&self, key: &MachineKey) -> Arc<tokio::sync::Mutex<()>> {
@@ -164,7 +187,7 @@ impl Provider for OpenstackProvider {
     }
 
     async fn observe(&self, cluster: &ClusterName) -> Result<Vec<MachineReport>, ProviderError> {
-        Ok(Seen::of(&*self.cloud, cluster).await?.reports(cluster))
+        Ok(self.seen(cluster).await?.reports(cluster))
     }
 
     async fn shared(&self, cluster: &ClusterName) -> Result<Vec<SharedReport>, ProviderError> {

@@ -24,7 +24,6 @@ use crate::fleet::FleetError;
 use crate::http;
 use crate::listener::tls::{ServerConfigs, TlsError};
 use crate::listener::{Authentication, Gatekeeper, accept_local};
-use crate::observe::Providers;
 use crate::pki::AuthorityError;
 use crate::provider::Provider;
 use crate::provider::existing::ExistingProvider;
@@ -162,10 +161,10 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Where machines come from.
-fn providers(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Providers, ServeError> {
+/// Where machines come from, besides clouds.
+fn providers(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Provider>>, ServeError> {
     let qemu = QemuProvider::open(&settings.state_dir, Arc::clone(clock))?;
-    Ok(Providers::new([Arc::new(qemu) as Arc<dyn Provider>, Arc::new(ExistingProvider)]))
+    Ok(vec![Arc::new(qemu), Arc::new(ExistingProvider)])
 }
 
 /// Every connection is a descriptor, and shells start programs with a soft limit for a handful of files.

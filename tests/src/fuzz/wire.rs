@@ -32,7 +32,7 @@ macro_rules! messages {
 
 messages! {
     AdoptMachinesRequest, AdoptMachinesResponse, ApplyNodesRequest, ApplyNodesResponse, ApplyPlanRequest, ApplyPlanResponse, BackupRequest, BackupResponse,
-    ConfirmEpochRequest, ConfirmEpochResponse, ConnectRequest, ConnectResponse, CreateJobRequest, CreateJobResponse,
+    ClaimClusterRequest, ClaimClusterResponse, ConfirmEpochRequest, ConfirmEpochResponse, ConnectRequest, ConnectResponse, CreateJobRequest, CreateJobResponse,
     CreateOperatorRequest, CreateOperatorResponse, CreateTokenRequest, CreateTokenResponse, DeleteTokenRequest,
     DeleteTokenResponse, DownloadFileRequest, DownloadFileResponse, FetchFileRequest, FetchFileResponse,
     GetStatusRequest, GetStatusResponse, InspectCloudRequest, InspectCloudResponse, JoinRequest, JoinResponse, LabelNodeRequest, LabelNodeResponse,

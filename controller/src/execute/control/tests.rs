@@ -16,7 +16,6 @@ use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::execute::Runs;
 use crate::execute::record::{Inputs, RunRecord};
-use crate::observe::Providers;
 use crate::server::{Controller, Parts};
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, Committed, Entry, Store, StoreError, Transaction, Watch};
@@ -69,7 +68,7 @@ async fn runs(store: Arc<Slow>, directory: &std::path::Path) -> Arc<Runs> {
         settings: Settings::for_tests(directory),
         agent_endpoint: "bastion:7600".to_owned(),
         join_endpoint: "bastion:7601".to_owned(),
-        providers: Providers::new([]),
+        providers: Vec::new(),
         stop: CancellationToken::new(),
         ballast: None,
     })

@@ -5,25 +5,24 @@
 //! The server is marked first: a machine that has a server is complete, so whatever is interrupted after that can at worst
 //! leave a part unmarked, and never have a second server made. Doing it again finishes it.
 
+mod volumes;
+
 use std::collections::BTreeMap;
 
 use windlass_plan::base_hash;
 use windlass_types::cloud::{NetworkChoice, SharedSpec};
 use windlass_types::escape::Escaped;
-use windlass_types::machine::{DiskSpec, MachineSpec};
-use windlass_types::name::VolumeName;
+use windlass_types::machine::MachineSpec;
+use windlass_types::name::{ClusterName, NodeName, VolumeName};
 
 use super::error::{Doing as _, OpenstackError};
 use super::resolve::{by_name, server_of};
-use super::tag::{self, Tag, Tagged};
-use super::{OpenstackProvider, gibibytes, is_conflict, standing};
+use super::tag::{self, Tagged};
+use super::{OpenstackProvider, is_conflict, standing};
 use crate::openstack::compute::{Server, ServerStatus};
 use crate::openstack::network::{Filter, FloatingIp, Part, Port};
 use crate::openstack::volume::Volume;
 use crate::provider::MachineKey;
-
-/// What a root disk that is a volume is called by a cloud.
-const ROOT_DEVICES: [&str; 3] = ["/dev/vda", "/dev/sda", "/dev/xvda"];
 
 /// What is said to be a node's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,9 +99,10 @@ impl OpenstackProvider {
         let attached: Vec<_> = volumes.into_iter().filter(at_it).collect();
         let (volumes, remarks, obstacles) = Default::default();
         let mut adoption = Adoption { server, ports, floating, volumes, remarks, obstacles };
-        belongs_to_nobody_else(&mut adoption, spec, &servers);
+        belongs_to_nobody_else(&mut adoption, spec, &servers, &self.uid);
         self.fits(&mut adoption, spec).await?;
-        choose_volumes(&mut adoption, spec, claimed, attached);
+        volumes::choose(&mut adoption, spec, claimed, attached);
+        parts_are_nobody_elses(&mut adoption, spec);
         Ok(adoption)
     }
 
@@ -119,11 +119,11 @@ impl OpenstackProvider {
         let key = MachineKey::of(spec);
         let turn = self.turn(&key);
         let _turn = turn.lock().await;
-        let metadata = tag::of_adopted(spec, base_hash(spec));
+        let metadata = tag::of_adopted(&self.tag(&key), spec, base_hash(spec));
         let id = &adoption.server.id;
         self.cloud.describe_server(id, &metadata).await.doing(|| format!("mark the server {id} as {key}"))?;
         for (name, volume) in &adoption.volumes {
-            let marked = self.cloud.describe_volume(&volume.id, &tag::of_volume(&key, name)).await;
+            let marked = self.cloud.describe_volume(&volume.id, &tag::of_volume(&self.tag(&key), name)).await;
             marked.doing(|| format!("mark the volume {} as {name} of {key}", volume.id))?;
         }
         for port in &adoption.ports {
@@ -137,9 +137,9 @@ impl OpenstackProvider {
 
     /// Adds our tags to those that are there.
     async fn mark(&self, part: Part, id: &str, thing: &impl Tagged, key: &MachineKey) -> Result<(), OpenstackError> {
-        let ours = Tag::of(key).tags();
-        let theirs = thing.tags().iter().filter(|tag| !ours.contains(tag));
-        let all: Vec<_> = theirs.cloned().chain(ours.iter().cloned()).collect();
+        let mut all = tag::tags_by(thing.tags(), &self.uid);
+        let missing: Vec<_> = self.tag(key).tags().into_iter().filter(|tag| !all.contains(tag)).collect();
+        all.extend(missing);
         self.cloud.set_tags(part, id, &all).await.doing(|| format!("mark the {part} {id} as {key}'s"))
     }
 
@@ -212,9 +212,13 @@ fn is_in(adoption: &mut Adoption, network: &str, name: &str, address: Option<std
 }
 
 /// One server is one machine, and one machine has one server.
-fn belongs_to_nobody_else(adoption: &mut Adoption, spec: &MachineSpec, servers: &[Server]) {
+fn belongs_to_nobody_else(adoption: &mut Adoption, spec: &MachineSpec, servers: &[Server], this_controller: &str) {
     let owner = |server: &Server| Some((tag::cluster_in(&server.metadata)?, tag::node_in(&server.metadata)?));
     let this = (spec.cluster.clone(), spec.name.clone());
+    let uid = tag::uid_in(&adoption.server.metadata).filter(|uid| *uid != this_controller);
+    if let Some(uid) = uid.map(|uid| Escaped(uid).to_string()) {
+        adoption.object(format!("the server is another controller's, {uid}: see `windlass import cluster --help`"));
+    }
     match owner(&adoption.server) {
         Some(other) if other != this => {
             adoption.object(format!("the server is {} of cluster {} already", other.1, other.0));
@@ -228,70 +232,24 @@ fn belongs_to_nobody_else(adoption: &mut Adoption, spec: &MachineSpec, servers: 
     }
 }
 
-/// Which of the volumes at the server is which of the spec: as it was said, as it is marked, as it is called, or because
-/// only one has the size. What is not clear is asked for.
-fn choose_volumes(adoption: &mut Adoption, spec: &MachineSpec, claimed: &Claimed, attached: Vec<Volume>) {
-    let from_image = adoption.server.image.is_some();
-    let is_root = |volume: &Volume| {
-        let device = volume.attachments.iter().find_map(|one| one.device.as_deref());
-        !from_image && device.is_some_and(|device| ROOT_DEVICES.contains(&device))
-    };
-    let mut left: Vec<Volume> = attached.into_iter().filter(|volume| !is_root(volume)).collect();
-    let mut open = Vec::new();
-    let is_in_spec = |name: &&VolumeName| spec.data_disks.iter().any(|disk| disk.name == **name);
-    let strange = claimed.volumes.keys().filter(|name| !is_in_spec(name));
-    adoption.obstacles.extend(strange.map(|name| format!("the spec has no volume {name}")));
-    for disk in &spec.data_disks {
-        let said = claimed.volumes.get(&disk.name);
-        let is_it = |volume: &Volume| match said {
-            Some(id) => volume.id == *id,
-            None => tag::volume_in(&volume.metadata).as_ref() == Some(&disk.name) || is_called(volume, &disk.name),
-        };
-        let found: Vec<usize> = (0..left.len()).filter(|&at| is_it(&left[at])).collect();
-        match (&found[..], said) {
-            ([only], _) => take(adoption, disk, left.swap_remove(*only)),
-            ([], Some(id)) => adoption.object(format!("the volume {} is not at the server", Escaped(id))),
-            ([], None) => open.push(disk),
-            (several, _) => adoption.object(which(spec, disk, several.iter().map(|&at| &left[at]))),
-        }
-    }
-    for disk in open {
-        let fitting: Vec<usize> = (0..left.len()).filter(|&at| is_as_large(&left[at], disk)).collect();
-        match fitting[..] {
-            [only] => take(adoption, disk, left.swap_remove(only)),
-            [] => adoption
-                .remarks
-                .push(format!("no volume at it is {}: apply makes and attaches an empty one", disk.name)),
-            _ => adoption.object(which(spec, disk, fitting.iter().map(|&at| &left[at]))),
-        }
-    }
-    let rest = left.iter().map(|volume| {
-        format!("the volume {} ({} GiB) is not in the spec and is left alone", Escaped(&volume.id), volume.size)
+/// What the server consists of is no other machine's, so that removing that one takes nothing from this.
+fn parts_are_nobody_elses(adoption: &mut Adoption, spec: &MachineSpec) {
+    let volumes = adoption.volumes.iter().map(|(_, volume)| {
+        let owner = tag::cluster_in(&volume.metadata).map(|cluster| (cluster, tag::node_in(&volume.metadata)));
+        (format!("the volume {}", Escaped(&volume.id)), owner)
     });
-    adoption.remarks.extend(rest);
-}
-
-/// Asks which of several is meant.
-fn which<'a>(spec: &MachineSpec, disk: &DiskSpec, among: impl Iterator<Item = &'a Volume>) -> String {
-    let ids: Vec<_> = among.map(|volume| Escaped(&volume.id).to_string()).collect();
-    let (node, name, ids) = (&spec.name, &disk.name, ids.join(", "));
-    format!("which volume is {name}? say it: --volume {node}/{name}=ID, with one of {ids}")
-}
-
-fn take(adoption: &mut Adoption, disk: &DiskSpec, volume: Volume) {
-    if !is_as_large(&volume, disk) {
-        let wanted = gibibytes(disk.size_bytes);
-        adoption.object(format!("the volume {} has {} GiB, and the spec says {wanted}", disk.name, volume.size));
-    }
-    adoption.volumes.push((disk.name.clone(), volume));
-}
-
-fn is_as_large(volume: &Volume, disk: &DiskSpec) -> bool {
-    volume.size == gibibytes(disk.size_bytes)
-}
-
-/// Whether people call a volume so, alone or after whose it is.
-fn is_called(volume: &Volume, name: &VolumeName) -> bool {
-    let rest = volume.name.strip_suffix(name.as_str());
-    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with(['-', '_', '.']))
+    let ports = adoption.ports.iter().map(|port| (format!("the port {}", Escaped(&port.id)), tag::read(port)));
+    let floating = adoption.floating.iter();
+    let floating = floating.map(|one| (format!("the floating IP {}", one.floating_ip_address), tag::read(one)));
+    let is_this = |owner: &(ClusterName, Option<NodeName>)| *owner == (spec.cluster.clone(), Some(spec.name.clone()));
+    let obstacles: Vec<_> = volumes
+        .chain(ports)
+        .chain(floating)
+        .filter_map(|(what, owner)| Some((what, owner.filter(|owner| !is_this(owner))?)))
+        .map(|(what, (cluster, node))| match node {
+            Some(node) => format!("{what} is {node}'s of cluster {cluster} already"),
+            None => format!("{what} is cluster {cluster}'s already"),
+        })
+        .collect();
+    adoption.obstacles.extend(obstacles);
 }

@@ -20,24 +20,26 @@ const SYSTEM: &str = "/etc/openstack";
 #[derive(Debug)]
 pub struct Clouds {
     around: Surroundings,
+    /// The uuid of this controller.
+    uid: String,
     /// By name, with what they were found as: a cloud whose description has changed is begun with anew.
     known: Mutex<BTreeMap<CloudName, (CloudConfig, Arc<OpenstackProvider>)>>,
 }
 
 impl Clouds {
-    /// As the environment of this process says.
+    /// As the environment of this process says, for the controller with this uuid.
     #[must_use]
-    pub fn of_this_process() -> Self {
+    pub fn of_this_process(uid: String) -> Self {
         let variables: BTreeMap<_, _> = std::env::vars().collect();
         let home = variables.get("HOME").map(PathBuf::from);
         let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        Self::around(Surroundings { variables, directory, home, system: PathBuf::from(SYSTEM) })
+        Self::around(Surroundings { variables, directory, home, system: PathBuf::from(SYSTEM) }, uid)
     }
 
     /// As these surroundings say.
     #[must_use]
-    pub fn around(around: Surroundings) -> Self {
-        Self { around, known: Mutex::default() }
+    pub fn around(around: Surroundings, uid: String) -> Self {
+        Self { around, uid, known: Mutex::default() }
     }
 
     /// One of them.
@@ -54,7 +56,7 @@ impl Clouds {
             return Ok(Arc::clone(provider));
         }
         let client = Client::new(config.clone()).doing(|| format!("prepare to use the cloud {cloud}"))?;
-        let provider = Arc::new(OpenstackProvider::new(cloud.clone(), Arc::new(client)));
+        let provider = Arc::new(OpenstackProvider::new(cloud.clone(), self.uid.clone(), Arc::new(client)));
         known.insert(cloud.clone(), (config, Arc::clone(&provider)));
         Ok(provider)
     }

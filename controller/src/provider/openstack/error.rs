@@ -8,6 +8,7 @@ use windlass_types::escape::Escaped;
 use windlass_types::name::{CloudName, ClusterName, VolumeName};
 use windlass_types::outcome::ErrorClass;
 
+use super::claim::Kind;
 use crate::openstack::clouds::CloudsError;
 use crate::openstack::error::CloudError;
 use crate::provider::{MachineKey, ProviderError};
@@ -136,6 +137,18 @@ pub enum OpenstackError {
         /// What.
         kind: SharedKind,
     },
+    /// Another controller has a cluster of this name in this project.
+    #[error("the {kind} {id} of cluster {cluster} is another controller's, {uid}", id = Escaped(.id), uid = Escaped(.uid))]
+    Foreign {
+        /// Of which cluster.
+        cluster: ClusterName,
+        /// What.
+        kind: Kind,
+        /// Its id.
+        id: String,
+        /// The uuid of that controller.
+        uid: String,
+    },
     /// Something has not the tag it should have.
     #[error("the {kind} {id} is not cluster {cluster}'s")]
     NotOurs {
@@ -178,7 +191,7 @@ impl OpenstackError {
             | Self::NotPrepared { .. }
             | Self::NoMachine(_) => ErrorClass::Blocked,
             Self::TooLong { .. } | Self::Lost { .. } => ErrorClass::Transient,
-            Self::NotOurs { .. } | Self::Stranger { .. } => ErrorClass::Operator,
+            Self::NotOurs { .. } | Self::Foreign { .. } | Self::Stranger { .. } => ErrorClass::Operator,
         }
     }
 
@@ -203,6 +216,10 @@ impl OpenstackError {
             Self::NoMachine(_) => "`windlass apply` makes it",
             Self::NotPrepared { .. } => "`windlass plan` shows what is missing; `windlass apply` makes it",
             Self::Stranger { .. } => "find out who has the token: `windlass destroy` ends it, apply makes another",
+            Self::Foreign { .. } => {
+                "give this cluster another name; if that controller is gone for good, `windlass import cluster -f SPEC` \
+                 takes over what it made"
+            }
             Self::NotOurs { .. } => "Windlass touches only what it made: look at it, and remove it by hand",
         };
         advice.to_owned()

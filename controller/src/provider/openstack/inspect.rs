@@ -8,11 +8,14 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::escape::Escaped;
 use windlass_types::name::{ClusterName, NodeName};
 
+use super::claim::{Kind, Marked};
 use super::{OpenstackProvider, tag};
+use crate::openstack::compute::Server;
 use crate::openstack::error::CloudError;
-use crate::openstack::network::Filter;
+use crate::openstack::network::{Filter, Part};
 use crate::openstack::quota::Quota;
 use crate::openstack::service::Service;
+use crate::openstack::volume::Volume;
 
 /// More names than this help nobody.
 const MOST_NAMES: usize = 12;
@@ -127,16 +130,20 @@ impl OpenstackProvider {
             Err(error) => return Finding::of("left over", Err(error)),
         };
         let owners = |metadata: &BTreeMap<String, String>| tag::cluster_in(metadata).zip(Some(tag::node_in(metadata)));
-        let servers = servers.iter().map(|one| ("server", &one.id, owners(&one.metadata)));
-        let volumes = volumes.iter().map(|one| ("volume", &one.id, owners(&one.metadata)));
-        let ports = ports.iter().map(|one| ("port", &one.id, tag::read(one)));
-        let floating = floating.iter().map(|one| ("floating IP", &one.id, tag::read(one)));
-        let networks = networks.iter().map(|one| ("network", &one.id, tag::read(one)));
-        let subnets = subnets.iter().map(|one| ("subnet", &one.id, tag::read(one)));
-        let routers = routers.iter().map(|one| ("router", &one.id, tag::read(one)));
-        let groups = groups.iter().map(|one| ("security group", &one.id, tag::read(one)));
-        let is_known = |(cluster, node): &(ClusterName, Option<NodeName>)| {
-            known.get(cluster).is_some_and(|nodes| node.as_ref().is_none_or(|node| nodes.contains(node)))
+        let server =
+            |one: &Server| (owners(&one.metadata), Marked::new(Kind::Server, &one.id, tag::uid_in(&one.metadata)));
+        let volume =
+            |one: &Volume| (owners(&one.metadata), Marked::new(Kind::Volume, &one.id, tag::uid_in(&one.metadata)));
+        let (servers, volumes) = (servers.iter().map(server), volumes.iter().map(volume));
+        let ports = ports.iter().map(|one| (tag::read(one), Marked::tagged(Part::Port, &one.id, one)));
+        let floating = floating.iter().map(|one| (tag::read(one), Marked::tagged(Part::FloatingIp, &one.id, one)));
+        let networks = networks.iter().map(|one| (tag::read(one), Marked::tagged(Part::Network, &one.id, one)));
+        let subnets = subnets.iter().map(|one| (tag::read(one), Marked::tagged(Part::Subnet, &one.id, one)));
+        let routers = routers.iter().map(|one| (tag::read(one), Marked::tagged(Part::Router, &one.id, one)));
+        let groups = groups.iter().map(|one| (tag::read(one), Marked::tagged(Part::SecurityGroup, &one.id, one)));
+        let is_known = |(cluster, node): &(ClusterName, Option<NodeName>), marked: &Marked| {
+            let is_here = |nodes: &BTreeSet<NodeName>| node.as_ref().is_none_or(|node| nodes.contains(node));
+            self.is_of_us(marked.uid.as_deref()) && known.get(cluster).is_some_and(is_here)
         };
         let orphans: Vec<_> = servers
             .chain(volumes)
@@ -146,8 +153,8 @@ impl OpenstackProvider {
             .chain(subnets)
             .chain(routers)
             .chain(groups)
-            .filter_map(|(kind, id, owner)| Some((kind, id, owner.filter(|owner| !is_known(owner))?)))
-            .map(|(kind, id, (cluster, _))| format!("{kind} {} of cluster {cluster}", Escaped(id)))
+            .filter_map(|(owner, marked)| Some((owner.filter(|owner| !is_known(owner, &marked))?, marked)))
+            .map(|((cluster, _), marked)| format!("{} {} of cluster {cluster}", marked.kind, Escaped(&marked.id)))
             .collect();
         if orphans.is_empty() {
             return Finding::well("left over", "nothing with a tag of Windlass that is not known here".to_owned());
@@ -156,9 +163,9 @@ impl OpenstackProvider {
             name: "left over".to_owned(),
             ok: false,
             detail: list(orphans.into_iter()),
-            advice:
-                "if no other controller has them: apply their cluster's spec here, which finds them, then destroy it"
-                    .to_owned(),
+            advice: "if no other controller has them any more, `windlass import cluster -f SPEC` takes over those of \
+                     the spec's cluster, and `windlass destroy -f SPEC` removes them"
+                .to_owned(),
         }
     }
 }

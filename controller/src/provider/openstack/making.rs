@@ -11,7 +11,7 @@ use super::patience::Stands;
 use super::resolve::{Resolved, server_of};
 use super::seen::{Parts, fault};
 use super::shared::not_prepared;
-use super::tag::{self, Tag};
+use super::tag;
 use super::{OpenstackProvider, gibibytes};
 use crate::openstack::compute::{NewServer, RootVolume, ServerStatus};
 use crate::openstack::network::{AddressPair, NewFloatingIp, NewPort, Part, Port};
@@ -54,7 +54,7 @@ impl OpenstackProvider {
         resolved: &Resolved,
         parts: &Parts,
     ) -> Result<Port, OpenstackError> {
-        let (server, tag) = (server_of(spec)?, Tag::of(key));
+        let (server, tag) = (server_of(spec)?, self.tag(key));
         let port = match parts.ports.first() {
             Some(port) => port.clone(),
             None => {
@@ -87,7 +87,7 @@ impl OpenstackProvider {
         parts: &Parts,
     ) -> Result<(), OpenstackError> {
         let Some(outside) = &server_of(spec)?.floating else { return Ok(()) };
-        let tag = Tag::of(key);
+        let tag = self.tag(key);
         let address = match parts.floating.first() {
             Some(address) => address.clone(),
             None => {
@@ -121,11 +121,11 @@ impl OpenstackProvider {
             return self.until_available(key, disk, &volume.id).await;
         }
         let new = NewVolume {
-            name: format!("{}-{}", Tag::of(key).name(), disk.name),
+            name: format!("{}-{}", self.tag(key).name(), disk.name),
             size: gibibytes(disk.size_bytes),
             volume_type: disk.volume_type.clone(),
             availability_zone: None,
-            metadata: tag::of_volume(key, &disk.name),
+            metadata: tag::of_volume(&self.tag(key), &disk.name),
         };
         let find = || async { Ok(self.parts(key).await?.volumes.into_iter().find(|volume| is_it(&volume))) };
         let what = || format!("make the volume {} of {key}", disk.name);
@@ -180,7 +180,7 @@ impl OpenstackProvider {
             ports: vec![port.id.clone()],
             user_data: Secret::new(new.user_data.reveal().to_owned()),
             config_drive: true,
-            metadata: tag::of_server(&new.spec, new.spec_hash),
+            metadata: tag::of_server(&self.tag(key), &new.spec, new.spec_hash),
             keypair: spec.keypair.clone(),
             group,
             availability_zone: spec.zone.clone(),

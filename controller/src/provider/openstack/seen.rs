@@ -9,11 +9,12 @@ use windlass_types::machine::{DiskReport, MachineReport, PowerState};
 use windlass_types::name::{ClusterName, DiskSerial, MachineId, NodeName};
 use windlass_types::time::UnixMillis;
 
+use super::claim::{Kind, Marked};
 use super::error::{Doing as _, OpenstackError};
 use super::tag::{self, Tag};
 use crate::openstack::Cloud;
 use crate::openstack::compute::{Server, ServerStatus};
-use crate::openstack::network::{Filter, FloatingIp, Port};
+use crate::openstack::network::{Filter, FloatingIp, Part, Port};
 use crate::openstack::volume::Volume;
 use crate::provider::MachineKey;
 
@@ -61,6 +62,17 @@ impl Seen {
             ports: ports.into_iter().filter_map(port).collect(),
             floating: floating.into_iter().filter_map(floats).collect(),
         })
+    }
+
+    /// Everything, with which controller made it.
+    pub(super) fn marked(&self) -> impl Iterator<Item = Marked> {
+        let servers =
+            self.servers.iter().map(|(_, one)| Marked::new(Kind::Server, &one.id, tag::uid_in(&one.metadata)));
+        let volumes =
+            self.volumes.iter().map(|(_, one)| Marked::new(Kind::Volume, &one.id, tag::uid_in(&one.metadata)));
+        let ports = self.ports.iter().map(|(_, one)| Marked::tagged(Part::Port, &one.id, one));
+        let floating = self.floating.iter().map(|(_, one)| Marked::tagged(Part::FloatingIp, &one.id, one));
+        servers.chain(volumes).chain(ports).chain(floating)
     }
 
     /// The nodes of which there is something.

@@ -8,6 +8,7 @@ use windlass_types::cloud::{Rule, SharedKind, SharedReport, SharedSpec, Spread};
 use windlass_types::name::ClusterName;
 
 use super::OpenstackProvider;
+use super::claim::Marked;
 use super::error::{Doing as _, OpenstackError};
 use super::resolve::by_name;
 use super::rules;
@@ -36,9 +37,27 @@ fn first<T: Tagged>(tag: &Tag, all: Vec<T>) -> Option<T> {
     all.into_iter().find(|thing| tag.is_on(thing))
 }
 
+impl Shared {
+    /// Everything that can say which controller made it.
+    pub(super) fn marked(&self) -> impl Iterator<Item = Marked> {
+        let network = self.network.iter().map(|one| Marked::tagged(Part::Network, &one.id, one));
+        let subnet = self.subnet.iter().map(|one| Marked::tagged(Part::Subnet, &one.id, one));
+        let router = self.router.iter().map(|one| Marked::tagged(Part::Router, &one.id, one));
+        let group = self.group.iter().map(|one| Marked::tagged(Part::SecurityGroup, &one.id, one));
+        network.chain(subnet).chain(router).chain(group)
+    }
+}
+
 impl OpenstackProvider {
-    /// Looks for what is shared.
+    /// Looks for what is shared, of which no other controller may have made any.
     pub(super) async fn find_shared(&self, cluster: &ClusterName) -> Result<Shared, OpenstackError> {
+        let shared = self.look_for_shared(cluster).await?;
+        self.none_is_foreign(cluster, shared.marked())?;
+        Ok(shared)
+    }
+
+    /// Looks for what is shared, whoever made it.
+    pub(super) async fn look_for_shared(&self, cluster: &ClusterName) -> Result<Shared, OpenstackError> {
         let (tag, filter) = (Tag::shared(cluster.clone()), Filter::own());
         let (networks, subnets, routers, groups, server_groups) = tokio::try_join!(
             self.cloud.networks(&filter),
@@ -124,7 +143,7 @@ impl OpenstackProvider {
     }
 
     async fn make_network(&self, cluster: &ClusterName, shared: Shared) -> Result<(), OpenstackError> {
-        let tag = Tag::shared(cluster.clone());
+        let tag = self.shared_tag(cluster);
         let new = NewNetwork { name: tag.name(), description: tag.description() };
         let network = match shared.network {
             Some(network) => network,
@@ -144,7 +163,7 @@ impl OpenstackProvider {
         cidr: &str,
         dns_nameservers: Vec<std::net::IpAddr>,
     ) -> Result<(), OpenstackError> {
-        let tag = Tag::shared(cluster.clone());
+        let tag = self.shared_tag(cluster);
         let network = shared.network.ok_or_else(|| not_prepared(cluster, SharedKind::Network))?;
         let new = NewSubnet {
             name: tag.name(),
@@ -166,7 +185,7 @@ impl OpenstackProvider {
     }
 
     async fn make_router(&self, cluster: &ClusterName, shared: Shared, outside: &str) -> Result<(), OpenstackError> {
-        let tag = Tag::shared(cluster.clone());
+        let tag = self.shared_tag(cluster);
         let subnet = shared.subnet.as_ref().ok_or_else(|| not_prepared(cluster, SharedKind::Subnet))?;
         let external = self.external_network(outside).await?;
         let new = NewRouter {
@@ -197,7 +216,7 @@ impl OpenstackProvider {
         shared: Shared,
         wanted: &BTreeSet<Rule>,
     ) -> Result<(), OpenstackError> {
-        let tag = Tag::shared(cluster.clone());
+        let tag = self.shared_tag(cluster);
         let new = NewSecurityGroup { name: tag.name(), description: tag.description() };
         let what = || format!("make the security group of cluster {cluster}");
         let group = match shared.group {

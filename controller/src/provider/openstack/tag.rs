@@ -16,6 +16,7 @@ use crate::provider::MachineKey;
 
 const CLUSTER: &str = "windlass:cluster";
 const NODE: &str = "windlass:node";
+const UID: &str = "windlass:uid";
 const VOLUME: &str = "windlass:volume";
 const SPEC_HASH: &str = "windlass:spec-hash";
 const SPEC: &str = "windlass:spec.";
@@ -30,17 +31,24 @@ const LONGEST_VALUE: usize = 255;
 pub(super) struct Tag {
     cluster: ClusterName,
     node: Option<NodeName>,
+    /// The uuid of the controller that makes it; none in what is looked for.
+    uid: Option<String>,
 }
 
 impl Tag {
     /// What the machines of a cluster share.
     pub(super) const fn shared(cluster: ClusterName) -> Self {
-        Self { cluster, node: None }
+        Self { cluster, node: None, uid: None }
     }
 
     /// What a machine consists of.
     pub(super) fn of(key: &MachineKey) -> Self {
-        Self { cluster: key.cluster.clone(), node: Some(key.name.clone()) }
+        Self { cluster: key.cluster.clone(), node: Some(key.name.clone()), uid: None }
+    }
+
+    /// The same, made by this controller.
+    pub(super) fn by(self, uid: &str) -> Self {
+        Self { uid: Some(uid.to_owned()), ..self }
     }
 
     /// What people call it.
@@ -54,7 +62,8 @@ impl Tag {
     /// As metadata.
     pub(super) fn metadata(&self) -> BTreeMap<String, String> {
         let node = self.node.iter().map(|node| (NODE.to_owned(), node.to_string()));
-        node.chain([(CLUSTER.to_owned(), self.cluster.to_string())]).collect()
+        let uid = self.uid.iter().map(|uid| (UID.to_owned(), uid.clone()));
+        node.chain(uid).chain([(CLUSTER.to_owned(), self.cluster.to_string())]).collect()
     }
 
     /// As tags.
@@ -95,12 +104,37 @@ macro_rules! tagged {
 
 tagged!(Network Subnet Router Port SecurityGroup FloatingIp);
 
+/// What is said of something: first by its tags, which can be changed later, then by its description.
+fn value<'a>(thing: &'a impl Tagged, key: &str) -> Option<&'a str> {
+    let mut said = thing.tags().iter().map(String::as_str).chain(thing.description().split(' '));
+    said.find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
 /// Whose something is: of which cluster and, if it is a machine's, of which node.
 pub(super) fn read(thing: &impl Tagged) -> Option<(ClusterName, Option<NodeName>)> {
-    let said = || thing.tags().iter().map(String::as_str).chain(thing.description().split(' '));
-    let value = |key: &str| said().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-    let node = value(NODE).map(NodeName::new).transpose().ok()?;
-    Some((ClusterName::new(value(CLUSTER)?).ok()?, node))
+    let node = value(thing, NODE).map(NodeName::new).transpose().ok()?;
+    Some((ClusterName::new(value(thing, CLUSTER)?).ok()?, node))
+}
+
+/// Which controller made something.
+pub(super) fn uid_of(thing: &impl Tagged) -> Option<&str> {
+    value(thing, UID)
+}
+
+/// Which controller made a server or volume.
+pub(super) fn uid_in(metadata: &BTreeMap<String, String>) -> Option<&str> {
+    metadata.get(UID).map(String::as_str)
+}
+
+/// Tags, with this controller in place of another.
+pub(super) fn tags_by(tags: &[String], uid: &str) -> Vec<String> {
+    let others = tags.iter().filter(|tag| tag.strip_prefix(UID).is_none_or(|rest| !rest.starts_with('=')));
+    others.cloned().chain([format!("{UID}={uid}")]).collect()
+}
+
+/// Metadata that says that this controller made it.
+pub(super) fn metadata_by(uid: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(UID.to_owned(), uid.to_owned())])
 }
 
 /// Of which cluster a server or volume is.
@@ -119,8 +153,8 @@ pub(super) fn volume_in(metadata: &BTreeMap<String, String>) -> Option<VolumeNam
 }
 
 /// The metadata of a machine's disk.
-pub(super) fn of_volume(key: &MachineKey, volume: &VolumeName) -> BTreeMap<String, String> {
-    let mut metadata = Tag::of(key).metadata();
+pub(super) fn of_volume(tag: &Tag, volume: &VolumeName) -> BTreeMap<String, String> {
+    let mut metadata = tag.metadata();
     metadata.insert(VOLUME.to_owned(), volume.to_string());
     metadata
 }
@@ -129,8 +163,8 @@ pub(super) fn of_volume(key: &MachineKey, volume: &VolumeName) -> BTreeMap<Strin
 ///
 /// # Panics
 /// Never: a spec is always JSON.
-pub(super) fn of_server(spec: &MachineSpec, hash: Sha256Digest) -> BTreeMap<String, String> {
-    let mut metadata = Tag::of(&MachineKey::of(spec)).metadata();
+pub(super) fn of_server(tag: &Tag, spec: &MachineSpec, hash: Sha256Digest) -> BTreeMap<String, String> {
+    let mut metadata = tag.metadata();
     metadata.insert(SPEC_HASH.to_owned(), hash.to_string());
     let base = MachineSpec { data_disks: Vec::new(), labels: BTreeMap::new(), roles: Vec::new(), ..spec.clone() };
     let text: Vec<char> = serde_json::to_string(&base).expect("a spec is always JSON").chars().collect();
@@ -140,8 +174,8 @@ pub(super) fn of_server(spec: &MachineSpec, hash: Sha256Digest) -> BTreeMap<Stri
 }
 
 /// The metadata of a server that was there before and becomes a machine.
-pub(super) fn of_adopted(spec: &MachineSpec, hash: Sha256Digest) -> BTreeMap<String, String> {
-    let mut metadata = of_server(spec, hash);
+pub(super) fn of_adopted(tag: &Tag, spec: &MachineSpec, hash: Sha256Digest) -> BTreeMap<String, String> {
+    let mut metadata = of_server(tag, spec, hash);
     metadata.insert(ADOPTED.to_owned(), "yes".to_owned());
     metadata
 }
@@ -198,7 +232,7 @@ mod tests {
 
     fn tag(node: Option<&str>) -> Tag {
         let node = node.map(|node| NodeName::new(node).expect("a name"));
-        Tag { cluster: ClusterName::new("k8s1").expect("a name"), node }
+        Tag { cluster: ClusterName::new("k8s1").expect("a name"), node, uid: None }
     }
 
     #[test]
@@ -213,9 +247,22 @@ mod tests {
     }
 
     #[test]
+    fn which_controller_made_it_is_said_beside_whose_it_is_and_can_be_said_anew() {
+        let made = tag(Some("node1")).by("a");
+        let described = Thing("windlass:cluster=k8s1 windlass:node=node1 windlass:uid=a", vec![]);
+        assert_eq!((made.description().as_str(), uid_of(&described)), (described.0, Some("a")));
+        assert!(tag(Some("node1")).is_on(&described) && made.is_on(&described));
+        let anew = Thing(described.0, tags_by(&[made.tags(), vec!["theirs".into()]].concat(), "b"));
+        assert_eq!(uid_of(&anew), Some("b"), "a tag counts more than a description");
+        assert_eq!(anew.1.len(), 4, "{:?}", anew.1);
+        assert_eq!((uid_in(&made.metadata()), uid_in(&metadata_by("b"))), (Some("a"), Some("b")));
+        assert_eq!(uid_of(&Thing("", tag(None).tags())), None);
+    }
+
+    #[test]
     fn from_what_a_server_was_made_is_read_from_its_metadata() {
         let spec = fixtures::machine("node1");
-        let metadata = of_server(&spec, base_hash(&spec));
+        let metadata = of_server(&tag(Some("node1")), &spec, base_hash(&spec));
         assert!(metadata.values().all(|value| value.chars().count() <= LONGEST_VALUE));
         let (hash, read) = spec_in(&metadata);
         assert_eq!(hash, Some(base_hash(&spec)));

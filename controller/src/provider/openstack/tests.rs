@@ -2,6 +2,7 @@
 //! The provider on a model of a cloud: made, made again after everything that can go wrong in between, and removed.
 
 mod adopting;
+mod claim;
 mod lost;
 mod model;
 
@@ -26,8 +27,12 @@ const QUICK: Patience =
     Patience { first: Duration::from_millis(1), most: Duration::from_millis(1), limit: Duration::from_millis(200) };
 
 fn provider(model: &Arc<Model>) -> OpenstackProvider {
+    of_controller("a", model)
+}
+
+fn of_controller(uid: &str, model: &Arc<Model>) -> OpenstackProvider {
     let name = CloudName::new("cybera").expect("a name");
-    OpenstackProvider { patience: QUICK, ..OpenstackProvider::new(name, Arc::clone(model) as _) }
+    OpenstackProvider { patience: QUICK, ..OpenstackProvider::new(name, uid.to_owned(), Arc::clone(model) as _) }
 }
 
 fn cluster() -> ClusterName {
@@ -137,7 +142,7 @@ async fn a_person_is_told_what_there_is_and_what_is_left_over() {
     assert!(all.iter().any(|finding| finding.detail.contains("small (1 cpus, 2048 MiB, 20 GiB)")), "{all:?}");
     assert_eq!((last.ok, last.detail.as_str()), (false, "port stranger-port of cluster other"));
     let (_, last) = told(&KnownNodes::new()).await;
-    assert!(last.detail.contains("of cluster k8s1") && last.advice.contains("apply"), "{last:?}");
+    assert!(last.detail.contains("of cluster k8s1") && last.advice.contains("import cluster"), "{last:?}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use windlass_types::cloud::NetworkChoice;
 use windlass_types::machine::MachineSpec;
 
 use super::*;
-use crate::provider::openstack::{Adoption, Claimed};
+use crate::provider::openstack::{Adoption, Claimed, tag};
 
 fn theirs() -> MachineSpec {
     let mut spec = fixtures::machine("node1");
@@ -55,7 +55,7 @@ async fn a_server_is_taken_over_as_it_is_found_again_and_removed_with_what_was_t
     assert_eq!(cloud.create(new(theirs())).await.expect("it is there").id, machine.id);
     assert_eq!((model.count("server"), model.count("volume")), (1, 2), "nothing was made");
     let port = model.port("their-port");
-    assert_eq!((port.tags[0].as_str(), port.tags.len(), port.security_groups.len()), ("theirs", 3, 2), "{port:?}");
+    assert_eq!((port.tags[0].as_str(), port.tags.len(), port.security_groups.len()), ("theirs", 4, 2), "{port:?}");
 
     cloud.delete(&key("node1")).await.expect("removed");
     clear(&cloud).await;
@@ -121,6 +121,68 @@ async fn a_server_is_one_machine_and_a_volume_that_could_be_either_is_asked_for(
     let stray = cloud.adoption(&spec, &Claimed { volumes: stray, ..claimed() }).await.expect("it can tell");
     assert!(stray.obstacles.contains(&"the spec has no volume stray".to_owned()), "{stray:?}");
     assert!(said.obstacles.is_empty() && said.parts().any(|(_, id, _)| id == "their-data"), "{said:?}");
+}
+
+#[tokio::test]
+async fn what_is_marked_as_another_machines_or_is_at_two_servers_is_objected_to() {
+    let marks = |node: &str| vec!["windlass:cluster=k8s1".to_owned(), format!("windlass:node={node}")];
+    let objections = async |change: &dyn Fn(&Model)| {
+        let model = Model::new();
+        model.add_foreign_server();
+        change(&model);
+        looked_at(&provider(&model), &theirs()).await.obstacles
+    };
+    let none: [String; 0] = [];
+    assert_eq!(objections(&|model| model.change_port("their-port", |port| port.tags = marks("node1"))).await, none);
+    let port = objections(&|model| model.change_port("their-port", |port| port.tags = marks("node2"))).await;
+    assert_eq!(port, ["the port their-port is node2's of cluster k8s1 already"]);
+    let shared =
+        objections(&|model| model.change_port("their-port", |port| port.tags = marks("node1")[..1].to_vec())).await;
+    assert_eq!(shared, ["the port their-port is cluster k8s1's already"]);
+    let docker = windlass_types::name::VolumeName::new("docker").expect("a name");
+    let volume = objections(&|model| {
+        model.change_volume("their-docker", |volume| {
+            volume.metadata = tag::of_volume(&tag::Tag::of(&key("node2")), &docker)
+        });
+    })
+    .await;
+    assert_eq!(volume, ["the volume their-docker is node2's of cluster k8s1 already"]);
+    let twice = objections(&|model: &Model| {
+        model.change_volume("their-docker", |volume| {
+            let mut other = volume.attachments[0].clone();
+            other.server_id = "another".into();
+            volume.attachments.push(other);
+        });
+    })
+    .await;
+    assert_eq!(twice, ["the volume their-docker is at 2 servers"]);
+}
+
+#[tokio::test]
+async fn a_volume_that_is_said_or_marked_to_be_one_disk_is_not_another_by_its_name() {
+    let model = Model::new();
+    model.add_foreign_server();
+    model.resize_volumes(2);
+    let cloud = provider(&model);
+    let name = |name| windlass_types::name::VolumeName::new(name).expect("a name");
+    let mut spec = theirs();
+    let mut data = spec.data_disks[0].clone();
+    data.name = name("data");
+    spec.data_disks.push(data);
+    let volumes = [(name("data"), "their-docker".to_owned())].into();
+    let said = cloud.adoption(&spec, &Claimed { volumes, ..claimed() }).await.expect("it can tell");
+    let parts: Vec<_> = said.parts().map(|(kind, id, _)| format!("{kind} {id}")).collect();
+    assert_eq!(parts[3..], ["volume data their-docker", "volume docker their-data"], "{said:?}");
+
+    model.change_volume("their-data", |volume| {
+        volume.metadata = tag::of_volume(&tag::Tag::of(&key("node1")), &name("docker"))
+    });
+    model.change_volume("their-docker", |volume| {
+        volume.metadata = tag::of_volume(&tag::Tag::of(&key("node1")), &name("data"))
+    });
+    let marked = cloud.adoption(&spec, &claimed()).await.expect("it can tell");
+    let parts: Vec<_> = marked.parts().map(|(kind, id, _)| format!("{kind} {id}")).collect();
+    assert_eq!(parts[3..], ["volume docker their-data", "volume data their-docker"], "{marked:?}");
 }
 
 #[tokio::test]

@@ -187,6 +187,16 @@ impl Model {
         self.state().ports.iter().find(|port| port.id == id).cloned().expect("a port")
     }
 
+    /// Somebody else changes a port.
+    pub(super) fn change_port(&self, id: &str, change: impl FnOnce(&mut Port)) {
+        change(self.state().ports.iter_mut().find(|port| port.id == id).expect("a port"));
+    }
+
+    /// Somebody else changes a volume.
+    pub(super) fn change_volume(&self, id: &str, change: impl FnOnce(&mut Volume)) {
+        change(self.state().volumes.iter_mut().find(|volume| volume.id == id).expect("a volume"));
+    }
+
     /// Every volume has so many GiB.
     pub(super) fn resize_volumes(&self, size: u64) {
         self.state().volumes.iter_mut().for_each(|volume| volume.size = size);
