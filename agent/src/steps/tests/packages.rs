@@ -234,24 +234,37 @@ async fn a_service_whose_package_is_about_to_be_replaced_is_named_with_the_other
     assert_eq!(surveyed(&host, SurveyRequest::default()).await.outdated_services, []);
 }
 
+/// A node with a service that was started before its package was installed.
+fn with_outdated_service(unit: &str) -> FakeHost {
+    let host = outdated();
+    host.advance(std::time::Duration::from_secs(60));
+    host.change(|node| {
+        node.services[0].unit = unit.into();
+        node.packages[0].at = node.now.0 / 1000 - 5;
+        node.packages.push(ModelPackage { at: node.now.0 / 1000, ..ModelPackage::new("glibc", "2.34-1") });
+    });
+    host
+}
+
 #[tokio::test]
 async fn a_service_that_is_older_than_its_package_is_restarted_once() {
     let unit = UnitName::new("web.service").unwrap();
-    let make = || {
-        let host = outdated();
-        host.advance(std::time::Duration::from_secs(60));
-        host.change(|node| {
-            node.services[0].unit = "web.service".into();
-            node.packages[0].at = node.now.0 / 1000 - 5;
-            node.packages.push(ModelPackage { at: node.now.0 / 1000, ..ModelPackage::new("glibc", "2.34-1") });
-        });
-        host
-    };
+    let make = || with_outdated_service("web.service");
     let survey = surveyed(&make(), SurveyRequest::default()).await;
     assert_eq!(survey.outdated_services, std::slice::from_ref(&unit));
     assert_eq!(survey.reboot_reasons, ["glibc-2.34-1.x86_64 was installed after the node was booted"]);
     let effects = survives_everything(make, &NodeStep::RestartServices { units: vec![unit] }).await;
     assert_eq!(effects["restart web.service"], 1);
+}
+
+#[tokio::test]
+async fn what_would_end_a_session_or_ourselves_is_never_restarted_even_if_it_is_named() {
+    for unit in ["windlass-executor.service", "windlass-agent.service", "dbus.service", "systemd-logind.service"] {
+        let host = with_outdated_service(unit);
+        assert_eq!(surveyed(&host, SurveyRequest::default()).await.outdated_services, []);
+        let step = NodeStep::RestartServices { units: vec![UnitName::new(unit).unwrap()] };
+        assert!(!to_the_end(&host, &step).await.unwrap().changed, "{unit}");
+    }
 }
 
 #[tokio::test]
