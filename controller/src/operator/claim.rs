@@ -29,10 +29,7 @@ pub(super) async fn claim(
     let foreign = cloud.foreign(&spec.name).await.map_err(|error| refused(&ProviderError::from(error)))?;
     let parts: Vec<_> = foreign.iter().map(on_wire).collect();
     if !request.shown.is_empty() {
-        if request.shown != parts {
-            let message = "what another controller made is not what was shown";
-            return Err(Refusal::new(Reason::WorldChanged, message).advise("nothing was taken over: look again"));
-        }
+        is_as_shown(&request.shown, &parts)?;
         let object = format!("cluster/{}", spec.name);
         let wish = Wish { caller, verb: "cluster claim", object, arguments: json!({ "parts": foreign.len() }) };
         let work = async {
@@ -51,7 +48,30 @@ pub(super) async fn claim(
     Ok(v1::ClaimClusterResponse { parts })
 }
 
+fn is_as_shown(shown: &[v1::ForeignPart], found: &[v1::ForeignPart]) -> Result<(), Refusal> {
+    if shown == found {
+        return Ok(());
+    }
+    let message = "what another controller made is not what was shown";
+    Err(Refusal::new(Reason::WorldChanged, message).advise("nothing was taken over: look again, and confirm that"))
+}
+
 fn on_wire(foreign: &Marked) -> v1::ForeignPart {
     let controller = foreign.uid.clone().unwrap_or_default();
     v1::ForeignPart { kind: foreign.kind.to_string(), id: foreign.id.clone(), controller }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_shown_is_taken_over() {
+        let part = |id: &str| v1::ForeignPart { kind: "server".into(), id: id.into(), controller: "a".into() };
+        let found = [part("1"), part("2")];
+        is_as_shown(&found, &found).expect("as it was");
+        let refused = is_as_shown(&found[..1], &found).expect_err("one more");
+        assert_eq!(refused.reason, Reason::WorldChanged);
+        is_as_shown(&[part("1"), part("3")], &found).expect_err("another");
+    }
 }
