@@ -240,6 +240,8 @@ fn with_outdated_service(unit: &str) -> FakeHost {
     host.advance(std::time::Duration::from_secs(60));
     host.change(|node| {
         node.services[0].unit = unit.into();
+        // The model's packages have the services that are called like them.
+        node.packages[0].name = unit.trim_end_matches(".service").into();
         node.packages[0].at = node.now.0 / 1000 - 5;
         node.packages.push(ModelPackage { at: node.now.0 / 1000, ..ModelPackage::new("glibc", "2.34-1") });
     });
