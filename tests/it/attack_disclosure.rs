@@ -13,7 +13,7 @@ use windlass_proto::v1::fact::Subject;
 use windlass_proto::v1::job_service_client::JobServiceClient;
 use windlass_tests::agent::{Agent, Token};
 use windlass_tests::controller::Controller;
-use windlass_tests::process::run;
+use windlass_tests::process::{command, program, run};
 use windlass_tests::session::Session;
 use windlass_tests::wait::{LONG, wait_until};
 use windlass_tests::wire;
@@ -183,7 +183,11 @@ async fn a24_a_user_without_rights_reads_no_state_no_secret_and_gets_nothing_at_
     seteuid(Uid::from_raw(0)).expect("back");
     assert_eq!(readable, [] as [&PathBuf; 0]);
 
-    let mut as_nobody = controller.cli_command(&["get", "nodes"]);
+    // What was built may lie in a home that nobody else may enter.
+    let reachable = controller.directory().join("windlass");
+    std::fs::copy(program("windlass"), &reachable).expect("copied");
+    let mut as_nobody = command(&reachable, controller.directory());
+    as_nobody.env("WINDLASS_SOCKET", controller.socket()).args(["get", "nodes"]);
     run(as_nobody.uid(nobody.as_raw()).gid(65534)).await.assert_refused(77, "nobody", "socket_access");
     for pid in [controller.process().pid(), agent.process().pid()] {
         let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("anybody may");
