@@ -40,7 +40,8 @@ pub(super) fn choose(adoption: &mut Adoption, spec: &MachineSpec, claimed: &Clai
         }
     }
     for disk in open {
-        let fitting: Vec<usize> = (0..left.len()).filter(|&at| is_as_large(&left[at], disk)).collect();
+        let could_be = |volume: &Volume| is_as_large(volume, disk) && tag::volume_in(&volume.metadata).is_none();
+        let fitting: Vec<usize> = (0..left.len()).filter(|&at| could_be(&left[at])).collect();
         match fitting[..] {
             [only] => take(adoption, disk, left.swap_remove(only)),
             [] => adoption

@@ -183,6 +183,15 @@ async fn a_volume_that_is_said_or_marked_to_be_one_disk_is_not_another_by_its_na
     let marked = cloud.adoption(&spec, &claimed()).await.expect("it can tell");
     let parts: Vec<_> = marked.parts().map(|(kind, id, _)| format!("{kind} {id}")).collect();
     assert_eq!(parts[3..], ["volume docker their-data", "volume data their-docker"], "{marked:?}");
+
+    // Nor by its size.
+    spec.data_disks.truncate(1);
+    spec.data_disks[0].name = name("bricks");
+    model.change_volume("their-docker", |volume| volume.metadata.clear());
+    let sized = cloud.adoption(&spec, &claimed()).await.expect("it can tell");
+    let parts: Vec<_> = sized.parts().map(|(kind, id, _)| format!("{kind} {id}")).collect();
+    assert_eq!(parts[3..], ["volume bricks their-docker"], "{sized:?}");
+    assert!(sized.obstacles.is_empty(), "{sized:?}");
 }
 
 #[tokio::test]
