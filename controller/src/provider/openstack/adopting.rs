@@ -80,6 +80,7 @@ impl OpenstackProvider {
     /// If the cloud cannot tell, there is no such server, or the spec does not go together.
     pub async fn adoption(&self, spec: &MachineSpec, claimed: &Claimed) -> Result<Adoption, OpenstackError> {
         let what = || format!("look at the server {} for {}", Escaped(&claimed.server), spec.name);
+        self.none_is_foreign(&spec.cluster, self.foreign(&spec.cluster).await?.into_iter())?;
         let own = Filter::own();
         let any = BTreeMap::new();
         let (servers, ports, floating, volumes) = tokio::try_join!(
@@ -99,7 +100,7 @@ impl OpenstackProvider {
         let attached: Vec<_> = volumes.into_iter().filter(at_it).collect();
         let (volumes, remarks, obstacles) = Default::default();
         let mut adoption = Adoption { server, ports, floating, volumes, remarks, obstacles };
-        belongs_to_nobody_else(&mut adoption, spec, &servers, &self.uid);
+        belongs_to_nobody_else(&mut adoption, spec, &servers);
         self.fits(&mut adoption, spec).await?;
         volumes::choose(&mut adoption, spec, claimed, attached);
         parts_are_nobody_elses(&mut adoption, spec);
@@ -212,13 +213,9 @@ fn is_in(adoption: &mut Adoption, network: &str, name: &str, address: Option<std
 }
 
 /// One server is one machine, and one machine has one server.
-fn belongs_to_nobody_else(adoption: &mut Adoption, spec: &MachineSpec, servers: &[Server], this_controller: &str) {
+fn belongs_to_nobody_else(adoption: &mut Adoption, spec: &MachineSpec, servers: &[Server]) {
     let owner = |server: &Server| Some((tag::cluster_in(&server.metadata)?, tag::node_in(&server.metadata)?));
     let this = (spec.cluster.clone(), spec.name.clone());
-    let uid = tag::uid_in(&adoption.server.metadata).filter(|uid| *uid != this_controller);
-    if let Some(uid) = uid.map(|uid| Escaped(uid).to_string()) {
-        adoption.object(format!("the server is another controller's, {uid}: see `windlass import cluster --help`"));
-    }
     match owner(&adoption.server) {
         Some(other) if other != this => {
             adoption.object(format!("the server is {} of cluster {} already", other.1, other.0));

@@ -2,6 +2,7 @@
 //! Two controllers that have clusters of one name in one project.
 
 use super::*;
+use crate::provider::openstack::Claimed;
 
 /// A cluster of the controller `a`, with one machine.
 async fn of_another() -> Arc<Model> {
@@ -36,6 +37,9 @@ async fn what_another_controller_made_is_neither_used_nor_changed() {
     let report = SharedReport { id: "network-1".into(), is: SharedSpec::Network, complete: true };
     is_refused(cloud.clear(&cluster(), &report).await);
     assert_eq!((model.everything(), model.changes()), (before, changes));
+    model.add_foreign_server();
+    let claimed = Claimed { server: "k8s-node-1".into(), ..Claimed::default() };
+    is_refused(cloud.adoption(&fixtures::machine("node1"), &claimed).await.map_err(ProviderError::from));
     let told = cloud.inspect(&KnownNodes::from([(cluster(), BTreeSet::from([key("node1").name]))])).await;
     assert!(told.last().is_some_and(|left| !left.ok && left.detail.contains("server")), "{told:?}");
 }
