@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK};
 
 use super::{MOST_FILE_BYTES, Observe, RealHost};
 
@@ -68,10 +68,10 @@ pub trait Change: Observe {
     /// As lstat(2).
     fn attributes(&self, path: &Path) -> io::Result<Attributes>;
 
-    /// A file's content, every byte of it.
+    /// A file's content, every byte of it. A link in the last part of the path is not followed.
     ///
     /// # Errors
-    /// As read(2), and if the file is larger than any configuration.
+    /// As read(2), and if it is no file or larger than any configuration.
     fn content(&self, path: &Path) -> io::Result<Vec<u8>>;
 
     /// Puts a file in the place of what is there, at once and durably. Its directory must exist.
@@ -106,8 +106,16 @@ impl Change for RealHost {
     }
 
     fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let directory = open_directory(path.parent().unwrap_or_else(|| Path::new("/")))?;
+        // Where others may write, a link could lead to what they may not read, and a pipe would hold root up for ever.
+        let careful = O_NOFOLLOW | O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(careful).open(within(&directory, name))?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+        }
         let mut bytes = Vec::new();
-        File::open(path)?.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MOST_FILE_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
     }
 
@@ -204,9 +212,18 @@ mod tests {
         std::fs::write(&victim, "precious").unwrap();
         std::os::unix::fs::symlink(&victim, &path).unwrap();
         assert_eq!(host.attributes(&path).unwrap().kind, FileKind::Other);
+        assert!(host.content(&path).is_err());
         host.place(&path, &own(b"new")).await.unwrap();
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
         assert_eq!(host.attributes(&path).unwrap().kind, FileKind::File);
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(RealHost::default().content(&path).is_err());
     }
 
     #[tokio::test]

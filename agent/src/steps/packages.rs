@@ -198,7 +198,7 @@ pub(super) fn read(ran: &Ran) -> Result<Option<Resolved>, StepError> {
         let said = said.lines().next_back().unwrap_or_default();
         StepError::blocked(
             format!("the package manager cannot resolve it: {said} ({reason})"),
-            "see the repositories on the node",
+            "see `windlass exec NODE -- dnf check` and `dnf repolist -v` there",
         )
     })
 }

@@ -118,7 +118,8 @@ async fn kernel_due(
     let Some(package) = new.clone().as_ref().or(exact).or(newest).cloned() else {
         return Ok(Found::Blocked {
             reason: format!("there is no package {name}"),
-            advice: "give the repository it comes from as a setting".to_owned(),
+            advice: "add its repository under settings.repositories in cluster.yaml, then `windlass apply -f`"
+                .to_owned(),
         });
     };
     let release = release_of(here, &package, new.is_some()).await?;

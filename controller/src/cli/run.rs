@@ -207,7 +207,7 @@ fn sheet(out: &mut dyn std::io::Write, run: &v1::Run) -> std::io::Result<()> {
         let (node, reason, id) = (Escaped(&queued.node), Escaped(&queued.reason), Escaped(&run.id));
         if run.ended_unix_millis == 0 {
             writeln!(out, "  waits for  {node}: {reason}")?;
-            writeln!(out, "             do: bring it back; windlass run stop {id} leaves it out")?;
+            writeln!(out, "             do: bring it back; windlass run stop {id} ends the whole run")?;
         } else {
             writeln!(out, "  left out   {node}: {reason}")?;
             writeln!(out, "             do: windlass run retry {id} when it is back")?;

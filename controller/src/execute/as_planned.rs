@@ -55,7 +55,7 @@ impl Runs {
             let Some(why) = surveyed.unsurveyed.get(node) else { break surveyed };
             if self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected) {
                 let message = format!("{node} cannot be asked how it is: {why}");
-                return Err(StepFailure::said(message, "`windlass run retry`"));
+                return Err(StepFailure::said(message, format!("`windlass run retry {}`", run.id())));
             }
         };
         let snapshot = Snapshot { surveys: surveyed.surveys, ..self.with.observer.nodes() };

@@ -10,6 +10,7 @@ use windlass_types::event::EventKind;
 use windlass_types::run::{RunState, StepState};
 use windlass_types::time::UnixMillis;
 
+use super::health::waits_for_its_node;
 use super::hold::Held;
 use super::steps::{StepEnd, StepFailure};
 use super::{ActiveRun, Runs};
@@ -87,17 +88,19 @@ impl Runs {
             match policy {
                 _ if is_here => begin.push(planned),
                 Unreachable::Wait => {
-                    let advice = "it goes on when the node is back; `windlass run stop` gives it up".to_owned();
+                    let advice = waits_for_its_node(&run.id());
                     self.holds_up(run, &planned.id, format!("waits until {node} is connected"), advice);
                     held.set_away(node);
                 }
                 Unreachable::Skip => {
-                    let failure = StepFailure::said(format!("{node} is not connected"), "apply again when it is back");
+                    let advice = format!("`windlass run retry {}` when it is back", run.id());
+                    let failure = StepFailure::said(format!("{node} is not connected"), advice);
                     self.ended(run, &planned.id, StepState::Skipped, Some(failure)).await?;
                     run.nudge.notify_one();
                 }
                 Unreachable::Fail => {
-                    let failure = StepFailure::said(format!("{node} is not connected"), "bring it back and retry");
+                    let advice = format!("bring it back, then `windlass run retry {}`", run.id());
+                    let failure = StepFailure::said(format!("{node} is not connected"), advice);
                     self.failed(run, &planned.id, failure).await?;
                     run.nudge.notify_one();
                 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use windlass_plan::StepId;
-use windlass_types::name::NodeName;
 use windlass_types::name::on_node::BootId;
+use windlass_types::name::{NodeName, RunId};
 
 use super::steps::StepFailure;
 use super::{ActiveRun, Runs};
@@ -41,21 +41,21 @@ impl Runs {
             || self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected).then_some(());
         match self.wait_for(run, BACK_WITHIN, is_connected).await? {
             Some(()) => Ok(()),
-            None => Err(self.too_long_away(node, BACK_WITHIN).await),
+            None => Err(self.too_long_away(run, node, BACK_WITHIN).await),
         }
     }
 
     /// Waits until a node that boots has not been connected for too long.
-    pub(super) async fn stays_away(&self, node: &NodeName) -> StepFailure {
+    pub(super) async fn stays_away(&self, run: &ActiveRun, node: &NodeName) -> StepFailure {
         self.until_connection(node, false, BOOTED_WITHIN).await;
-        self.too_long_away(node, BOOTED_WITHIN).await
+        self.too_long_away(run, node, BOOTED_WITHIN).await
     }
 
     /// Says that a step waits for its node whenever that is away, and gives it up once the run is stopped.
     pub(super) async fn attended(&self, run: &ActiveRun, step: &StepId, node: &NodeName) -> StepFailure {
         loop {
             self.until_connection(node, false, SAID_AFTER).await;
-            let advice = "it goes on when the node is back; `windlass run stop` gives it up".to_owned();
+            let advice = waits_for_its_node(&run.id());
             self.holds_up(run, step, format!("waits until {node} is connected"), advice);
             let stopped = async {
                 run.stop.cancelled().await;
@@ -65,7 +65,7 @@ impl Runs {
                 () = self.until_connection(node, true, Duration::ZERO) => self.goes_on(run, step),
                 () = stopped => {
                     let message = format!("{node} is not connected and the run was stopped: how this ended is not known");
-                    return self.gone(node, &message).await;
+                    return self.gone(run, node, &message).await;
                 }
             }
         }
@@ -87,9 +87,9 @@ impl Runs {
         }
     }
 
-    async fn too_long_away(&self, node: &NodeName, limit: Duration) -> StepFailure {
+    async fn too_long_away(&self, run: &ActiveRun, node: &NodeName, limit: Duration) -> StepFailure {
         let minutes = limit.as_secs() / 60;
-        self.gone(node, &format!("{node} was not connected for {minutes} minutes")).await
+        self.gone(run, node, &format!("{node} was not connected for {minutes} minutes")).await
     }
 
     /// Waits until a node is connected and well, in another boot than `before`.
@@ -122,7 +122,7 @@ impl Runs {
             Some(_) => "it is still in the boot that was to end".to_owned(),
             None => "it is not known any more".to_owned(),
         };
-        Err(self.gone(node, &format!("{node} did not become healthy within {minutes} minutes: {why}")).await)
+        Err(self.gone(run, node, &format!("{node} did not become healthy within {minutes} minutes: {why}")).await)
     }
 
     /// Waits for an answer, which is looked for again whenever something about a node turned. `None` if it did not come.
@@ -149,12 +149,18 @@ impl Runs {
     }
 
     /// A node that does not come back, with the end of its console.
-    pub(super) async fn gone(&self, node: &NodeName, message: &str) -> StepFailure {
+    async fn gone(&self, run: &ActiveRun, node: &NodeName, message: &str) -> StepFailure {
         let advice = format!(
-            "mend it, then `windlass run retry`; the run holds it until then, or until `windlass node release {node}`"
+            "mend it, then `windlass run retry {}`; to give the node up: `windlass node release {node} --reason TEXT`",
+            run.id()
         );
         StepFailure::Said { message: message.to_owned(), advice, console_tail: self.console_tail(node).await }
     }
+}
+
+/// What there is to do about a step that waits for its node.
+pub(super) fn waits_for_its_node(run: &RunId) -> String {
+    format!("it goes on when the node is back; `windlass run stop {run}` ends the whole run")
 }
 
 /// That moment, if there is one.

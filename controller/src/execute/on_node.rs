@@ -74,7 +74,7 @@ impl Runs {
         let mut tries = 0;
         loop {
             self.until_connected(run, node).await?;
-            self.require_ability(node)?;
+            self.require_ability(run, node)?;
             let outcome = self.order(run, planned, node, step).await?;
             match self.attempt(run, node, &outcome) {
                 Attempt::Ended(end) => {
@@ -95,11 +95,13 @@ impl Runs {
         }
     }
 
-    fn require_ability(&self, node: &NodeName) -> Result<(), StepFailure> {
+    fn require_ability(&self, run: &ActiveRun, node: &NodeName) -> Result<(), StepFailure> {
         // One that is gone again by now is waited for by whoever orders.
         let view = self.with.fleet.view(node).filter(|view| view.session.is_some());
         match view.as_ref().and_then(survey::incapable) {
-            Some(why) => Err(StepFailure::said(format!("{node}: {why}"), "then `windlass run retry`")),
+            Some(why) => {
+                Err(StepFailure::said(format!("{node}: {why}"), format!("then `windlass run retry {}`", run.id())))
+            }
             None => Ok(()),
         }
     }
@@ -116,7 +118,10 @@ impl Runs {
         let lease = self.with.arbiter.lease(&id, node).filter(|_| planned.lease);
         if planned.lease && lease.is_none() {
             let message = format!("the run does not hold {node} any more: somebody released it");
-            return Err(StepFailure::said(message, "see that the node is well, then `windlass run retry`"));
+            return Err(StepFailure::said(
+                message,
+                format!("see that the node is well, then `windlass run retry {id}`"),
+            ));
         }
         let known = run.progress().step(&planned.id);
         let (attempt, step_ordered) = (known.attempt, ordered(step, known.begun));
@@ -137,7 +142,7 @@ impl Runs {
         let answers = tokio::select! {
             answers = self.with.jobs.answers(&job.id, None) => answers.map_err(failed)?,
             // The order stays: a node that comes back after all reports on it, and the next one finds it done.
-            gone = self.stays_away(node), if boots => return Err(gone),
+            gone = self.stays_away(run, node), if boots => return Err(gone),
             gone = self.attended(run, &planned.id, node), if !boots => return Err(gone),
         };
         match answers.into_iter().find(|(name, _)| name == node) {
@@ -146,7 +151,10 @@ impl Runs {
                 run.progress().change(&planned.id, |record| record.begun |= begun);
                 Ok(answer.outcome)
             }
-            None => Err(StepFailure::said(format!("job {} ended without {node}", job.id), "`windlass run retry`")),
+            None => {
+                let message = format!("job {} ended without {node}", job.id);
+                Err(StepFailure::said(message, format!("`windlass run retry {id}`")))
+            }
         }
     }
 
@@ -190,8 +198,7 @@ impl Runs {
                 StepFailure::Said {
                     message,
                     advice: format!(
-                        "see its console; then `windlass node release {node} --reason TEXT`, because the run holds it until \
-                     then, and plan again with another kernel"
+                        "see its console; `windlass node release {node} --reason TEXT`, then plan with another kernel"
                     ),
                     console_tail: self.console_of_boot_before(node).await,
                 }

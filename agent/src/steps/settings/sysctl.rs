@@ -16,7 +16,7 @@ pub(super) fn look(here: &Here<'_>, key: &SysctlKey, value: &str) -> Result<Foun
     let Some(live) = live.map(|live| normal(&live)) else {
         return Ok(blocked(
             format!("the kernel has no parameter {key}"),
-            "see `sysctl -a` for its name; some come with a module that must be loaded first",
+            "see `sysctl -a`; if it comes with a module: a file in /etc/modules-load.d, and `windlass exec -- modprobe`",
         ));
     };
     let kept = here.host.read(&drop_in_of(key)).unwrap_or_default();

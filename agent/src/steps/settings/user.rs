@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A user with their groups, the keys that may log in as them, and whether they may become root.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use windlass_types::setting::User;
 use windlass_types::survey::{Found, SettingDue};
 
+use super::file::keep;
 use super::{Here, StepError, blocked, due_if_any};
 use crate::host::accounts::{self, Account};
-use crate::host::change::{FileKind, NewFile};
+use crate::host::change::{Attributes, FileKind, NewFile};
 use crate::host::tools::{Program, argv};
 
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Keys that are named in a plan.
+const MOST_KEYS: usize = 40;
+
+/// Characters by which one tells a key that has no comment.
+const END_OF_KEY: usize = 12;
 
 /// Checks lines for sudo; part of it.
 const VISUDO: &str = "/usr/sbin/visudo";
@@ -47,13 +55,14 @@ pub(super) fn look(here: &Here<'_>, user: &User) -> Result<Found<SettingDue>, St
     }
     let missing = missing_groups(here, user);
     let mut changes: Vec<String> = missing.iter().map(|group| format!("{} joins {group}", user.name)).collect();
-    if let Some(wished) = keys_text(user).filter(|wished| keys_there(here, &account) != *wished) {
-        changes.push(format!("{} keys may log in as {}", wished.lines().count(), user.name));
+    let keys_there = keys_there(here, &account)?;
+    if let Some(wished) = keys_text(user) {
+        changes.extend(keys_change(user, &keys_there, &wished));
     }
     if sudo_there(here, user) != sudo_text(user) {
         changes.push(format!("{} may {}become root", user.name, if user.sudo { "" } else { "not " }));
     }
-    let was = format!("{account:?}\n{missing:?}\n{}\n{:?}", keys_there(here, &account), sudo_there(here, user));
+    let was = format!("{account:?}\n{missing:?}\n{keys_there}\n{:?}", sudo_there(here, user));
     Ok(due_if_any(&was, changes))
 }
 
@@ -76,7 +85,8 @@ pub(super) async fn apply(here: &Here<'_>, user: &User) -> Result<(), StepError>
     let account = accounts::user(here.host, name).ok_or_else(|| {
         StepError::operator(format!("{name} was made and is not in /etc/passwd"), "see useradd(8) on the node")
     })?;
-    if let Some(keys) = keys_text(user).filter(|wished| keys_there(here, &account) != *wished) {
+    let there = keys_there(here, &account)?;
+    if let Some(keys) = keys_text(user).filter(|wished| there != *wished) {
         place_keys(here, &account, &keys).await?;
     }
     apply_sudo(here, user).await
@@ -95,6 +105,7 @@ async fn place_keys(here: &Here<'_>, account: &Account, keys: &str) -> Result<()
             made.map_err(StepError::file("make", directory))?;
         }
     }
+    keep(here, &path).await?;
     let file = NewFile { content: keys.as_bytes(), mode: 0o600, uid: account.uid, gid: account.gid };
     here.host.place(&path, &file).await.map_err(StepError::file("write", &path))
 }
@@ -125,8 +136,56 @@ fn keys_file(account: &Account) -> PathBuf {
     Path::new(&account.home).join(".ssh/authorized_keys")
 }
 
-fn keys_there(here: &Here<'_>, account: &Account) -> String {
-    here.host.read(&keys_file(account)).unwrap_or_default()
+/// The keys that may log in now. The directory is the user's own, who might put anything there: root follows no link.
+fn keys_there(here: &Here<'_>, account: &Account) -> Result<String, StepError> {
+    let path = keys_file(account);
+    match here.host.attributes(&path) {
+        Err(_) => Ok(String::new()),
+        Ok(Attributes { kind: FileKind::File, .. }) => {
+            let content = here.host.content(&path).map_err(StepError::file("read", &path))?;
+            Ok(String::from_utf8_lossy(&content).into_owned())
+        }
+        Ok(_) => Err(StepError::blocked(format!("{} is not a file", path.display()), "move it away")),
+    }
+}
+
+/// Who may log in from now on, and who may not any more.
+fn keys_change(user: &User, there: &str, wished: &str) -> Vec<String> {
+    if there == wished {
+        return Vec::new();
+    }
+    let keys = |text: &str| {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let (old, new) = (keys(there), keys(wished));
+    let gained = new.difference(&old).map(|key| format!("{} may log in as {}", name_of(key), user.name));
+    let lost = old.difference(&new).map(|key| format!("{} may not log in as {} any more", name_of(key), user.name));
+    let mut changes: Vec<String> = gained.chain(lost).collect();
+    let more = changes.len().saturating_sub(MOST_KEYS);
+    changes.truncate(MOST_KEYS);
+    if more > 0 {
+        changes.push(format!("{more} more keys of {} change", user.name));
+    }
+    if changes.is_empty() {
+        changes.push(format!("the same keys of {}, written anew", user.name));
+    }
+    changes
+}
+
+/// How people know a key (authorized_keys in sshd(8)): by its comment, or else by the end of it.
+fn name_of(key: &str) -> String {
+    let is_type = |word: &&str| ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| word.starts_with(prefix));
+    let words: Vec<&str> = key.split_whitespace().collect();
+    let body = words.iter().position(is_type).map_or(0, |at| at + 1);
+    match words.get(body + 1..).filter(|comment| !comment.is_empty()) {
+        Some(comment) => format!("the key {}", comment.join(" ")),
+        None => {
+            let body = words.get(body).copied().unwrap_or_default();
+            let end: String = body.chars().skip(body.chars().count().saturating_sub(END_OF_KEY)).collect();
+            format!("the key that ends with {end}")
+        }
+    }
 }
 
 fn keys_text(user: &User) -> Option<String> {

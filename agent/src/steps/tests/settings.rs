@@ -248,6 +248,41 @@ async fn a_user_is_made_with_groups_keys_and_sudo_and_taken_away() {
 }
 
 #[tokio::test]
+async fn keys_that_come_and_go_are_named_and_those_that_were_there_are_kept() {
+    let make = || {
+        let host = with("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/bash\n")();
+        let keys = "# hers\nssh-ed25519 AAAA ada\nssh-rsa BBBB old laptop\nssh-rsa AAAAB3NzaC1yc2E=\n";
+        host.change(|node| drop(node.files.insert("/home/ada/.ssh/authorized_keys".into(), keys.into())));
+        host
+    };
+    let of_ada = |keys: &[&str]| {
+        let authorized_keys = Some(keys.iter().map(|key| (*key).to_owned()).collect());
+        Setting::User(User {
+            name: UserName::new("ada").unwrap(),
+            present: true,
+            groups: vec![],
+            authorized_keys,
+            sudo: false,
+        })
+    };
+    let new = of_ada(&["ssh-ed25519 AAAA ada", "from=\"10.0.0.0/8\" sk-ssh-ed25519@openssh.com CCCC token"]);
+    let effects = lives(make, &new).await;
+    let path = "write /home/ada/.ssh/authorized_keys";
+    assert_eq!(effects, [path.to_owned(), format!("{path}.before-windlass")]);
+    let expected = [
+        "the key token may log in as ada",
+        "the key that ends with B3NzaC1yc2E= may not log in as ada any more",
+        "the key old laptop may not log in as ada any more",
+    ];
+    assert_eq!(due(&make(), &new).await.changes, expected);
+    let same = of_ada(&["ssh-ed25519 AAAA ada", "ssh-rsa BBBB old laptop", "ssh-rsa AAAAB3NzaC1yc2E="]);
+    assert_eq!(due(&make(), &same).await.changes, ["the same keys of ada, written anew"]);
+    let many: Vec<String> = (0..100).map(|nth| format!("ssh-rsa A{nth} k{nth}")).collect();
+    let changes = due(&make(), &of_ada(&many.iter().map(String::as_str).collect::<Vec<_>>())).await.changes;
+    assert_eq!((changes.len(), changes[40].as_str()), (41, "63 more keys of ada change"));
+}
+
+#[tokio::test]
 async fn a_service_is_switched_on_and_off() {
     let unit = UnitName::new("sshd.service").unwrap();
     let make = || {

@@ -8,7 +8,7 @@ use super::{Objection, Scene};
 
 pub(super) fn objection(scene: &Scene<'_>, node: &NodeName) -> Option<Objection> {
     let object = |reason: String| {
-        let advice = format!("mend it, or see what is wrong: windlass get nodes {node}");
+        let advice = format!("mend it, or see what is wrong: windlass get node {node}");
         Some(Objection { predicate: "node-down", reason, advice })
     };
     match scene.snapshot.node(node) {
