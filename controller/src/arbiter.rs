@@ -185,6 +185,26 @@ impl Arbiter {
         Ok((was_quarantined, held))
     }
 
+    /// A node is removed: nobody holds it or leaves it alone any more, nor the next one of its name.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn forget(&self, node: &NodeName) -> Result<(), StoreError> {
+        let _one_at_a_time = self.turn.lock().await;
+        let held = self.known().leases.get(node).cloned();
+        let transaction = Transaction::new().delete(lease_key(node)).delete(quarantine_key(node));
+        let _: Committed = self.store.commit(transaction).await?;
+        self.change(|known| {
+            known.leases.remove(node);
+            known.quarantined.remove(node);
+        });
+        if let Some(Held { lease, .. }) = held {
+            let message = format!("{node} is removed, and run {} holds it no longer", lease.run);
+            self.events.emit_in_run(EventKind::LeaseReleased, Some(node), &lease.run, message);
+        }
+        Ok(())
+    }
+
     fn tell_released(&self, node: &NodeName, reason: &str, by: &str, held: Option<&Held>, was_quarantined: bool) {
         if was_quarantined {
             let message = format!("{by} ended the quarantine of {node}");

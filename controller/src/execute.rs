@@ -17,6 +17,8 @@
 //! - [`machine`], [`health`]: following a machine, and a node, until it is healthy.
 //! - [`console`]: what a machine says on its console. [`stages`]: how far it is.
 //! - [`times`], [`step_times`]: how long that takes.
+//! - [`stored`]: what happens while the state cannot be written.
+//! - [`unreachable`]: what becomes of a step whose node is away at its turn.
 //! - `trouble`: what is said of a machine that does not become a node.
 //! - [`apply`]: from a plan that was shown to a run; [`possible`]: whether it could be carried out.
 
@@ -38,8 +40,10 @@ mod shared;
 pub mod stages;
 pub mod step_times;
 pub mod steps;
+mod stored;
 pub mod times;
 mod trouble;
+mod unreachable;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,6 +51,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch as signal};
 use tokio_util::sync::CancellationToken;
 use windlass_plan::StepId;
+use windlass_plan::plan::SCHEMA;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
@@ -106,6 +111,8 @@ pub struct Foundations {
 pub struct Runs {
     pub(crate) with: Foundations,
     active: Mutex<HashMap<RunId, Arc<ActiveRun>>>,
+    /// Who makes a run that has ended one that is under way: one after the other.
+    reopening: tokio::sync::Mutex<()>,
 }
 
 /// A run under way.
@@ -124,6 +131,8 @@ pub(crate) struct ActiveRun {
     pub(crate) asked: Mutex<BTreeSet<NodeName>>,
     /// Who changes the record and stores it: one after the other, so that what is stored last is what is so.
     pub(crate) recording: tokio::sync::Mutex<()>,
+    /// Why it rests: what has to be stored cannot be.
+    rests: Mutex<Option<String>>,
 }
 
 /// A run as a copy.
@@ -146,8 +155,8 @@ impl ActiveRun {
             stop.cancel();
         }
         let (changed, record) = (signal::channel(0).0, Mutex::new(record));
-        let (nudge, surveyed, asked, recording) = Default::default();
-        Arc::new(Self { record, progress, changed, stop, nudge, surveyed, asked, recording })
+        let (nudge, surveyed, asked, recording, rests) = Default::default();
+        Arc::new(Self { record, progress, changed, stop, nudge, surveyed, asked, recording, rests })
     }
 
     pub(crate) fn record(&self) -> MutexGuard<'_, RunRecord> {
@@ -166,6 +175,28 @@ impl ActiveRun {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A record that is stored is the run's from now on, unless its end was seen meanwhile.
+    pub(crate) fn take_over(&self, stored: RunRecord) {
+        let mut record = self.record();
+        if !record.state.is_final() {
+            *record = stored;
+        }
+    }
+
+    /// What keeps the run from being stored, if something does.
+    pub(crate) fn set_rests(&self, why: Option<String>) {
+        let mut rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        if *rests != why {
+            *rests = why;
+            drop(rests);
+            self.signal();
+        }
+    }
+
+    fn rests(&self) -> Option<String> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn signal(&self) {
         self.changed.send_modify(|version| *version += 1);
     }
@@ -176,15 +207,18 @@ impl ActiveRun {
 }
 
 impl Runs {
-    /// Reads runs that were under way; [`Runs::resume_all`] continues them. From a backup that was `restored` they are
-    /// only brought to their end: what they would do may have been done, and undone, since.
+    /// Reads runs that were under way; [`Runs::resume_all`] continues them. From a backup that was `restored`, and where
+    /// another version planned them, they are only brought to their end: what they would do may have been done, and undone,
+    /// since, or be meant otherwise.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn open(with: Foundations, restored: bool) -> Result<Arc<Self>, RecordError> {
         let mut active = HashMap::new();
         for mut record in with.records.unfinished().await? {
-            if restored && !record.stop_requested {
+            // A plan of another version may mean something else by now.
+            let is_foreign = record.plan.schema != SCHEMA;
+            if (restored || is_foreign) && !record.stop_requested {
                 // Stored, because the next start will not know any more where this state came from.
                 record.stop_requested = true;
                 with.records.save(&record).await?;
@@ -192,7 +226,7 @@ impl Runs {
             let known = with.records.steps(&record).await?;
             active.insert(record.id.clone(), ActiveRun::new(record, known));
         }
-        Ok(Arc::new(Self { with, active: Mutex::new(active) }))
+        Ok(Arc::new(Self { with, active: Mutex::new(active), reopening: tokio::sync::Mutex::default() }))
     }
 
     /// Continues the runs a former process left under way.
@@ -238,6 +272,9 @@ impl Runs {
         // Its steps are over; that it has ended is told when that is stored, with its end and all that it said.
         if record.ended_at.is_none() && record.state.is_final() {
             record.state = RunState::Running;
+        }
+        if let Some(why) = run.rests() {
+            (record.state, record.paused) = (RunState::Paused, Some(format!("{why}; it goes on by itself then")));
         }
         let steps = run.progress().records().map(|(planned, known)| (planned.id.clone(), known.clone())).collect();
         RunView { holds: self.held_by(&record.id), record, steps }
@@ -302,12 +339,7 @@ impl Runs {
 
     fn spawn(self: &Arc<Self>, run: &Arc<ActiveRun>) {
         let (runs, run) = (Arc::clone(self), Arc::clone(run));
-        tokio::spawn(async move {
-            if let Err(error) = runs.drive(&run).await {
-                // The next start of the controller goes on with it.
-                tracing::error!(run = %run.id(), error = %ErrorChain(&error), "a run cannot be recorded and rests");
-            }
-        });
+        tokio::spawn(async move { runs.drive(&run).await });
     }
 
     pub(crate) fn tell(&self, run: &ActiveRun, kind: EventKind, step: &StepId, message: String) {

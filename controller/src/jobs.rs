@@ -11,6 +11,7 @@ pub mod output;
 pub mod record;
 pub mod run;
 pub(crate) mod watch;
+mod withdraw;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -319,16 +320,18 @@ impl Jobs {
         }
         let jobs: Vec<_> = self.active().iter().map(|(id, job)| (id.clone(), Arc::clone(job))).collect();
         for (id, job) in jobs {
-            let (is_active, stopping, restored) = {
-                let run = job.run();
-                let is_active = matches!(run.node(node), Some(NodeRun::Active { .. }));
-                (is_active, run.record.stop_requested, run.record.restored)
+            let (is_active, stopping, restored, withdrawn) = {
+                let JobRecord { stop_requested, restored, withdrawn, .. } = job.run().record;
+                let is_active = matches!(job.run().node(node), Some(NodeRun::Active { .. }));
+                (is_active, stop_requested, restored, withdrawn)
             };
             match (is_active, known.iter().any(|known| *known == id.as_str()), stopping) {
                 (true, true, true) => self.send_stop(&id, node),
                 (true, false, _) if restored => self.end_and_advance(&job, node, restored_unknown()).await,
-                (true, false, true) => self.end_and_advance(&job, node, Outcome::bare(Ending::Stopped)).await,
-                (true, false, false) => {
+                (true, false, _) if stopping || withdrawn => {
+                    self.end_and_advance(&job, node, Outcome::bare(Ending::Stopped)).await
+                }
+                (true, false, _) => {
                     // If it is gone again already, its next session comes here again.
                     if self.send_order(&job, node).is_ok() {
                         let mut run = job.run();

@@ -48,6 +48,9 @@ pub struct ClusterRecord {
     pub provider: ProviderKind,
     /// When a plan for it was carried out for the first time.
     pub since: UnixMillis,
+    /// The nodes of its spec, as it was last applied: they count when it is asked how many of it are down.
+    #[serde(default)]
+    pub nodes: Vec<NodeName>,
 }
 
 /// A cluster that cannot be observed.
@@ -144,6 +147,20 @@ impl Observer {
                 found.insert(node, cluster.name.clone());
             }
         }
+        Ok(found)
+    }
+
+    /// The clusters with which nodes count when it is asked how many are down: those whose spec names them, and to which they
+    /// belong.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn companies(&self) -> Result<BTreeMap<NodeName, ClusterName>, ObserveError> {
+        let mut found = BTreeMap::new();
+        for cluster in self.clusters().await? {
+            found.extend(cluster.nodes.into_iter().map(|node| (node, cluster.name.clone())));
+        }
+        found.extend(self.memberships().await?);
         Ok(found)
     }
 

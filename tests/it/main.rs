@@ -22,6 +22,7 @@
 //! - [`machines`]: a cluster's machines planned, made, followed and destroyed, through crashes.
 //! - [`machines_refused`]: what this machine lacks for machines on it.
 //! - [`manual`]: links between the pages of the manual.
+//! - [`out_of_reach`]: nodes that are away at their turn, orders that are given up, and a state that cannot be written.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`restore`]: a backup, and a controller that comes back from it.
 //! - [`rolls`]: rolling reboots and updates, and a controller killed at every write.
@@ -51,6 +52,7 @@ mod lost_answers;
 mod machines;
 mod machines_refused;
 mod manual;
+mod out_of_reach;
 mod renewal;
 mod restore;
 mod rolls;

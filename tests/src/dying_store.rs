@@ -2,7 +2,7 @@
 //! A disk that is the last thing a controller writes to: before or after the write that was chosen nothing goes on, as if
 //! the machine had lost power in that moment.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -48,6 +48,7 @@ pub struct DyingStore {
     writes: AtomicU64,
     fate: Mutex<Fate>,
     dead: Notify,
+    is_full: AtomicBool,
 }
 
 impl std::fmt::Debug for DyingStore {
@@ -60,7 +61,8 @@ impl DyingStore {
     /// One that lives on.
     #[must_use]
     pub fn new(disk: Arc<MemoryStore>) -> Arc<Self> {
-        Arc::new(Self { disk, writes: AtomicU64::new(0), fate: Mutex::new(Fate::Lives), dead: Notify::new() })
+        let (writes, is_full) = Default::default();
+        Arc::new(Self { disk, writes, fate: Mutex::new(Fate::Lives), dead: Notify::new(), is_full })
     }
 
     /// Lets it die at the `nth` write about runs from now on; 1 is the next one.
@@ -76,6 +78,11 @@ impl DyingStore {
     /// Lets it die at the first write of which this is so. Asked of every write, in their order.
     pub fn die_when(&self, is_it: impl FnMut(&Transaction) -> bool + Send + 'static, moment: Moment) {
         *self.fate() = Fate::Dies(Box::new(is_it), moment);
+    }
+
+    /// Has no room for anything from now on, or has room again.
+    pub fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::SeqCst);
     }
 
     /// Writes about runs so far.
@@ -129,6 +136,9 @@ impl Store for DyingStore {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(StoreError::DiskFull);
+        }
         self.writes.fetch_add(u64::from(is_counted(&transaction)), Ordering::SeqCst);
         let moment = self.dies_of(&transaction);
         if moment == Some(Moment::Before) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use windlass_types::name::NodeName;
 
-use crate::plan::Plan;
+use crate::plan::{Blocked, Plan};
 use crate::step::PlannedStep;
 
 /// The differences between a saved plan and the one that would be made now, in sentences; empty if they do the same.
@@ -26,7 +26,7 @@ pub fn differences(saved: &Plan, now: &Plan) -> Vec<String> {
     }
     let is_new = |step: &&PlannedStep| saved.step(&step.id).is_none();
     found.extend(now.steps.iter().filter(is_new).map(|step| format!("{}: needed now ({})", step.id, step.reason)));
-    let is_new = |block: &&crate::plan::Blocked| !saved.blocked.contains(block);
+    let is_new = |block: &&Blocked| !saved.blocked.iter().any(|other| other.is_of(block));
     found.extend(now.blocked.iter().filter(is_new).map(|block| format!("{}: {}", block.node, block.reason)));
     let queued = |plan: &Plan| -> BTreeSet<NodeName> {
         let away = plan.queued.iter().filter(|queued| queued.after.is_none());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A plan: what is to be done, in which order, and what cannot be done. Complete: no choice is left for execution.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use windlass_types::digest::Sha256Digest;
 use windlass_types::machine::ProviderKind;
@@ -91,6 +93,12 @@ impl Blocked {
     pub(crate) fn whole(node: NodeName, reason: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { node, part: String::new(), reason: reason.into(), advice: advice.into() }
     }
+
+    /// Whether the same is not done, whatever the words for the reason are.
+    #[must_use]
+    pub fn is_of(&self, other: &Self) -> bool {
+        (&self.node, &self.part) == (&other.node, &other.part)
+    }
 }
 
 impl Plan {
@@ -128,6 +136,15 @@ impl Plan {
         self.steps.iter().filter(|step| step.step.mark() == Mark::Remove).filter_map(|step| step.step.node()).collect()
     }
 
+    /// Nodes of which nothing was known when it was made: they did not answer.
+    #[must_use]
+    pub fn unanswered(&self) -> BTreeSet<NodeName> {
+        let queued = self.queued.iter().filter(|queued| queued.after.is_none()).map(|queued| &queued.node);
+        let with_steps: BTreeSet<_> = self.steps.iter().filter_map(|planned| planned.step.node()).collect();
+        let blocked = self.blocked.iter().map(|blocked| &blocked.node).filter(|node| !with_steps.contains(node));
+        queued.chain(blocked).cloned().collect()
+    }
+
     /// How many steps have this mark.
     #[must_use]
     pub fn count(&self, mark: Mark) -> usize {
@@ -162,6 +179,7 @@ impl Plan {
         let Self { schema, cluster, provider, policy, steps, turns, blocked, queued, notes: _ } = self;
         // Why a node cannot be asked is told anew each time, with times in it; that it cannot is what counts.
         let queued: Vec<_> = queued.iter().map(|queued| (&queued.node, &queued.after)).collect();
+        let blocked: Vec<_> = blocked.iter().map(|blocked| (&blocked.node, &blocked.part)).collect();
         let all = (schema, cluster, provider, policy, steps, turns, blocked, queued);
         sha256(&serde_json::to_vec(&all).expect("a plan is always JSON"))
     }

@@ -77,12 +77,25 @@ pub struct Proposal {
 }
 
 /// How young what nodes know of their repositories has to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Metadata {
-    /// As it was when the plan was shown: the same question shall have the same answer.
-    AsShown,
+    /// As it was when the plan was shown: the same question shall have the same answer. Nodes that had no answer then are
+    /// asked as they were then.
+    AsShown {
+        /// Those.
+        unanswered: BTreeSet<NodeName>,
+    },
     /// Fetched anew.
     Fresh,
+}
+
+impl Metadata {
+    fn is_fetched_by(&self, node: &NodeName) -> bool {
+        match self {
+            Self::Fresh => true,
+            Self::AsShown { unanswered } => unanswered.contains(node),
+        }
+    }
 }
 
 /// A plan that was shown to a person.
@@ -101,12 +114,13 @@ impl Runs {
     ///
     /// # Errors
     /// If something cannot be looked at, or the wish cannot be understood.
-    pub async fn propose(&self, wish: &Wish, metadata: Metadata, by: &str) -> Result<Proposal, Refusal> {
+    pub async fn propose(&self, wish: &Wish, metadata: &Metadata, by: &str) -> Result<Proposal, Refusal> {
         let (plan, inputs, members) = match wish {
             Wish::Spec { cluster, files } => self.plan_spec(cluster, files, metadata, by).await?,
             Wish::Nodes { wishes, policy } => self.plan_wishes(wishes, policy, metadata, by).await?,
             Wish::Destruction { cluster, nodes, provider } => {
-                (self.plan_destruction(cluster, nodes, provider.as_ref()).await?, Inputs::default(), Vec::new())
+                let (plan, left) = self.plan_destruction(cluster, nodes, provider.as_ref()).await?;
+                (plan, Inputs::default(), left)
             }
         };
         let (needs, obstacle) = match self.possible(&plan, &inputs).await {
@@ -128,7 +142,7 @@ impl Runs {
             return Err(Refusal::new(Reason::BadRequest, "the plan is damaged, or of another version")
                 .advise("make a new one with `windlass plan -o FILE`"));
         }
-        let proposal = self.propose(wish, Metadata::AsShown, &by).await?;
+        let proposal = self.propose(wish, &Metadata::AsShown { unanswered: shown.plan.unanswered() }, &by).await?;
         if let Some(run) = proposal.run {
             let what = proposal.plan.subject();
             return Err(refusal(&super::record::RecordError::Busy { run, what }));
@@ -143,8 +157,9 @@ impl Runs {
         }
         let now = self.with.clock.now();
         let plan = &proposal.plan;
+        let nodes = proposal.members.clone();
         let cluster = plan.cluster.clone().zip(plan.provider.clone());
-        let cluster = cluster.map(|(name, provider)| ClusterRecord { name, provider, since: now });
+        let cluster = cluster.map(|(name, provider)| ClusterRecord { name, provider, since: now, nodes });
         let record = RunRecord {
             id: RunId::new("r0").expect("an r and a digit"),
             plan: proposal.plan,
@@ -210,7 +225,7 @@ impl Runs {
         &self,
         cluster: &Cluster,
         files: &BTreeMap<String, String>,
-        metadata: Metadata,
+        metadata: &Metadata,
         by: &str,
     ) -> Result<(Plan, Inputs, Vec<NodeName>), Refusal> {
         let home = std::env::var("HOME").ok();
@@ -230,10 +245,10 @@ impl Runs {
         &self,
         wishes: &BTreeMap<NodeName, NodeWish>,
         policy: &Policy,
-        metadata: Metadata,
+        metadata: &Metadata,
         by: &str,
     ) -> Result<(Plan, Inputs, Vec<NodeName>), Refusal> {
-        let members = self.neighbours(wishes).await?;
+        let members = self.neighbours(wishes.keys()).await?;
         let mut snapshot = Snapshot { members: members.clone(), ..self.with.observer.nodes() };
         self.survey(&mut snapshot, wishes, metadata, by).await?;
         let plan = windlass_plan::plan_nodes(&snapshot, wishes, policy, self.with.clock.now());
@@ -242,11 +257,11 @@ impl Runs {
 
     /// Nodes that count when it is asked how many are down: those of the same clusters. One that belongs to none may be
     /// needed by anybody, so then all count.
-    async fn neighbours(&self, wishes: &BTreeMap<NodeName, NodeWish>) -> Result<Vec<NodeName>, Refusal> {
-        let memberships = self.with.observer.memberships().await.map_err(|error| unobserved(&error))?;
-        let clusters: Option<BTreeSet<_>> = wishes.keys().map(|node| memberships.get(node)).collect();
+    pub(super) async fn neighbours(&self, nodes: impl Iterator<Item = &NodeName>) -> Result<Vec<NodeName>, Refusal> {
+        let companies = self.with.observer.companies().await.map_err(|error| unobserved(&error))?;
+        let clusters: Option<BTreeSet<_>> = nodes.map(|node| companies.get(node)).collect();
         let Some(clusters) = clusters else { return Ok(Vec::new()) };
-        let same = memberships.iter().filter(|(_, cluster)| clusters.contains(cluster));
+        let same = companies.iter().filter(|(_, cluster)| clusters.contains(cluster));
         Ok(same.map(|(node, _)| node.clone()).collect())
     }
 
@@ -255,12 +270,12 @@ impl Runs {
         &self,
         snapshot: &mut Snapshot,
         wishes: &BTreeMap<NodeName, NodeWish>,
-        metadata: Metadata,
+        metadata: &Metadata,
         by: &str,
     ) -> Result<(), Refusal> {
         let ask = |(node, wish): (&NodeName, &NodeWish)| {
             let is_known = !wish.is_empty() && snapshot.node(node).is_some();
-            let refresh = metadata == Metadata::Fresh && (wish.packages.is_some() || wish.kernel.is_some());
+            let refresh = metadata.is_fetched_by(node) && (wish.packages.is_some() || wish.kernel.is_some());
             is_known.then(|| (node.clone(), SurveyRequest { refresh, ..wish.request() }))
         };
         let surveyed = self.with.surveyor.ask(wishes.iter().filter_map(ask).collect(), by).await?;
@@ -269,14 +284,16 @@ impl Runs {
         Ok(())
     }
 
+    /// What a destruction does, and the nodes of the spec that it leaves.
     async fn plan_destruction(
         &self,
         cluster: &ClusterName,
         nodes: &[NodeName],
         provider: Option<&ProviderKind>,
-    ) -> Result<Plan, Refusal> {
+    ) -> Result<(Plan, Vec<NodeName>), Refusal> {
         let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
-        let known = known.into_iter().find(|record| record.name == *cluster).map(|record| record.provider);
+        let known = known.into_iter().find(|record| record.name == *cluster);
+        let (known, left): (_, Option<Vec<NodeName>>) = known.map(|record| (record.provider, record.nodes)).unzip();
         let Some(provider) = known.or_else(|| provider.cloned()) else {
             return Err(Refusal::new(Reason::NotFound, format!("no plan was ever applied for a cluster {cluster}"))
                 .advise(
@@ -291,7 +308,11 @@ impl Runs {
         match nodes.iter().find(|name| !is_there(name)) {
             Some(missing) => Err(Refusal::new(Reason::NotFound, format!("cluster {cluster} has no node {missing}"))
                 .advise("`windlass get machines` lists what there is")),
-            None => Ok(plan),
+            None => {
+                let mut left = left.unwrap_or_default();
+                left.retain(|name| !plan.destroyed().contains(&name));
+                Ok((plan, left))
+            }
         }
     }
 }

@@ -61,7 +61,7 @@ impl Runs {
         let snapshot = Snapshot { surveys: surveyed.surveys, ..self.with.observer.nodes() };
         let policy = run.record().plan.policy.clone();
         let mut fresh = plan_nodes(&snapshot, &BTreeMap::from([(node.clone(), wish)]), &policy, now);
-        fresh.blocked.retain(|blocked| !run.record().plan.blocked.contains(blocked));
+        fresh.blocked.retain(|blocked| !run.record().plan.blocked.iter().any(|known| known.is_of(blocked)));
         run.surveyed().insert(node.clone(), now);
         let (open, over) = open_and_over(run, node);
         let done = still_as_planned(&open, &over, &fresh).map_err(|differs| {
@@ -70,17 +70,21 @@ impl Runs {
         })?;
         for id in done.iter().filter(|id| **id != planned.id) {
             run.progress().change(id, |record| record.was_done = true);
-            let ended = self.ended(run, id, StepState::Done, None).await;
-            ended.map_err(|error| StepFailure::ours("record a step", &error))?;
+            self.ended(run, id, StepState::Done, None).await;
         }
         Ok(if done.contains(&planned.id) { Comparison::WasDone } else { Comparison::Due })
     }
 
     /// Whether the node was told to do this step: by this controller, its former process, or in a former attempt.
     pub(super) async fn was_ordered(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<bool, StepFailure> {
+        Ok(run.progress().step(&planned.id).attempt > 1 || self.is_ordered(run, planned).await?)
+    }
+
+    /// Whether the order of this attempt was given.
+    pub(super) async fn is_ordered(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<bool, StepFailure> {
         let attempt = run.progress().step(&planned.id).attempt;
         let known = self.with.jobs.is_known(&request_id(&run.id(), &planned.id, attempt)).await;
-        Ok(attempt > 1 || known.map_err(|error| StepFailure::ours("look for the order", &error))?)
+        known.map_err(|error| StepFailure::ours("look for the order", &error))
     }
 }
 

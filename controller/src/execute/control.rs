@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
+use windlass_plan::plan::SCHEMA;
 use windlass_proto::refusal::{Reason, Refusal};
+use windlass_types::action::Action;
 use windlass_types::event::EventKind;
-use windlass_types::name::RunId;
+use windlass_types::name::{NodeName, RunId};
 use windlass_types::run::RunState;
 
+use super::record::RunRecord;
 use super::run::Told;
 use super::{ActiveRun, RunView, Runs, refusal};
+use crate::arbiter::Held;
 use crate::store::StoreError;
 
 impl Runs {
@@ -20,19 +24,14 @@ impl Runs {
     pub async fn stop(&self, id: &RunId, by: &str) -> Result<RunView, Refusal> {
         let Some(run) = self.find(id) else { return self.view(id).await };
         let recording = run.recording.lock().await;
-        let record = {
-            let mut record = run.record();
-            if record.state.is_final() {
-                // That it has ended is being stored, and must not be written over.
-                drop(record);
-                return Ok(self.seen(&run));
-            }
-            record.stop_requested = true;
-            record.paused = None;
-            record.state = RunState::Running;
-            record.clone()
-        };
-        self.with.records.save(&record).await.map_err(|error| crate::join::store(&error))?;
+        let stopping = RunRecord { stop_requested: true, paused: None, ..run.record().clone() };
+        if stopping.state.is_final() {
+            // That it has ended is being stored, and must not be written over.
+            return Ok(self.seen(&run));
+        }
+        let stopping = RunRecord { state: RunState::Running, ..stopping };
+        self.with.records.save(&stopping).await.map_err(|error| crate::join::store(&error))?;
+        run.take_over(stopping);
         drop(recording);
         run.progress().tell(Told { stop: true, pause: None });
         self.with.events.emit_in_run(EventKind::RunStopRequested, None, id, format!("{by} asked run {id} to stop"));
@@ -73,12 +72,9 @@ impl Runs {
     /// # Errors
     /// If there is no such run, nothing failed, its nodes are another run's by now, or the store cannot be written.
     pub async fn retry(self: &Arc<Self>, id: &RunId, by: &str) -> Result<RunView, Refusal> {
+        let _one_at_a_time = self.reopening.lock().await;
         let under_way = self.find(id);
         let run = match &under_way {
-            Some(run) if run.record().stop_requested => {
-                return Err(Refusal::new(Reason::RunInProgress, format!("run {id} is stopping"))
-                    .advise("try again when it has ended"));
-            }
             Some(run) => Arc::clone(run),
             None => self.reopened(id).await?,
         };
@@ -87,6 +83,10 @@ impl Runs {
             let mut progress = run.progress();
             if under_way.is_some() && run.record().state.is_final() {
                 return Err(Refusal::new(Reason::RunInProgress, format!("run {id} is ending")).advise("try again"));
+            }
+            if run.record().stop_requested {
+                return Err(Refusal::new(Reason::RunInProgress, format!("run {id} is stopping"))
+                    .advise("try again when it has ended"));
             }
             progress.retry()
         };
@@ -114,9 +114,26 @@ impl Runs {
         Ok(self.seen(&run))
     }
 
+    /// Takes a quarantine off a node and breaks the lease on it, if there is one. What a run would have told the node under
+    /// that lease, and could not yet, it is never told. Gives what there was.
+    ///
+    /// # Errors
+    /// As [`crate::arbiter::Arbiter::release`].
+    pub async fn release(&self, node: &NodeName, reason: &str, by: &str) -> Result<(bool, Option<Held>), Refusal> {
+        let released = self.with.arbiter.release(node, reason, by).await?;
+        let under_lease = |action: &Action| matches!(action, Action::Step(order) if order.lease.is_some());
+        let withdrawn = self.with.jobs.withdraw(|job| job.nodes.contains(node) && under_lease(&job.action)).await;
+        withdrawn.map_err(|error| crate::join::store(&error))?;
+        Ok(released)
+    }
+
     async fn reopened(&self, id: &RunId) -> Result<Arc<ActiveRun>, Refusal> {
         let view = self.view(id).await?;
-        let record = super::record::RunRecord { stop_requested: false, ..view.record };
+        if view.record.plan.schema != SCHEMA {
+            let message = format!("run {id} was planned by another version of Windlass");
+            return Err(Refusal::new(Reason::BadRequest, message).advise("make a new plan: it says what is left to do"));
+        }
+        let record = RunRecord { stop_requested: false, ..view.record };
         Ok(ActiveRun::new(record, view.steps))
     }
 
@@ -134,15 +151,16 @@ impl Runs {
 
     pub(super) async fn set_paused(&self, run: &ActiveRun, why: Option<String>) -> Result<(), StoreError> {
         let recording = run.recording.lock().await;
-        let record = {
-            let mut record = run.record();
-            record.paused.clone_from(&why);
-            record.state = if why.is_some() { RunState::Paused } else { RunState::Running };
-            record.clone()
-        };
+        let record = RunRecord { paused: why.clone(), ..run.record().clone() };
+        if record.state.is_final() || record.stop_requested {
+            return Ok(());
+        }
+        let state = if why.is_some() { RunState::Paused } else { RunState::Running };
+        let record = RunRecord { state, ..record };
         self.with.records.save(&record).await?;
+        let id = &record.id.clone();
+        run.take_over(record);
         drop(recording);
-        let id = &record.id;
         if let Some(why) = &why {
             self.with.events.emit_in_run(EventKind::RunPaused, None, id, format!("run {id} is paused: {why}"));
         }

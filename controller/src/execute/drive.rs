@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use windlass_plan::{OnFailure, PlannedStep, Step, StepId, Unreachable};
+use windlass_plan::{OnFailure, PlannedStep, Step, StepId};
 use windlass_types::event::EventKind;
 use windlass_types::run::{RunState, StepState};
 use windlass_types::time::UnixMillis;
 
-use super::health::waits_for_its_node;
+use super::health::at;
 use super::hold::Held;
 use super::steps::{StepEnd, StepFailure};
+use super::stored::stored;
+use super::unreachable::Fate;
 use super::{ActiveRun, Runs};
-use crate::store::StoreError;
 
 /// A timer is never set for longer: clocks are put right meanwhile.
 const LONGEST_TIMER: Duration = Duration::from_secs(24 * 3600);
@@ -24,17 +25,17 @@ type Ended = Result<StepEnd, StepFailure>;
 
 impl Runs {
     /// Carries a run to its end, or to where somebody must decide.
-    pub(super) async fn drive(self: &Arc<Self>, run: &Arc<ActiveRun>) -> Result<(), StoreError> {
+    pub(super) async fn drive(self: &Arc<Self>, run: &Arc<ActiveRun>) {
         let mut under_way = JoinSet::new();
         let mut held = Held::new(self, run);
         self.tell_awaited(run);
         loop {
             held.catch_up();
-            self.sweep(run).await?;
-            self.give_back(run).await?;
-            self.ask_arbiter(run, &mut held).await?;
-            for planned in self.may_begin(run, &mut held).await? {
-                self.began(run, &planned).await?;
+            self.sweep(run).await;
+            self.give_back(run).await;
+            self.ask_arbiter(run, &mut held).await;
+            for planned in self.may_begin(run, &mut held).await {
+                self.began(run, &planned).await;
                 let (runs, run) = (Arc::clone(self), Arc::clone(run));
                 under_way.spawn(async move { runs.step(&run, planned).await });
             }
@@ -49,67 +50,67 @@ impl Runs {
             {
                 return self.finish(run, verdict).await;
             }
-            let opens = held.opens();
+            let (opens, redialled) = (held.opens(), held.redialled());
             tokio::select! {
-                Some(result) = under_way.join_next() => result.unwrap_or(Ok(()))?,
+                // What a step came to is in the run's progress.
+                Some(ended) = under_way.join_next() => drop(ended),
                 () = run.nudge.notified() => held.look_again(),
                 () = held.news() => held.look_again(),
                 () = window(opens, self.with.clock.now()) => held.look_again(),
+                () = at(redialled) => held.look_again(),
             }
         }
     }
 
     /// Ends steps that will never begin.
-    async fn sweep(&self, run: &ActiveRun) -> Result<(), StoreError> {
+    async fn sweep(&self, run: &ActiveRun) {
         loop {
             let left_over = run.progress().left_over();
             if left_over.is_empty() {
-                return Ok(());
+                return;
             }
             for (id, state) in left_over {
-                self.ended(run, &id, state, None).await?;
+                self.ended(run, &id, state, None).await;
             }
         }
     }
 
     /// Steps that may begin and whose node can be told. What becomes of the others is in the plan's rules.
-    async fn may_begin(&self, run: &ActiveRun, held: &mut Held) -> Result<Vec<PlannedStep>, StoreError> {
-        let ready = run.progress().ready(|node| held.is_away(node));
-        let mut begin = Vec::with_capacity(ready.len());
-        let policy = run.record().plan.policy.unreachable;
-        for planned in ready {
-            let Step::OnNode { node, .. } = &planned.step else {
-                begin.push(planned);
-                continue;
-            };
-            let node = node.clone();
-            let is_here = run.progress().in_hand().contains(&node)
-                || self.with.fleet.standing(&node).is_some_and(|standing| standing.is_connected);
-            match policy {
-                _ if is_here => begin.push(planned),
-                Unreachable::Wait => {
-                    let advice = waits_for_its_node(&run.id());
-                    self.holds_up(run, &planned.id, format!("waits until {node} is connected"), advice);
-                    held.set_away(node);
-                }
-                Unreachable::Skip => {
-                    let advice = format!("`windlass run retry {}` when it is back", run.id());
-                    let failure = StepFailure::said(format!("{node} is not connected"), advice);
-                    self.ended(run, &planned.id, StepState::Skipped, Some(failure)).await?;
-                    run.nudge.notify_one();
-                }
-                Unreachable::Fail => {
-                    let advice = format!("bring it back, then `windlass run retry {}`", run.id());
-                    let failure = StepFailure::said(format!("{node} is not connected"), advice);
-                    self.failed(run, &planned.id, failure).await?;
-                    run.nudge.notify_one();
+    async fn may_begin(&self, run: &ActiveRun, held: &mut Held) -> Vec<PlannedStep> {
+        loop {
+            let ready = run.progress().ready(|node| held.is_away(node));
+            let mut begin = Vec::with_capacity(ready.len());
+            let mut is_place_free = false;
+            for planned in ready {
+                match self.reach(run, held, &planned).await {
+                    Fate::GoesOn => begin.push(planned),
+                    Fate::Expected => {}
+                    // Whoever cannot be told takes nobody's place.
+                    Fate::Waits | Fate::Ended => is_place_free = true,
                 }
             }
+            if !is_place_free {
+                return begin;
+            }
         }
-        Ok(begin)
     }
 
-    async fn step(self: &Arc<Self>, run: &Arc<ActiveRun>, planned: PlannedStep) -> Result<(), StoreError> {
+    async fn reach(&self, run: &ActiveRun, held: &mut Held, planned: &PlannedStep) -> Fate {
+        let Step::OnNode { node, .. } = &planned.step else { return Fate::GoesOn };
+        if self.is_within_reach(run, node) {
+            return Fate::GoesOn;
+        }
+        let fate = self.decide(run, held, &planned.id, node).await;
+        if matches!(fate, Fate::Expected | Fate::Waits) {
+            held.set_away(node.clone());
+        }
+        if fate == Fate::Waits {
+            self.tell_it_waits(run, &planned.id, node);
+        }
+        fate
+    }
+
+    async fn step(self: &Arc<Self>, run: &Arc<ActiveRun>, planned: PlannedStep) {
         let id = planned.id.clone();
         let worked = tokio::spawn({
             let (runs, run) = (Arc::clone(self), Arc::clone(run));
@@ -128,24 +129,25 @@ impl Runs {
         }
     }
 
-    async fn failed(&self, run: &ActiveRun, id: &StepId, failure: StepFailure) -> Result<(), StoreError> {
-        self.ended(run, id, StepState::Failed, Some(failure)).await?;
+    /// A step failed. A run that shall pause then is paused first: nothing else may begin in between, not even after a
+    /// restart of the controller.
+    pub(super) async fn failed(&self, run: &ActiveRun, id: &StepId, failure: StepFailure) {
         let pauses = {
             let plan = &run.record().plan;
             let is_on_node = plan.step(id).is_some_and(|planned| matches!(planned.step, Step::OnNode { .. }));
             is_on_node && plan.policy.on_failure == OnFailure::Pause
         };
         if pauses && !run.progress().told().stop {
-            self.set_paused(run, Some(format!("{id} failed"))).await?;
+            stored(run, || self.set_paused(run, Some(format!("{id} failed")))).await;
         }
-        Ok(())
+        self.ended(run, id, StepState::Failed, Some(failure)).await;
     }
 
     /// The intent, stored before anything is done.
-    async fn began(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<(), StoreError> {
-        let (now, id) = (self.with.clock.now(), &planned.id);
+    async fn began(&self, run: &ActiveRun, planned: &PlannedStep) {
+        let (now, id, run_id) = (self.with.clock.now(), &planned.id, run.id());
         let expected = match &planned.step {
-            Step::OnNode { step, .. } => self.with.step_times.expected(step.verb()).await?,
+            Step::OnNode { step, .. } => stored(run, || self.with.step_times.expected(step.verb())).await,
             _ => 0,
         };
         let record = run.progress().change(id, |record| {
@@ -158,21 +160,14 @@ impl Runs {
                 record.expected_millis = expected;
             }
         });
-        self.with.records.save_step(&run.id(), id, &record).await?;
+        stored(run, || self.with.records.save_step(&run_id, id, &record)).await;
         run.signal();
         self.tell(run, EventKind::StepStarted, id, format!("{id} began"));
-        Ok(())
     }
 
     /// The result.
-    pub(super) async fn ended(
-        &self,
-        run: &ActiveRun,
-        id: &StepId,
-        state: StepState,
-        failure: Option<StepFailure>,
-    ) -> Result<(), StoreError> {
-        let now = self.with.clock.now();
+    pub(super) async fn ended(&self, run: &ActiveRun, id: &StepId, state: StepState, failure: Option<StepFailure>) {
+        let (now, run_id) = (self.with.clock.now(), run.id());
         let record = run.progress().change(id, |record| {
             record.state = state;
             record.ended_at = Some(now);
@@ -184,7 +179,7 @@ impl Runs {
                 }
             }
         });
-        self.with.records.save_step(&run.id(), id, &record).await?;
+        stored(run, || self.with.records.save_step(&run_id, id, &record)).await;
         let took = record.started_at.map(|began| now.since(began));
         let after = took.map_or_else(String::new, |took| format!(" after {} s", took.as_secs()));
         match state {
@@ -192,7 +187,7 @@ impl Runs {
                 self.tell(run, EventKind::StepDone, id, format!("{id} was done already"));
             }
             StepState::Done => {
-                self.learn(run, id, took.unwrap_or_default()).await?;
+                self.learn(run, id, took.unwrap_or_default()).await;
                 self.tell(run, EventKind::StepDone, id, format!("{id} is done{after}"));
             }
             StepState::Failed => {
@@ -209,30 +204,28 @@ impl Runs {
             self.with.jobs.forget(&job).await;
         }
         run.signal();
-        Ok(())
     }
 
-    async fn learn(&self, run: &ActiveRun, id: &StepId, took: Duration) -> Result<(), StoreError> {
+    async fn learn(&self, run: &ActiveRun, id: &StepId, took: Duration) {
         let verb = run.record().plan.step(id).and_then(|planned| match &planned.step {
             Step::OnNode { step, .. } => Some(step.verb()),
             _ => None,
         });
-        match verb {
-            Some(verb) => self.with.step_times.learn(verb, took).await,
-            None => Ok(()),
+        if let Some(verb) = verb {
+            stored(run, || self.with.step_times.learn(verb, took)).await;
         }
     }
 
-    async fn finish(&self, run: &Arc<ActiveRun>, verdict: RunState) -> Result<(), StoreError> {
-        self.give_back(run).await?;
+    async fn finish(&self, run: &Arc<ActiveRun>, verdict: RunState) {
+        self.give_back(run).await;
         let _recording = run.recording.lock().await;
         let mut record = run.record().clone();
         record.state = verdict;
         record.paused = None;
         record.ended_at = Some(self.with.clock.now());
         record.done_count = Some(run.progress().done_count());
-        self.with.step_times.keep().await?;
-        self.with.records.finish(&record).await?;
+        stored(run, || self.with.step_times.keep()).await;
+        stored(run, || self.with.records.finish(&record)).await;
         let id = record.id.clone();
         let held: Vec<_> = self.held_by(&id).into_iter().map(String::from).collect();
         let holds = if held.is_empty() { String::new() } else { format!(" and still holds {}", held.join(", ")) };
@@ -243,7 +236,6 @@ impl Runs {
         *run.record() = record;
         self.active().remove(&id);
         run.signal();
-        Ok(())
     }
 }
 

@@ -55,8 +55,7 @@ impl Runs {
     pub(super) async fn attended(&self, run: &ActiveRun, step: &StepId, node: &NodeName) -> StepFailure {
         loop {
             self.until_connection(node, false, SAID_AFTER).await;
-            let advice = waits_for_its_node(&run.id());
-            self.holds_up(run, step, format!("waits until {node} is connected"), advice);
+            self.tell_it_waits(run, step, node);
             let stopped = async {
                 run.stop.cancelled().await;
                 self.until_connection(node, false, STOPPED_AFTER).await;
@@ -164,7 +163,7 @@ pub(super) fn waits_for_its_node(run: &RunId) -> String {
 }
 
 /// That moment, if there is one.
-async fn at(moment: Option<Instant>) {
+pub(super) async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,

@@ -4,24 +4,25 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use windlass_plan::{Objection, Scene, Snapshot, StepId, objections};
 use windlass_types::event::EventKind;
 use windlass_types::name::NodeName;
 use windlass_types::time::UnixMillis;
 
+use super::stored::{rest, stored};
+use super::unreachable::Fate;
 use super::{ActiveRun, Runs};
 use crate::arbiter::{Answer, Known};
-use crate::store::StoreError;
 
 /// Rules that speak against every node alike: when one node is refused for them, so are the others.
 const FOR_ALL: [&str; 2] = ["max-unavailable", "window"];
 
 /// What waits, and for what.
 pub(super) struct Held {
-    /// Nodes of the run's cluster; only they count. Empty if all do.
-    members: Vec<NodeName>,
     /// Steps whose node was refused since something happened.
     refused: BTreeSet<StepId>,
     /// Nodes that cannot be told anything since something happened.
@@ -31,6 +32,8 @@ pub(super) struct Held {
     /// Nodes wait for others whose turn is before theirs, unless those go away.
     behind: bool,
     opens: Option<UnixMillis>,
+    /// When nodes that may be about to dial are there, or are away.
+    redialled: Option<Instant>,
     leases: watch::Receiver<u64>,
     fleet: watch::Receiver<u64>,
 }
@@ -42,17 +45,26 @@ impl Held {
         for node in runs.held_by(&id) {
             run.progress().set_in_hand(&node, true);
         }
-        let members = run.record().members.clone();
         let (leases, fleet) = (runs.with.arbiter.changes(), runs.with.fleet.turns());
         let (refused, away) = Default::default();
-        Self { members, refused, away, awaits: false, behind: false, opens: None, leases, fleet }
+        Self { refused, away, awaits: false, behind: false, opens: None, redialled: None, leases, fleet }
     }
 
     /// Something happened: all answers may be others now.
     pub(super) fn look_again(&mut self) {
         self.refused.clear();
         self.away.clear();
-        self.opens = None;
+        (self.opens, self.redialled) = (None, None);
+    }
+
+    /// Everything is looked at again after so long at the latest.
+    pub(super) fn look_again_within(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        self.redialled = Some(self.redialled.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    pub(super) const fn redialled(&self) -> Option<Instant> {
+        self.redialled
     }
 
     /// Before answers are looked for: what happens from now on is news, and what happened before may have changed those that
@@ -97,47 +109,65 @@ impl Held {
 
 impl Runs {
     /// Asks for the nodes whose turn it is.
-    pub(super) async fn ask_arbiter(&self, run: &Arc<ActiveRun>, held: &mut Held) -> Result<(), StoreError> {
+    pub(super) async fn ask_arbiter(&self, run: &Arc<ActiveRun>, held: &mut Held) {
         self.lose(run);
         let asking = self.whose_turn_it_is(run, held);
         if asking.is_empty() {
-            return Ok(());
+            return;
         }
         let (id, by, policy) = {
             let record = run.record();
             (record.id.clone(), record.created_by.clone(), record.plan.policy.clone())
         };
-        let mut snapshot = Snapshot { members: held.members.clone(), ..self.with.observer.nodes() };
+        let mut snapshot = Snapshot { members: self.members(run).await, ..self.with.observer.nodes() };
+        // One moment for all: a window that opens in between would be neither waited for nor open.
+        let now = self.with.clock.now();
         let mut general: Option<Objection> = None;
         for (step, node) in asking {
             let answer = match &general {
                 Some(objection) => Answer::Refused(vec![objection.clone()]),
-                None => {
+                None => loop {
                     let judge = |known: &Known| {
                         known.write(&mut snapshot);
-                        let now = self.with.clock.now();
                         objections(&Scene { snapshot: &snapshot, run: &id, policy: &policy, now }, &node)
                     };
-                    self.with.arbiter.request(&id, &node, &by, judge).await?
-                }
+                    match self.with.arbiter.request(&id, &node, &by, judge).await {
+                        Ok(answer) => break answer,
+                        Err(error) => rest(run, &error).await,
+                    }
+                },
             };
             match answer {
                 Answer::Granted(_) => run.progress().set_in_hand(&node, true),
                 Answer::Refused(why) => {
+                    if self.is_only_away(&node, &why) && self.decide(run, held, &step, &node).await == Fate::Ended {
+                        // Who may begin now is another question than before.
+                        return;
+                    }
                     general = general.or_else(|| why.iter().find(|one| FOR_ALL.contains(&one.predicate)).cloned());
                     self.refused(run, &step, &why);
                     held.refused.insert(step);
                 }
             }
         }
-        held.opens = policy.window.and_then(|window| window.opens(self.with.clock.now()));
+        held.opens = policy.window.and_then(|window| window.opens(now));
         run.signal();
-        Ok(())
+    }
+
+    /// Nodes that count when it is asked how many are down; empty if all do. A run may wait for days, and its nodes'
+    /// clusters grow meanwhile; the one whose spec is applied does not.
+    async fn members(&self, run: &ActiveRun) -> Vec<NodeName> {
+        let (is_of_spec, known, nodes) = {
+            let record = run.record();
+            let nodes: Vec<_> = record.inputs.wishes.keys().cloned().collect();
+            (record.plan.cluster.is_some(), record.members.clone(), nodes)
+        };
+        if is_of_spec { known } else { self.neighbours(nodes.iter()).await.unwrap_or(known) }
     }
 
     /// Steps that wait for their node, unless it was refused; those that must not overtake others are told so.
     fn whose_turn_it_is(&self, run: &ActiveRun, held: &mut Held) -> Vec<(StepId, NodeName)> {
-        let is_away = |node: &NodeName| !self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected);
+        let is_away = |node: &NodeName| !self.is_connected(node);
         let (now, later) = {
             let progress = run.progress();
             let asking = progress.asking(is_away);
@@ -199,12 +229,11 @@ impl Runs {
     }
 
     /// Gives back nodes that the run is done with.
-    pub(super) async fn give_back(&self, run: &ActiveRun) -> Result<(), StoreError> {
+    pub(super) async fn give_back(&self, run: &ActiveRun) {
         let (id, finished) = (run.id(), run.progress().finished_with());
         for node in finished {
-            self.with.arbiter.give_back(&id, &node).await?;
+            stored(run, || self.with.arbiter.give_back(&id, &node)).await;
             run.progress().set_in_hand(&node, false);
         }
-        Ok(())
     }
 }

@@ -13,8 +13,8 @@ use windlass_types::name::NodeName;
 use windlass_types::survey::{Survey, SurveyRequest};
 
 use super::record::RunRecord;
+use super::stored::stored;
 use super::{ActiveRun, Runs};
-use crate::store::StoreError;
 use crate::survey::Surveyed;
 
 /// Before a node that is back and cannot answer is asked again: after a boot its package manager may be busy for a while.
@@ -38,19 +38,18 @@ impl Runs {
         awaited.into_iter().filter(|node| self.is_connected(node) && asked.insert(node.clone())).collect()
     }
 
-    fn is_connected(&self, node: &NodeName) -> bool {
-        self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected)
-    }
-
     /// Asks nodes that are back and brings them in. Those that are gone again by then are waited for again.
-    pub(super) async fn bring_in(&self, run: &Arc<ActiveRun>, nodes: Vec<NodeName>) -> Result<(), StoreError> {
+    pub(super) async fn bring_in(&self, run: &Arc<ActiveRun>, nodes: Vec<NodeName>) {
         let mut left = nodes.clone();
         let mut pauses = PAUSES.into_iter();
         while !left.is_empty() {
-            let surveyed = self.ask_again(run, &left).await;
+            let surveyed = tokio::select! {
+                () = run.stop.cancelled() => break,
+                surveyed = self.ask_again(run, &left) => surveyed,
+            };
             left.retain(|node| surveyed.unsurveyed.contains_key(node) && self.is_connected(node));
             let pause = pauses.next();
-            self.grow(run, surveyed, pause.is_none()).await?;
+            self.grow(run, surveyed, pause.is_none()).await;
             match pause {
                 Some(pause) if !left.is_empty() => tokio::select! {
                     () = run.stop.cancelled() => break,
@@ -60,7 +59,6 @@ impl Runs {
             }
         }
         run.asked().retain(|node| !nodes.contains(node));
-        Ok(())
     }
 
     async fn ask_again(&self, run: &ActiveRun, nodes: &[NodeName]) -> Surveyed {
@@ -86,7 +84,7 @@ impl Runs {
     }
 
     /// Lets the plan grow by what was learned: stored first, then carried out.
-    async fn grow(&self, run: &ActiveRun, surveyed: Surveyed, leave_out: bool) -> Result<(), StoreError> {
+    async fn grow(&self, run: &ActiveRun, surveyed: Surveyed, leave_out: bool) {
         let recording = run.recording.lock().await;
         let before = run.record().clone();
         let mut record = before.clone();
@@ -96,10 +94,10 @@ impl Runs {
             told.extend(self.leave_out(&mut record, surveyed.unsurveyed));
         }
         if told.is_empty() {
-            return Ok(());
+            return;
         }
         record.revision += 1;
-        self.with.records.grow(&record, &before.plan).await?;
+        stored(run, || self.with.records.grow(&record, &before.plan)).await;
         let now = self.with.clock.now();
         run.surveyed().extend(asked.into_iter().map(|node| (node, now)));
         {
@@ -112,7 +110,6 @@ impl Runs {
             self.with.events.emit_in_run(kind, Some(&node), &record.id, message);
         }
         run.signal();
-        Ok(())
     }
 
     /// Plans for those that answered.

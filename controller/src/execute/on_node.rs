@@ -11,8 +11,8 @@ use std::time::Duration;
 use windlass_plan::PlannedStep;
 use windlass_types::action::Action;
 use windlass_types::event::EventKind;
-use windlass_types::name::NodeName;
 use windlass_types::name::on_node::BootId;
+use windlass_types::name::{JobId, NodeName};
 use windlass_types::node_step::{NodeStep, StepOrder};
 use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
@@ -72,9 +72,13 @@ impl Runs {
             return Ok(StepEnd::WasDone);
         }
         let mut tries = 0;
+        // A node that was told already, by a former process, is given as long to report as it was given then.
+        let mut is_told = self.is_ordered(run, planned).await?;
         loop {
-            self.until_connected(run, node).await?;
-            self.require_ability(run, node)?;
+            if !std::mem::take(&mut is_told) {
+                self.until_connected(run, node).await?;
+                self.require_ability(run, node)?;
+            }
             let outcome = self.order(run, planned, node, step).await?;
             match self.attempt(run, node, &outcome) {
                 Attempt::Ended(end) => {
@@ -141,9 +145,8 @@ impl Runs {
         let boots = matches!(step, NodeStep::Boot { .. });
         let answers = tokio::select! {
             answers = self.with.jobs.answers(&job.id, None) => answers.map_err(failed)?,
-            // The order stays: a node that comes back after all reports on it, and the next one finds it done.
-            gone = self.stays_away(run, node), if boots => return Err(gone),
-            gone = self.attended(run, &planned.id, node), if !boots => return Err(gone),
+            gone = self.stays_away(run, node), if boots => return Err(self.given_up(&job.id, gone).await),
+            gone = self.attended(run, &planned.id, node), if !boots => return Err(self.given_up(&job.id, gone).await),
         };
         match answers.into_iter().find(|(name, _)| name == node) {
             Some((_, answer)) => {
@@ -155,6 +158,15 @@ impl Runs {
                 let message = format!("job {} ended without {node}", job.id);
                 Err(StepFailure::said(message, format!("`windlass run retry {id}`")))
             }
+        }
+    }
+
+    /// An order that nobody waits for any more. A node that has it reports when it comes back, and the next order finds that
+    /// done; one that has not is never told: by then another node may be down.
+    async fn given_up(&self, job: &JobId, gone: StepFailure) -> StepFailure {
+        match self.with.jobs.withdraw(|record| record.id == *job).await {
+            Ok(()) => gone,
+            Err(error) => StepFailure::ours("take the order back", &error),
         }
     }
 

@@ -238,11 +238,11 @@ impl Records {
     /// If the store cannot be read.
     pub async fn get(&self, id: &RunId) -> Result<Option<RunRecord>, RecordError> {
         let key = run_key(id);
-        let entry = self.store.get(&key).await?;
-        let read = |entry: Entry| {
-            serde_json::from_slice(&entry.value).map_err(|source| RecordError::Unreadable { key, source })
-        };
-        entry.map(read).transpose()
+        let Some(entry) = self.store.get(&key).await? else { return Ok(None) };
+        let record: RunRecord =
+            serde_json::from_slice(&entry.value).map_err(|source| RecordError::Unreadable { key, source })?;
+        // The key is the number alone: r07 would be found as r7, and taken for another run.
+        Ok(Some(record).filter(|record| record.id == *id))
     }
 
     /// All runs, newest first.

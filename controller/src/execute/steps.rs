@@ -237,6 +237,7 @@ impl Runs {
 
     async fn forget(&self, hand: &Hand<'_>, name: &NodeName) -> Result<(), StepFailure> {
         let failed = |error: &dyn std::error::Error| StepFailure::ours("forget the node", error);
+        self.with.arbiter.forget(name).await.map_err(|error| failed(&error))?;
         let removal = self.with.tokens.forget_unused(name, self.with.fleet.removal(name)).await;
         let removal = removal.map_err(|error| failed(&error))?;
         let revoked = self.with.trust.revoke(&Holder::Node(name.clone()), removal).await;

@@ -44,8 +44,9 @@ impl Jobs {
             let (turn, left_over, batched, id) = {
                 let mut run = job.run();
                 let give_up_at = self.give_up_at(&run.record);
-                let turn = if run.record.restored { Vec::new() } else { run.take_turn(give_up_at) };
-                let left_over = if run.record.restored { run.waiting() } else { run.left_over() };
+                let is_over = run.record.restored || run.record.withdrawn;
+                let turn = if is_over { Vec::new() } else { run.take_turn(give_up_at) };
+                let left_over = if is_over { run.waiting() } else { run.left_over() };
                 (turn, left_over, run.record.batch > 0, run.record.id.clone())
             };
             if turn.is_empty() && left_over.is_empty() {
@@ -208,6 +209,12 @@ impl Jobs {
     fn expected_until(&self, node: &NodeName) -> Option<Duration> {
         let joined_before = self.fleet.record(node).is_ok_and(|record| record.joined_at < self.started_at);
         (joined_before && self.steady() < REDIAL).then_some(REDIAL)
+    }
+
+    /// How long a node that is not connected may take to dial again, because this controller has only just started; `None`
+    /// if it should be there.
+    pub(crate) fn expected_within(&self, node: &NodeName) -> Option<Duration> {
+        self.expected_until(node).map(|until| until.saturating_sub(self.steady()))
     }
 
     pub(super) fn give_up_at(&self, record: &JobRecord) -> Duration {

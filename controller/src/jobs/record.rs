@@ -239,6 +239,7 @@ fn record(new: NewJob, number: u64, now: UnixMillis) -> JobRecord {
         created_at: now,
         stop_requested: false,
         restored: false,
+        withdrawn: false,
         state: JobState::Running,
         ended_at: None,
         tally: None,

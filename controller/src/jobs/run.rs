@@ -41,6 +41,9 @@ pub struct JobRecord {
     /// It was under way in a backup: what came of it after that is not known here, so nothing of it is ordered again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
+    /// Whoever asked has given it up: a node that does not know of it is not told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
     /// Where it stands.
     pub state: JobState,
     /// When it ended.
@@ -355,6 +358,7 @@ mod tests {
             created_at: UnixMillis(0),
             stop_requested: false,
             restored: false,
+            withdrawn: false,
             state: JobState::Running,
             ended_at: None,
             tally: None,

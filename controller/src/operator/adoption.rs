@@ -133,8 +133,12 @@ async fn take_over(
 ) -> Result<(), Refusal> {
     let observer = controller.runs.observer();
     let Asked { spec, servers, cloud } = asked;
-    let record =
-        ClusterRecord { name: spec.name.clone(), provider: spec.provider.clone(), since: controller.clock.now() };
+    let record = ClusterRecord {
+        name: spec.name.clone(),
+        provider: spec.provider.clone(),
+        since: controller.clock.now(),
+        nodes: Vec::new(),
+    };
     observer.get_to_know(&record).await.map_err(|error| unobserved(&error))?;
     for ((machine, claimed), adoption) in servers.iter().zip(adoptions) {
         // Known before it is marked, as a machine is before it is made.

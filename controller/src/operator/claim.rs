@@ -34,7 +34,7 @@ pub(super) async fn claim(
         let wish = Wish { caller, verb: "cluster claim", object, arguments: json!({ "parts": foreign.len() }) };
         let work = async {
             let (name, provider) = (spec.name.clone(), spec.provider.clone());
-            let record = ClusterRecord { name, provider, since: controller.clock.now() };
+            let record = ClusterRecord { name, provider, since: controller.clock.now(), nodes: Vec::new() };
             let observer = controller.runs.observer();
             observer.get_to_know(&record).await.map_err(|error| unobserved(&error))?;
             let claimed = cloud.claim(&spec.name, &foreign).await;

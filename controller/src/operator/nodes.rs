@@ -155,7 +155,7 @@ impl NodeService for NodeApi {
         let arguments = json!({ "reason": reason });
         let wish = Wish { caller: &caller, verb: "node release", object: format!("node/{name}"), arguments };
         let by = caller.to_string();
-        let released = self.0.changes.run(wish, self.0.runs.arbiter().release(&name, &reason, &by)).await?;
+        let released = self.0.changes.run(wish, self.0.runs.release(&name, &reason, &by)).await?;
         let (was_quarantined, held) = released;
         let run = held.map(|held| held.lease.run.to_string()).unwrap_or_default();
         Ok(Response::new(v1::ReleaseNodeResponse { was_quarantined, run }))
@@ -186,6 +186,7 @@ impl NodeApi {
 
     async fn remove(&self, name: &NodeName) -> Result<(), Refusal> {
         self.0.fleet.record(name)?;
+        self.0.runs.arbiter().forget(name).await.map_err(|error| internal(&error))?;
         let transaction = self.0.tokens.forget_unused(name, self.0.fleet.removal(name)).await;
         let transaction = transaction.map_err(|error| internal(&error))?;
         self.0.trust.revoke(&Holder::Node(name.clone()), transaction).await.map_err(|error| internal(&error))?;

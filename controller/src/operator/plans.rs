@@ -40,7 +40,7 @@ impl PlanService for PlanApi {
         request: Request<v1::PlanClusterRequest>,
     ) -> Result<Response<v1::PlanClusterResponse>, Status> {
         let by = Caller::of(&request).to_string();
-        let proposal = self.0.runs.propose(&wish(request.into_inner())?, Metadata::Fresh, &by).await?;
+        let proposal = self.0.runs.propose(&wish(request.into_inner())?, &Metadata::Fresh, &by).await?;
         let plan = serde_json::to_string(&proposal.plan).map_err(|error| bad(&error))?;
         let (obstacle, obstacle_advice) =
             proposal.obstacle.map(|refusal| (refusal.message, refusal.advice)).unwrap_or_default();
@@ -85,7 +85,7 @@ impl PlanService for PlanApi {
     ) -> Result<Response<v1::PlanNodesResponse>, Status> {
         let by = Caller::of(&request).to_string();
         let wish = nodes::wish(&self.0, request.into_inner().wish)?;
-        let proposal = self.0.runs.propose(&wish, Metadata::Fresh, &by).await?;
+        let proposal = self.0.runs.propose(&wish, &Metadata::Fresh, &by).await?;
         let plan = serde_json::to_string(&proposal.plan).map_err(|error| bad(&error))?;
         Ok(Response::new(v1::PlanNodesResponse {
             plan,
