@@ -2,7 +2,7 @@
 //! The door to the machine the agent runs on. Nothing else in the agent starts a process or reads the clock.
 //!
 //! - [`Observe`]: what may be asked of the machine without changing it; [`RealHost`] asks it.
-//! - [`change`]: what steps may do to its files; [`tools`]: how they run programs.
+//! - [`change`]: what steps may do to its files, `directory`: the way to them; [`tools`]: how they run programs.
 //! - [`clock`]: the wall clock.
 //! - [`exec`]: the only place that starts processes.
 //! - [`lsblk`], [`systemd_units`], [`package_manager`], [`grubby`]: one file per tool: how it is called, how its answer
@@ -14,6 +14,7 @@ pub mod accounts;
 pub mod boot_entries;
 pub mod change;
 pub mod clock;
+pub(crate) mod directory;
 pub mod dnf;
 pub mod exec;
 #[cfg(any(test, feature = "testing"))]

@@ -40,6 +40,8 @@ pub struct Node {
     pub power_fails_after: Option<usize>,
     /// Files that are not there, whatever the rest says.
     pub lacks: Vec<PathBuf>,
+    /// Links that are not root's, through which it does not go.
+    pub links: Vec<PathBuf>,
     /// Units that are started at boot.
     pub enabled: Vec<String>,
     /// Swap units that are not masked.

@@ -101,6 +101,44 @@ async fn a_file_in_a_new_directory_makes_the_directory() {
 }
 
 #[tokio::test]
+async fn a_users_link_in_the_way_is_named_and_does_not_keep_the_rest_from_being_told() {
+    let make = || {
+        let host = with("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/bash\n")();
+        host.change(|node| node.links = vec!["/home/ada/.config".into(), "/home/ada/.ssh".into()]);
+        host
+    };
+    let in_the_way = Setting::File(file("/home/ada/.config/containers/registries.conf", "new"));
+    let keys = Setting::User(User {
+        name: UserName::new("ada").unwrap(),
+        present: true,
+        groups: vec![],
+        authorized_keys: Some(vec!["ssh-ed25519 AAAA ada".into()]),
+        sudo: false,
+    });
+    let motd = Setting::File(file("/etc/motd", "new"));
+    let found = surveyed(&make(), vec![in_the_way.clone(), keys, motd]).await;
+    let [Found::Blocked { reason, advice }, Found::Blocked { reason: of_keys, .. }, Found::Due { .. }] = &found[..]
+    else {
+        panic!("{found:?}")
+    };
+    assert!(reason.contains("registries.conf cannot be looked at") && advice.contains("namei -l"), "{found:?}");
+    assert!(of_keys.contains("authorized_keys"), "{found:?}");
+    let before = make();
+    before.change(|node| node.links.clear());
+    let step = step(&before, &in_the_way).await;
+    assert_eq!(refused(&make(), &step, "cannot be looked at").await, ErrorClass::Blocked);
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_configuration_is_not_written_over() {
+    let host = with("/etc/fstab", "/dev/b none swap sw 0 0\n")();
+    let step = step(&host, &Setting::SwapOff).await;
+    host.change(|node| node.links.push("/etc/fstab".into()));
+    assert_eq!(to_the_end(&host, &step).await.unwrap_err().class(), ErrorClass::Blocked);
+    assert!(host.effects().is_empty(), "{:?}", host.effects());
+}
+
+#[tokio::test]
 async fn the_owner_of_a_file_must_be_there_or_come_with_the_same_plan() {
     let host = FakeHost::new("node1");
     let wished = ManagedFile { owner: UserName::new("nobody-knows").unwrap(), ..file("/etc/motd", "new") };
