@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use windlass_types::action::{Argv, BadAction};
-use windlass_types::name::on_node::PackageName;
+use windlass_types::name::on_node::{PackageName, RepositoryId};
 use windlass_types::package::Package;
 
 use super::Observe;
@@ -92,12 +92,25 @@ impl Manager {
         Some(Self { program, is_yum: name == "yum" })
     }
 
-    /// Fetches the repositories' metadata anew.
+    /// Fetches the repositories' metadata anew. The program may ask whether a repository's metadata is to be trusted with the
+    /// key that its own file names, and fails without an answer, now and whenever it is called. Yes is what every transaction
+    /// with `-y` says to the same question; what packages must be signed with is asked apart from it, when they come.
     #[must_use]
     pub fn refresh(&self) -> Program {
-        // yum fetches it with the next question.
-        let words = if self.is_yum { ["clean", "expire-cache"] } else { ["makecache", "--refresh"] };
+        let words = if self.is_yum { ["-y", "makecache", "fast"] } else { ["-y", "makecache", "--refresh"] };
         Program::query(argv([self.program].into_iter().chain(words)), LOOK_DEADLINE)
+    }
+
+    /// Fetches the metadata of one repository whose file is in a directory apart, and trusts the key that it names. The
+    /// answer is remembered under the repository's id and address, wherever its file is.
+    #[must_use]
+    pub fn try_repository(&self, directory: &str, id: &RepositoryId) -> Program {
+        let (apart, only) = (format!("--setopt=reposdir={directory}"), format!("--enablerepo={id}"));
+        // One that cannot be had is a failure, whatever the node's configuration makes of it.
+        let strict = "--setopt=skip_if_unavailable=False";
+        let words = [self.program, "-y", &apart, strict, "--disablerepo=*", &only, "makecache"];
+        let fast = self.is_yum.then_some("fast");
+        Program::query(argv(words.into_iter().chain(fast)), LOOK_DEADLINE)
     }
 
     /// Shows what would be done, asking the repositories.
@@ -254,7 +267,9 @@ mod tests {
         let host = FakeHost::new("node1");
         host.change(|node| node.package_manager.name = "yum".into());
         let manager = Manager::of(&host).unwrap();
-        assert_eq!(shown(&manager.refresh()), "/usr/bin/yum clean expire-cache");
+        assert_eq!(shown(&manager.refresh()), "/usr/bin/yum -y makecache fast");
+        let tried = shown(&manager.try_repository("/run/a", &RepositoryId::new("lab").unwrap()));
+        assert!(tried.ends_with(" --enablerepo=lab makecache fast"), "{tried}");
         assert_eq!(shown(&manager.act(&Wanted::All).unwrap()), "/usr/bin/yum -C -y upgrade");
     }
 }

@@ -5,6 +5,7 @@
 mod boot;
 mod kernel;
 mod packages;
+mod repositories;
 mod settings;
 
 use std::collections::BTreeMap;

@@ -95,6 +95,10 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
 pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
     let (options, words): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|word| word.starts_with('-'));
     let excluded: Vec<&str> = options.iter().filter_map(|option| option.strip_prefix("--exclude=")).collect();
+    let asks_repositories = !options.contains(&"-C") && words.first() != Some(&"history");
+    if let Some(refused) = untrusted(node, &options).filter(|_| asks_repositories) {
+        return Some(says(1, refused));
+    }
     let plan = match words.as_slice() {
         ["makecache"] => return Some(says(0, "")),
         ["history", "list"] => return Some((history::list(node), Vec::new())),
@@ -131,6 +135,27 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         return Some(says(0, table));
     }
     Some((Scripted { exit_code: 0, stdout: table }, carry_out(node, plan)))
+}
+
+/// What it says where a repository's metadata is signed and nobody answers whether its key is trusted.
+fn untrusted(node: &mut Node, options: &[&str]) -> Option<String> {
+    let directory = options.iter().find_map(|option| option.strip_prefix("--setopt=reposdir="));
+    let directory = PathBuf::from(directory.unwrap_or("/etc/yum.repos.d"));
+    for (path, text) in node.all_files() {
+        if path.parent() != Some(&directory) || !text.contains("repo_gpgcheck=1") {
+            continue;
+        }
+        let id = path.file_stem()?.to_string_lossy().into_owned();
+        if options.contains(&"-y") {
+            node.trusted.insert(id);
+        } else if !node.trusted.contains(&id) {
+            return Some(format!(
+                "Error: Failed to download metadata for repo '{id}': repomd.xml GPG signature verification error: Signing \
+                 key not found\n"
+            ));
+        }
+    }
+    None
 }
 
 /// What undoes a transaction: what went comes again, and what came goes.
