@@ -129,6 +129,12 @@ impl Manager {
         Ok(program.answering(1))
     }
 
+    /// Shows every notice about a package that is installed, whatever its version, from what was fetched for the last look.
+    #[must_use]
+    pub fn notices(&self) -> Program {
+        Program::query(argv([self.program, "-q", "-C", "updateinfo", "list", "all"]), LOOK_DEADLINE)
+    }
+
     /// Shows what installing a kernel would do. It comes beside those that are there.
     #[must_use]
     pub fn look_for_kernel(&self, spec: &str) -> Program {
@@ -223,6 +229,14 @@ pub fn is_kernel(name: &PackageName) -> bool {
     KERNELS.iter().any(|kernel| kernel.strip_suffix('*').map_or(name == *kernel, |start| name.starts_with(start)))
 }
 
+/// Whether there is a notice in what [`Manager::notices`] shows: its id, its kind, and the package that it is about.
+#[must_use]
+pub fn has_notice(text: &str) -> bool {
+    let is_package = |word: &str| word.matches('-').count() >= 2 && word.contains('.');
+    text.lines()
+        .any(|line| line.split_whitespace().count() >= 3 && line.split_whitespace().last().is_some_and(is_package))
+}
+
 /// What a file for `shell` says. A version that goes back has its own word in yum, and only there.
 #[must_use]
 pub fn script(come: &[Package], back: &[Package], go: &[Package]) -> String {
@@ -260,6 +274,21 @@ mod tests {
             script(std::slice::from_ref(&package), &[], std::slice::from_ref(&package)),
             "remove bash-5.2-1.x86_64\ninstall bash-5.2-1.x86_64\nrun\nexit\n"
         );
+    }
+
+    #[test]
+    fn a_notice_is_told_from_other_lines() {
+        // As dnf 4 and yum 3 print them.
+        for line in [
+            "RHSA-2024:2679 Important/Sec. libxml2-2.9.13-6.el9_4.x86_64\n",
+            "i ALSA-2024:3835  Moderate/Sec.  libreoffice-core-1:6.4.7.2-17.el8_10.x86_64\n",
+            "FEDORA-EPEL-2023-1 bugfix      htop-3.2.2-1.el7.x86_64\n",
+        ] {
+            assert!(has_notice(line), "{line}");
+        }
+        for line in ["", "\n", "updateinfo list done\n", "Last metadata expiration check: 0:01:02 ago on Mon.\n"] {
+            assert!(!has_notice(line), "{line}");
+        }
     }
 
     #[test]

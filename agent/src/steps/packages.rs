@@ -13,7 +13,7 @@ use windlass_types::survey::Found;
 
 use super::{Check, Here, Kind, StepError, repair};
 use crate::host::change::NewFile;
-use crate::host::dnf::{Manager, Resolved, Wanted, history, is_kernel, parse, script};
+use crate::host::dnf::{Manager, Resolved, Wanted, has_notice, history, is_kernel, parse, script};
 use crate::host::rpm::{self, Installed};
 use crate::host::rpm_version::compare;
 use crate::host::tools::{Program, Ran, ToolError};
@@ -245,6 +245,7 @@ pub(super) async fn survey(
     let exclude: &[PackageName] = &wish.exclude;
     let ran = before(here.tools.run(&program(manager.look(&wanted, exclude))?).await)?;
     Ok(match read(&ran)? {
+        None if wanted == Wanted::Security => without_security_updates(here, &manager).await?,
         None => Found::AsWished,
         Some(resolved) => {
             let changes = changes_of(&resolved, installed);
@@ -254,6 +255,19 @@ pub(super) async fn survey(
             Found::Due { due: Transaction { changes, download_bytes: resolved.download_bytes } }
         }
     })
+}
+
+/// What no security update means: that there is none, or, where the repositories carry no notices at all, as those of CentOS
+/// Stream, that nobody can tell.
+async fn without_security_updates(here: &Here<'_>, manager: &Manager) -> Result<Found<Transaction>, StepError> {
+    if has_notice(&before(here.tools.run(&manager.notices()).await)?.stdout) {
+        return Ok(Found::AsWished);
+    }
+    Err(StepError::blocked(
+        "the node's repositories carry no security notices about what is installed, so nobody can tell what is a security \
+         update",
+        "update without --security, or with `update: all` in the spec",
+    ))
 }
 
 /// The package without which nobody could tell the node anything.

@@ -23,6 +23,8 @@ pub struct ModelPackage {
     pub needs: Vec<String>,
     /// When it was installed, seconds since the epoch.
     pub at: i64,
+    /// Its repository has a notice that says it mends security.
+    pub is_security: bool,
 }
 
 impl ModelPackage {
@@ -110,7 +112,8 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         ["reinstall", specs @ ..] => return Some(reinstall(node, specs)),
         ["shell", path] => scripted(node, path)?,
         ["repoquery", _] => return Some(says(0, "kernel-uname-r = unknown\n")),
-        ["upgrade"] => newer(node, &excluded),
+        ["updateinfo", "list", "all"] => return Some(says(0, notices(node))),
+        ["upgrade"] => newer(node, &excluded, options.contains(&"--security")),
         ["install", specs @ ..] => match coming(node, specs) {
             Ok(plan) => plan,
             Err(spec) => {
@@ -210,13 +213,24 @@ fn scripted(node: &Node, path: &str) -> Option<Plan> {
     Some(plan)
 }
 
-/// The newest of each installed package.
-fn newer(node: &Node, excluded: &[&str]) -> Plan {
+/// The newest of each installed package, or the newest that mends its security.
+fn newer(node: &Node, excluded: &[&str], only_security: bool) -> Plan {
     let is_held =
         |name: &str| excluded.iter().any(|e| *e == name || e.strip_suffix('*').is_some_and(|p| name.starts_with(p)));
     let wanted = node.packages.iter().filter(|p| !is_held(&p.name));
-    let specs: Vec<&str> = wanted.filter(|p| newest(node, &p.name).is_some()).map(|p| p.name.as_str()).collect();
-    coming(node, &specs).unwrap_or_default()
+    let newer = |old: &ModelPackage| {
+        let of_name = node.repository.iter().filter(|p| p.name == old.name && (p.is_security || !only_security));
+        of_name.filter(|p| p.is_newer_than(old)).reduce(|a, b| if b.is_newer_than(a) { b } else { a })
+    };
+    let specs: Vec<String> = wanted.filter_map(newer).map(ModelPackage::full).collect();
+    coming(node, &specs.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_or_default()
+}
+
+/// What the repository says about packages of which one is installed.
+fn notices(node: &Node) -> String {
+    let is_there = |package: &&ModelPackage| node.packages.iter().any(|p| p.name == package.name);
+    let about = node.repository.iter().filter(|package| package.is_security).filter(is_there);
+    about.map(|package| format!("MODEL-2026:1 Important/Sec. {}\n", package.full())).collect()
 }
 
 fn newest<'a>(node: &'a Node, name: &str) -> Option<&'a ModelPackage> {
