@@ -55,7 +55,7 @@ enum Section {
 }
 
 /// Headings, by their first words.
-const SECTIONS: [(&str, Section); 9] = [
+const SECTIONS: [(&str, Section); 10] = [
     ("Installing", Section::New),
     ("Upgrading", Section::Another),
     ("Updating", Section::Another),
@@ -63,6 +63,8 @@ const SECTIONS: [(&str, Section); 9] = [
     ("Removing", Section::Gone),
     ("Skipping", Section::Aside),
     ("Skipped", Section::Aside),
+    // The second line of a heading: how what is skipped could be forced.
+    ("(add '", Section::Aside),
     ("Enabling module", Section::Aside),
     ("Reinstalling", Section::Aside),
 ];
@@ -220,6 +222,17 @@ mod tests {
                 "-forgotten-words-2.9-4.el7.noarch",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_held_back_is_no_part_of_the_transaction() {
+        // As dnf 4 composes it where neither `best` nor `strict` is set.
+        let held = "Skipping packages with conflicts:\n(add '--best --allowerasing' to command line to force their upgrade):\n \
+                    lab-base              noarch             13-1            lab             9.0 k\nSkipping packages with \
+                    broken dependencies:\n lab-extra             noarch             2-1             lab             5.0 k\n";
+        let table = include_str!("../fixtures/lab-dnf-4.14-upgrade-assumeno");
+        let text = table.replace("\nTransaction Summary", &format!("{held}\nTransaction Summary"));
+        assert_eq!(shown(&text), ["^lab-web-2-1.noarch", "^lab-words-2-1.noarch"]);
     }
 
     #[test]
