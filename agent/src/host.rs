@@ -2,7 +2,8 @@
 //! The door to the machine the agent runs on. Nothing else in the agent starts a process or reads the clock.
 //!
 //! - [`Observe`]: what may be asked of the machine without changing it; [`RealHost`] asks it.
-//! - [`change`]: what steps may do to its files, `directory`: the way to them; [`tools`]: how they run programs.
+//! - [`change`]: what steps may do to its files, `directory`: the way to them, `label`: their
+//!   SELinux labels; [`tools`]: how they run programs.
 //! - [`clock`]: the wall clock.
 //! - [`exec`]: the only place that starts processes.
 //! - [`lsblk`], [`systemd_units`], [`package_manager`], [`grubby`]: one file per tool: how it is called, how its answer
@@ -23,6 +24,7 @@ pub mod grub;
 pub mod grub_cfg;
 pub mod grubby;
 pub mod kernel_files;
+pub(crate) mod label;
 pub mod lsblk;
 pub mod network;
 pub mod os_release;
@@ -174,6 +176,7 @@ pub struct RealHost {
     block_devices: Remembered<lsblk::Unchanged, lsblk::Printed>,
     default_kernel: Remembered,
     package_manager: Remembered,
+    labels: label::Labels,
 }
 
 impl RealHost {

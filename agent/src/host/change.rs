@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK};
 
 use super::directory::Place;
+use super::label::Label;
 use super::{MOST_FILE_BYTES, Observe, RealHost};
 
 /// What a path leads to. A link in its last part is not followed, and on the way there only links that are root's alone.
@@ -126,10 +127,13 @@ impl Change for RealHost {
         let place = Place::of(path)?;
         let temporary = place.beside(".windlass");
         std::fs::remove_file(&temporary).or_else(ignore_absent)?;
-        write_new(&temporary, file).and_then(|()| std::fs::rename(&temporary, place.path())).inspect_err(|_| {
-            // What is left has a name of its own and goes with the next attempt.
-            let _ = std::fs::remove_file(&temporary);
-        })?;
+        let label = self.labels.wished(&place.path(), path, FileKind::File).await;
+        write_new(&temporary, file, label.as_ref())
+            .and_then(|()| std::fs::rename(&temporary, place.path()))
+            .inspect_err(|_| {
+                // What is left has a name of its own and goes with the next attempt.
+                let _ = std::fs::remove_file(&temporary);
+            })?;
         place.directory.sync_all()
     }
 
@@ -137,6 +141,9 @@ impl Change for RealHost {
         let place = Place::of(path)?;
         DirBuilder::new().mode(0o700).create(place.path())?;
         let made = OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(place.path())?;
+        if let Some(label) = self.labels.wished(&place.path(), path, FileKind::Directory).await {
+            label.give(&made);
+        }
         std::os::unix::fs::fchown(&made, Some(uid), Some(gid))?;
         made.set_permissions(std::fs::Permissions::from_mode(mode))?;
         place.directory.sync_all()
@@ -152,9 +159,12 @@ impl Change for RealHost {
     }
 }
 
-fn write_new(path: &Path, new: &NewFile<'_>) -> io::Result<()> {
+fn write_new(path: &Path, new: &NewFile<'_>, label: Option<&Label>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW).open(path)?;
     file.write_all(new.content)?;
+    if let Some(label) = label {
+        label.give(&file);
+    }
     std::os::unix::fs::fchown(&file, Some(new.uid), Some(new.gid))?;
     // After the owner: chown(2) takes special bits away.
     file.set_permissions(std::fs::Permissions::from_mode(new.mode))?;
@@ -168,6 +178,7 @@ fn ignore_absent(error: io::Error) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::label::tests as tests_of_labels;
 
     fn own(content: &[u8]) -> NewFile<'_> {
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
@@ -208,6 +219,24 @@ mod tests {
         let path = dir.path().join("keys");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert!(RealHost::default().content(&path).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_keeps_the_label_of_what_was_there_and_a_new_one_gets_that_of_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let (crontab, new, made) = (dir.path().join("crontab"), dir.path().join("new"), dir.path().join("made"));
+        let labels = tests_of_labels::modelled(dir.path());
+        let host = RealHost { labels, ..RealHost::default() };
+        std::fs::write(&crontab, "old").unwrap();
+        let old = std::fs::File::open(&crontab).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::fsetxattr(&old, tests_of_labels::ATTRIBUTE, b"u:r:system_cron_spool_t:s0\0", flags).unwrap();
+        host.place(&crontab, &own(b"new")).await.unwrap();
+        host.place(&new, &own(b"new")).await.unwrap();
+        host.make_directory(&made, 0o750, own(b"").uid, own(b"").gid).await.unwrap();
+        assert_eq!(tests_of_labels::label_of(&crontab), "u:r:system_cron_spool_t:s0\0");
+        assert_eq!(tests_of_labels::label_of(&new), "system_u:object_r:policy_file_t:s0\0");
+        assert_eq!(tests_of_labels::label_of(&made), "system_u:object_r:policy_dir_t:s0\0");
     }
 
     #[tokio::test]

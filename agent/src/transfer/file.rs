@@ -22,7 +22,7 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
 use windlass_types::outcome::ErrorClass;
 
-use super::target::{is_in_place, place};
+use super::target::{is_in_place, label_of, place};
 use super::{Answered, Call, Carriers, PIECE_BYTES, Sent, TransferError};
 use crate::backoff::Backoff;
 use crate::durable_file;
@@ -128,7 +128,8 @@ impl Files {
         durable_file::private_directory(&self.carriers.directory).map_err(local("make", &self.carriers.directory))?;
         self.fetch(job, put, &part).await?;
         let (from, target, mode) = (part.clone(), PathBuf::from(put.path.as_str()), put.mode);
-        let placed = tokio::task::spawn_blocking(move || place(&from, &target, mode)).await;
+        let label = label_of(&target).await;
+        let placed = tokio::task::spawn_blocking(move || place(&from, &target, mode, label.as_ref())).await;
         placed.map_err(|error| local("place", Path::new(put.path.as_str()))(io::Error::other(error)))??;
         durable_file::remove(&part).map_err(local("remove", &part))?;
         Ok(true)

@@ -11,7 +11,9 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::file::{FileError, Put, digest_of, local};
 use crate::durable_file;
+use crate::host::change::FileKind;
 use crate::host::directory::Place;
+use crate::host::label::{Label, Labels};
 
 /// Whether the target has this content and mode already.
 pub(super) async fn is_in_place(put: Put<'_>) -> Result<bool, FileError> {
@@ -43,11 +45,17 @@ fn open_if_alike(path: &Path, put: Put<'_>) -> io::Result<Option<File>> {
     Ok(Some(file))
 }
 
+/// The label that the target shall have.
+pub(super) async fn label_of(target: &Path) -> Option<Label> {
+    let place = Place::of(target).ok()?;
+    Labels::default().wished(&place.path(), target, FileKind::File).await
+}
+
 /// Copies beside the target, makes it durable, puts it in place.
-pub(super) fn place(from: &Path, target: &Path, mode: u32) -> Result<(), FileError> {
+pub(super) fn place(from: &Path, target: &Path, mode: u32, label: Option<&Label>) -> Result<(), FileError> {
     let place = Place::of(target).map_err(local("write", target))?;
     let temporary = place.beside(".windlass-new");
-    let placed = copy(from, &temporary, mode)
+    let placed = copy(from, &temporary, mode, label)
         .and_then(|()| std::fs::rename(&temporary, place.path()))
         .and_then(|()| place.directory.sync_all());
     placed.map_err(|error| {
@@ -57,11 +65,14 @@ pub(super) fn place(from: &Path, target: &Path, mode: u32) -> Result<(), FileErr
     })
 }
 
-fn copy(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
+fn copy(from: &Path, to: &Path, mode: u32, label: Option<&Label>) -> io::Result<()> {
     durable_file::remove(to)?;
     let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     io::copy(&mut File::open(from)?, &mut target)?;
     target.flush()?;
+    if let Some(label) = label {
+        label.give(&target);
+    }
     target.set_permissions(std::fs::Permissions::from_mode(mode))?;
     target.sync_all()
 }
@@ -89,10 +100,10 @@ mod tests {
         for path in [&home, &home.join("link")] {
             lchown(path, Some(12_345), Some(12_345)).unwrap();
         }
-        place(&from, &home.join("file"), 0o640).unwrap();
+        place(&from, &home.join("file"), 0o640, None).unwrap();
         assert_eq!(std::fs::read_to_string(home.join("file")).unwrap(), "new");
         let astray = home.join("link/file");
-        let error = place(&from, &astray, 0o640).unwrap_err();
+        let error = place(&from, &astray, 0o640, None).unwrap_err();
         assert!(ErrorChain(&error).to_string().contains("name the place that it leads to"), "{error}");
         assert_eq!(std::fs::read_dir(&etc).unwrap().count(), 0);
         let path = NodePath::new(astray.to_str().unwrap()).unwrap();
@@ -109,7 +120,7 @@ mod tests {
         let path = NodePath::new(dir.path().join("file").to_str().unwrap()).unwrap();
         let put = Put { path: &path, sha256, size: 3, mode: 0o640 };
         assert!(!is_in_place(put).await.unwrap());
-        place(&from, Path::new(path.as_str()), 0o640).unwrap();
+        place(&from, Path::new(path.as_str()), 0o640, None).unwrap();
         assert!(is_in_place(put).await.unwrap());
         assert!(!is_in_place(Put { mode: 0o600, ..put }).await.unwrap());
         let taken = NodePath::new(dir.path().to_str().unwrap()).unwrap();
