@@ -166,6 +166,12 @@ pub trait Observe: Send + Sync + Debug {
     /// # Errors
     /// If it is missing or fails.
     async fn package_manager_version(&self, program: &Path) -> Result<String, ExecError>;
+
+    /// The packages that everything uses, as rpm(8) prints them; nothing where there is no rpm.
+    ///
+    /// # Errors
+    /// If rpm fails.
+    async fn core_packages(&self) -> Result<String, ExecError>;
 }
 
 /// The machine the agent runs on.
@@ -176,6 +182,7 @@ pub struct RealHost {
     block_devices: Remembered<lsblk::Unchanged, lsblk::Printed>,
     default_kernel: Remembered,
     package_manager: Remembered,
+    core_packages: Remembered,
     labels: label::Labels,
 }
 
@@ -275,6 +282,16 @@ impl Observe for RealHost {
     async fn package_manager_version(&self, program: &Path) -> Result<String, ExecError> {
         let ask = stdout(package_manager::version_command(program));
         self.package_manager.or_ask(vec![self.modified(program).ok()], ask).await
+    }
+
+    /// Some tens of milliseconds of rpm after a transaction, and else four times stat(2).
+    async fn core_packages(&self) -> Result<String, ExecError> {
+        let stamps = self.stamps(rpm::DATABASES);
+        // Where there is no database rpm would make one.
+        if stamps.iter().all(Option::is_none) || !Path::new(rpm::PROGRAM).exists() {
+            return Ok(String::new());
+        }
+        self.core_packages.or_ask(stamps, stdout(rpm::core_command())).await
     }
 }
 

@@ -63,8 +63,20 @@ fn says(exit_code: i32, stdout: impl Into<String>) -> Answer {
     (Scripted { exit_code, stdout: stdout.into() }, Vec::new())
 }
 
+fn line(p: &ModelPackage) -> String {
+    format!("{}\t0:{}\t{}\t{}\n", p.name, p.version, p.arch, p.at)
+}
+
+/// What rpm says of packages asked for by name.
+pub(super) fn by_name(node: &Node, names: &[&str]) -> String {
+    let of_name = |name: &&str| {
+        let found: String = node.packages.iter().filter(|p| p.name == **name).map(line).collect();
+        if found.is_empty() { format!("package {name} is not installed\n") } else { found }
+    };
+    names.iter().map(of_name).collect()
+}
+
 pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
-    let line = |p: &ModelPackage| format!("{}\t0:{}\t{}\t{}\n", p.name, p.version, p.arch, p.at);
     match arguments {
         ["-qa", ..] => Some(says(0, node.packages.iter().map(line).collect::<String>())),
         ["-qf", "--qf", _, paths @ ..] => {
