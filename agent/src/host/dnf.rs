@@ -19,7 +19,7 @@ use super::Observe;
 use super::package_manager::PROGRAMS;
 use super::tools::{Program, argv};
 
-pub use table::{Coming, Going, Resolved, parse};
+pub use table::{Coming, Going, Resolved, left_out, parse};
 
 /// Metadata may have to be fetched.
 const LOOK_DEADLINE: Duration = Duration::from_secs(600);

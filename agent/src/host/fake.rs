@@ -9,6 +9,7 @@ mod history;
 mod node;
 mod packages;
 mod programs;
+mod yum;
 
 use std::collections::BTreeMap;
 use std::io;

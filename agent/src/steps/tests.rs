@@ -7,6 +7,7 @@ mod kernel;
 mod packages;
 mod repositories;
 mod settings;
+mod yum;
 
 use std::collections::BTreeMap;
 

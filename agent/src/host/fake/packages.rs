@@ -57,9 +57,9 @@ struct Plan {
     go: Vec<ModelPackage>,
 }
 
-type Answer = (Scripted, Vec<String>);
+pub(super) type Answer = (Scripted, Vec<String>);
 
-fn says(exit_code: i32, stdout: impl Into<String>) -> Answer {
+pub(super) fn says(exit_code: i32, stdout: impl Into<String>) -> Answer {
     (Scripted { exit_code, stdout: stdout.into() }, Vec::new())
 }
 

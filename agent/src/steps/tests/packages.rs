@@ -12,7 +12,7 @@ use crate::host::dnf::history::LOCK;
 use crate::host::fake::{FakeHost, ModelPackage, ModelTransaction};
 
 /// Two packages of which one needs the other, installed in version 1; the repository has version 2.
-fn outdated() -> FakeHost {
+pub(super) fn outdated() -> FakeHost {
     let host = FakeHost::new("node1");
     host.change(|node| {
         let web = |version| ModelPackage { needs: vec!["words".into()], ..ModelPackage::new("web", version) };
@@ -33,23 +33,23 @@ pub(super) async fn surveyed(host: &FakeHost, request: SurveyRequest) -> Survey 
     serde_json::from_str(&answer.output).unwrap()
 }
 
-async fn look(host: &FakeHost, update: UpdateScope, exclude: &[&str]) -> Found<Transaction> {
+pub(super) async fn look(host: &FakeHost, update: UpdateScope, exclude: &[&str]) -> Found<Transaction> {
     let exclude = exclude.iter().map(|name| PackageName::new(*name).unwrap()).collect();
     let packages = Some(PackagesWish { update, exclude });
     surveyed(host, SurveyRequest { packages, refresh: true, ..SurveyRequest::default() }).await.packages.unwrap()
 }
 
-async fn update(host: &FakeHost) -> Transaction {
+pub(super) async fn update(host: &FakeHost) -> Transaction {
     let found = look(host, UpdateScope::All, &[]).await;
     let Found::Due { due } = found else { panic!("{found:?}") };
     due
 }
 
-fn shown(transaction: &Transaction) -> Vec<String> {
+pub(super) fn shown(transaction: &Transaction) -> Vec<String> {
     transaction.changes.iter().map(ToString::to_string).collect()
 }
 
-fn installed(host: &FakeHost) -> Vec<String> {
+pub(super) fn installed(host: &FakeHost) -> Vec<String> {
     host.node().packages.iter().map(ModelPackage::full).collect()
 }
 
