@@ -106,11 +106,14 @@ impl Manager {
     #[must_use]
     pub fn try_repository(&self, directory: &str, id: &RepositoryId) -> Program {
         let (apart, only) = (format!("--setopt=reposdir={directory}"), format!("--enablerepo={id}"));
-        // One that cannot be had is a failure, whatever the node's configuration makes of it.
-        let strict = "--setopt=skip_if_unavailable=False";
-        let words = [self.program, "-y", &apart, strict, "--disablerepo=*", &only, "makecache"];
-        let fast = self.is_yum.then_some("fast");
-        Program::query(argv(words.into_iter().chain(fast)), LOOK_DEADLINE)
+        let mut words = vec![self.program, "-y", &apart, "--disablerepo=*", &only];
+        // One that cannot be had is a failure; yum knows that word of repositories alone, where it is not said.
+        words.extend(if self.is_yum {
+            &["makecache", "fast"]
+        } else {
+            &["--setopt=skip_if_unavailable=False", "makecache"]
+        });
+        Program::query(argv(words), LOOK_DEADLINE)
     }
 
     /// Shows what would be done, asking the repositories.
