@@ -4,6 +4,7 @@
 
 mod boot;
 mod kernel;
+mod menu;
 mod packages;
 mod repositories;
 mod settings;
