@@ -2,7 +2,8 @@
 //! The door to the machine the agent runs on. Nothing else in the agent starts a process or reads the clock.
 //!
 //! - [`Observe`]: what may be asked of the machine without changing it; [`RealHost`] asks it.
-//! - [`change`]: what steps may do to its files; [`tools`]: how they run programs.
+//! - [`change`]: what steps may do to its files, `directory`: the way to them, `label`: their
+//!   SELinux labels; [`tools`]: how they run programs.
 //! - [`clock`]: the wall clock.
 //! - [`exec`]: the only place that starts processes.
 //! - [`lsblk`], [`systemd_units`], [`package_manager`], [`grubby`]: one file per tool: how it is called, how its answer
@@ -14,6 +15,7 @@ pub mod accounts;
 pub mod boot_entries;
 pub mod change;
 pub mod clock;
+pub(crate) mod directory;
 pub mod dnf;
 pub mod exec;
 #[cfg(any(test, feature = "testing"))]
@@ -22,6 +24,7 @@ pub mod grub;
 pub mod grub_cfg;
 pub mod grubby;
 pub mod kernel_files;
+pub(crate) mod label;
 pub mod lsblk;
 pub mod network;
 pub mod os_release;
@@ -163,6 +166,12 @@ pub trait Observe: Send + Sync + Debug {
     /// # Errors
     /// If it is missing or fails.
     async fn package_manager_version(&self, program: &Path) -> Result<String, ExecError>;
+
+    /// The packages that everything uses, as rpm(8) prints them; nothing where there is no rpm.
+    ///
+    /// # Errors
+    /// If rpm fails.
+    async fn core_packages(&self) -> Result<String, ExecError>;
 }
 
 /// The machine the agent runs on.
@@ -173,6 +182,8 @@ pub struct RealHost {
     block_devices: Remembered<lsblk::Unchanged, lsblk::Printed>,
     default_kernel: Remembered,
     package_manager: Remembered,
+    core_packages: Remembered,
+    labels: label::Labels,
 }
 
 impl RealHost {
@@ -271,6 +282,16 @@ impl Observe for RealHost {
     async fn package_manager_version(&self, program: &Path) -> Result<String, ExecError> {
         let ask = stdout(package_manager::version_command(program));
         self.package_manager.or_ask(vec![self.modified(program).ok()], ask).await
+    }
+
+    /// Some tens of milliseconds of rpm after a transaction, and else four times stat(2).
+    async fn core_packages(&self) -> Result<String, ExecError> {
+        let stamps = self.stamps(rpm::DATABASES);
+        // Where there is no database rpm would make one.
+        if stamps.iter().all(Option::is_none) || !Path::new(rpm::PROGRAM).exists() {
+            return Ok(String::new());
+        }
+        self.core_packages.or_ask(stamps, stdout(rpm::core_command())).await
     }
 }
 

@@ -99,7 +99,7 @@ pub async fn observe_as_root(host: &dyn Observe, watched: &[String], look: Look)
     );
     let default_release = kernel.as_ref().ok().and_then(|kernel| kernel.default_release.as_deref());
     let running = kernel.as_ref().map_or("", |kernel| &kernel.running);
-    let reboot = pending_reboot::observe(host, running, default_release);
+    let reboot = within_deadline(pending_reboot::observe(host, running, default_release)).await;
     vec![
         fact(Subject::Os, os::observe(host), Fact::Os),
         fact(Subject::Kernel, kernel, Fact::Kernel),
@@ -109,7 +109,7 @@ pub async fn observe_as_root(host: &dyn Observe, watched: &[String], look: Look)
         fact(Subject::Load, load::observe(host), Fact::Load),
         fact(Subject::Disks, disks, Fact::Disks),
         fact(Subject::PackageManager, manager, Fact::PackageManager),
-        Fact::PendingReboot(reboot),
+        fact(Subject::PendingReboot, reboot, Fact::PendingReboot),
         fact(Subject::Services, services, Fact::Services),
     ]
 }
@@ -159,6 +159,7 @@ mod tests {
             (Method::Lsblk, Subject::Disks),
             (Method::SystemctlShow, Subject::Services),
             (Method::PackageManagerVersion, Subject::PackageManager),
+            (Method::CorePackages, Subject::PendingReboot),
             (Method::Cpu, Subject::Cpu),
             (Method::Memory, Subject::Memory),
             (Method::Load, Subject::Load),

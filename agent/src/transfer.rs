@@ -8,6 +8,7 @@
 
 mod file;
 mod output;
+mod target;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Changes to the machine's files. A file is there as it was or as it shall be, whenever the power goes.
+//! Changes to the machine's files. A file is there as it was or as it shall be, whenever the power goes, and in the directory
+//! that was meant, whatever links other users put on the way.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use async_trait::async_trait;
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK};
 
+use super::directory::Place;
+use super::label::Label;
 use super::{MOST_FILE_BYTES, Observe, RealHost};
 
-/// What a path leads to, without following a link in its last part.
+/// What a path leads to. A link in its last part is not followed, and on the way there only links that are root's alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
     /// What it is.
@@ -96,7 +98,10 @@ pub trait Change: Observe {
 #[async_trait]
 impl Change for RealHost {
     fn attributes(&self, path: &Path) -> io::Result<Attributes> {
-        let found = std::fs::symlink_metadata(path)?;
+        let found = match Place::of(path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => std::fs::symlink_metadata(path)?,
+            place => std::fs::symlink_metadata(place?.path())?,
+        };
         let kind = match found.file_type() {
             kind if kind.is_file() => FileKind::File,
             kind if kind.is_dir() => FileKind::Directory,
@@ -106,11 +111,10 @@ impl Change for RealHost {
     }
 
     fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let directory = open_directory(path.parent().unwrap_or_else(|| Path::new("/")))?;
+        let place = Place::of(path)?;
         // Where others may write, a link could lead to what they may not read, and a pipe would hold root up for ever.
         let careful = O_NOFOLLOW | O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(careful).open(within(&directory, name))?;
+        let file = OpenOptions::new().read(true).custom_flags(careful).open(place.path())?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
         }
@@ -120,57 +124,47 @@ impl Change for RealHost {
     }
 
     async fn place(&self, path: &Path, file: &NewFile<'_>) -> io::Result<()> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let directory = open_directory(path.parent().unwrap_or_else(|| Path::new("/")))?;
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(name);
-        temporary.push(".windlass");
-        let (temporary, target) = (within(&directory, &temporary), within(&directory, name));
+        let place = Place::of(path)?;
+        let temporary = place.beside(".windlass");
         std::fs::remove_file(&temporary).or_else(ignore_absent)?;
-        write_new(&temporary, file).and_then(|()| std::fs::rename(&temporary, target)).inspect_err(|_| {
-            // What is left has a name of its own and goes with the next attempt.
-            let _ = std::fs::remove_file(&temporary);
-        })?;
-        directory.sync_all()
+        let label = self.labels.wished(&place.path(), path, FileKind::File).await;
+        write_new(&temporary, file, label.as_ref())
+            .and_then(|()| std::fs::rename(&temporary, place.path()))
+            .inspect_err(|_| {
+                // What is left has a name of its own and goes with the next attempt.
+                let _ = std::fs::remove_file(&temporary);
+            })?;
+        place.directory.sync_all()
     }
 
     async fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let parent = open_directory(path.parent().unwrap_or_else(|| Path::new("/")))?;
-        let path = within(&parent, name);
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let made = OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(&path)?;
+        let place = Place::of(path)?;
+        DirBuilder::new().mode(0o700).create(place.path())?;
+        let made = OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(place.path())?;
+        if let Some(label) = self.labels.wished(&place.path(), path, FileKind::Directory).await {
+            label.give(&made);
+        }
         std::os::unix::fs::fchown(&made, Some(uid), Some(gid))?;
         made.set_permissions(std::fs::Permissions::from_mode(mode))?;
-        parent.sync_all()
+        place.directory.sync_all()
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let parent = match open_directory(path.parent().unwrap_or_else(|| Path::new("/"))) {
+        let place = match Place::of(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened?,
+            place => place?,
         };
-        std::fs::remove_file(within(&parent, name)).or_else(ignore_absent)?;
-        parent.sync_all()
+        std::fs::remove_file(place.path()).or_else(ignore_absent)?;
+        place.directory.sync_all()
     }
 }
 
-/// Opens a directory to work in. A link to one is followed only if it is root's: nobody else decides where root writes.
-fn open_directory(path: &Path) -> io::Result<File> {
-    let found = std::fs::symlink_metadata(path)?;
-    let flags = if found.is_symlink() && found.uid() == 0 { O_DIRECTORY } else { O_DIRECTORY | O_NOFOLLOW };
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
-}
-
-/// A name in a directory that is open, whatever its path leads to by now.
-fn within(directory: &File, name: &std::ffi::OsStr) -> PathBuf {
-    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name)
-}
-
-fn write_new(path: &Path, new: &NewFile<'_>) -> io::Result<()> {
+fn write_new(path: &Path, new: &NewFile<'_>, label: Option<&Label>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW).open(path)?;
     file.write_all(new.content)?;
+    if let Some(label) = label {
+        label.give(&file);
+    }
     std::os::unix::fs::fchown(&file, Some(new.uid), Some(new.gid))?;
     // After the owner: chown(2) takes special bits away.
     file.set_permissions(std::fs::Permissions::from_mode(new.mode))?;
@@ -184,6 +178,7 @@ fn ignore_absent(error: io::Error) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::label::tests as tests_of_labels;
 
     fn own(content: &[u8]) -> NewFile<'_> {
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
@@ -227,6 +222,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_keeps_the_label_of_what_was_there_and_a_new_one_gets_that_of_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let (crontab, new, made) = (dir.path().join("crontab"), dir.path().join("new"), dir.path().join("made"));
+        let labels = tests_of_labels::modelled(dir.path());
+        let host = RealHost { labels, ..RealHost::default() };
+        std::fs::write(&crontab, "old").unwrap();
+        let old = std::fs::File::open(&crontab).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::fsetxattr(&old, tests_of_labels::ATTRIBUTE, b"u:r:system_cron_spool_t:s0\0", flags).unwrap();
+        host.place(&crontab, &own(b"new")).await.unwrap();
+        host.place(&new, &own(b"new")).await.unwrap();
+        host.make_directory(&made, 0o750, own(b"").uid, own(b"").gid).await.unwrap();
+        assert_eq!(tests_of_labels::label_of(&crontab), "u:r:system_cron_spool_t:s0\0");
+        assert_eq!(tests_of_labels::label_of(&new), "system_u:object_r:policy_file_t:s0\0");
+        assert_eq!(tests_of_labels::label_of(&made), "system_u:object_r:policy_dir_t:s0\0");
+    }
+
+    #[tokio::test]
     async fn a_file_that_cannot_be_placed_leaves_what_was_there() {
         let dir = tempfile::tempdir().unwrap();
         let (host, path) = (RealHost::default(), dir.path().join("taken"));
@@ -234,6 +247,30 @@ mod tests {
         assert!(host.place(&path, &own(b"new")).await.is_err());
         assert_eq!(host.list(dir.path()).unwrap(), ["taken"]);
         assert!(host.place(&dir.path().join("no/such"), &own(b"new")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_meant_for_a_users_directory_does_not_follow_their_link_to_another() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // Only root could be led astray.
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (host, home, victim) = (RealHost::default(), dir.path().join("home"), dir.path().join("etc/app"));
+        std::fs::create_dir_all(&victim).unwrap();
+        std::fs::write(victim.join("app.conf"), "precious").unwrap();
+        std::fs::create_dir(&home).unwrap();
+        std::os::unix::fs::symlink("../etc", home.join(".config")).unwrap();
+        for path in [&home, &home.join(".config")] {
+            std::os::unix::fs::lchown(path, Some(12_345), Some(12_345)).unwrap();
+        }
+        let path = home.join(".config/app/app.conf");
+        assert!(host.place(&path, &own(b"new")).await.is_err());
+        assert!(host.make_directory(&home.join(".config/new"), 0o755, 0, 0).await.is_err());
+        assert!(host.remove(&path).await.is_err());
+        assert!(host.content(&path).is_err() && host.attributes(&path).is_err());
+        assert_eq!(std::fs::read_to_string(victim.join("app.conf")).unwrap(), "precious");
+        assert_eq!(host.list(&dir.path().join("etc")).unwrap(), ["app"]);
+        assert_eq!(host.list(&victim).unwrap(), ["app.conf"]);
     }
 
     #[tokio::test]

@@ -12,14 +12,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use windlass_types::action::{Argv, BadAction};
-use windlass_types::name::on_node::PackageName;
+use windlass_types::name::on_node::{PackageName, RepositoryId};
 use windlass_types::package::Package;
 
 use super::Observe;
 use super::package_manager::PROGRAMS;
 use super::tools::{Program, argv};
 
-pub use table::{Coming, Going, Resolved, parse};
+pub use table::{Coming, Going, Resolved, left_out, parse};
 
 /// Metadata may have to be fetched.
 const LOOK_DEADLINE: Duration = Duration::from_secs(600);
@@ -92,12 +92,28 @@ impl Manager {
         Some(Self { program, is_yum: name == "yum" })
     }
 
-    /// Fetches the repositories' metadata anew.
+    /// Fetches the repositories' metadata anew. The program may ask whether a repository's metadata is to be trusted with the
+    /// key that its own file names, and fails without an answer, now and whenever it is called. Yes is what every transaction
+    /// with `-y` says to the same question; what packages must be signed with is asked apart from it, when they come.
     #[must_use]
     pub fn refresh(&self) -> Program {
-        // yum fetches it with the next question.
-        let words = if self.is_yum { ["clean", "expire-cache"] } else { ["makecache", "--refresh"] };
+        let words = if self.is_yum { ["-y", "makecache", "fast"] } else { ["-y", "makecache", "--refresh"] };
         Program::query(argv([self.program].into_iter().chain(words)), LOOK_DEADLINE)
+    }
+
+    /// Fetches the metadata of one repository whose file is in a directory apart, and trusts the key that it names. The
+    /// answer is remembered under the repository's id and address, wherever its file is.
+    #[must_use]
+    pub fn try_repository(&self, directory: &str, id: &RepositoryId) -> Program {
+        let (apart, only) = (format!("--setopt=reposdir={directory}"), format!("--enablerepo={id}"));
+        let mut words = vec![self.program, "-y", &apart, "--disablerepo=*", &only];
+        // One that cannot be had is a failure; yum knows that word of repositories alone, where it is not said.
+        words.extend(if self.is_yum {
+            &["makecache", "fast"]
+        } else {
+            &["--setopt=skip_if_unavailable=False", "makecache"]
+        });
+        Program::query(argv(words), LOOK_DEADLINE)
     }
 
     /// Shows what would be done, asking the repositories.
@@ -114,6 +130,12 @@ impl Manager {
         };
         let program = Program::query(self.argv(&["--assumeno"], &excluded, wanted)?, LOOK_DEADLINE);
         Ok(program.answering(1))
+    }
+
+    /// Shows every notice about a package that is installed, whatever its version, from what was fetched for the last look.
+    #[must_use]
+    pub fn notices(&self) -> Program {
+        Program::query(argv([self.program, "-q", "-C", "updateinfo", "list", "all"]), LOOK_DEADLINE)
     }
 
     /// Shows what installing a kernel would do. It comes beside those that are there.
@@ -210,6 +232,14 @@ pub fn is_kernel(name: &PackageName) -> bool {
     KERNELS.iter().any(|kernel| kernel.strip_suffix('*').map_or(name == *kernel, |start| name.starts_with(start)))
 }
 
+/// Whether there is a notice in what [`Manager::notices`] shows: its id, its kind, and the package that it is about.
+#[must_use]
+pub fn has_notice(text: &str) -> bool {
+    let is_package = |word: &str| word.matches('-').count() >= 2 && word.contains('.');
+    text.lines()
+        .any(|line| line.split_whitespace().count() >= 3 && line.split_whitespace().last().is_some_and(is_package))
+}
+
 /// What a file for `shell` says. A version that goes back has its own word in yum, and only there.
 #[must_use]
 pub fn script(come: &[Package], back: &[Package], go: &[Package]) -> String {
@@ -250,11 +280,28 @@ mod tests {
     }
 
     #[test]
+    fn a_notice_is_told_from_other_lines() {
+        // As dnf 4 and yum 3 print them.
+        for line in [
+            "RHSA-2024:2679 Important/Sec. libxml2-2.9.13-6.el9_4.x86_64\n",
+            "i ALSA-2024:3835  Moderate/Sec.  libreoffice-core-1:6.4.7.2-17.el8_10.x86_64\n",
+            "FEDORA-EPEL-2023-1 bugfix      htop-3.2.2-1.el7.x86_64\n",
+        ] {
+            assert!(has_notice(line), "{line}");
+        }
+        for line in ["", "\n", "updateinfo list done\n", "Last metadata expiration check: 0:01:02 ago on Mon.\n"] {
+            assert!(!has_notice(line), "{line}");
+        }
+    }
+
+    #[test]
     fn yum_is_asked_in_its_own_words() {
         let host = FakeHost::new("node1");
         host.change(|node| node.package_manager.name = "yum".into());
         let manager = Manager::of(&host).unwrap();
-        assert_eq!(shown(&manager.refresh()), "/usr/bin/yum clean expire-cache");
+        assert_eq!(shown(&manager.refresh()), "/usr/bin/yum -y makecache fast");
+        let tried = shown(&manager.try_repository("/run/a", &RepositoryId::new("lab").unwrap()));
+        assert!(tried.ends_with(" --enablerepo=lab makecache fast"), "{tried}");
         assert_eq!(shown(&manager.act(&Wanted::All).unwrap()), "/usr/bin/yum -C -y upgrade");
     }
 }

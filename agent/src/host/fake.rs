@@ -9,6 +9,7 @@ mod history;
 mod node;
 mod packages;
 mod programs;
+mod yum;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -55,6 +56,8 @@ pub enum Method {
     GrubbyDefaultKernel,
     /// [`Observe::package_manager_version`].
     PackageManagerVersion,
+    /// [`Observe::core_packages`].
+    CorePackages,
 }
 
 #[derive(Debug, Clone)]
@@ -282,6 +285,11 @@ impl Observe for FakeHost {
     async fn package_manager_version(&self, program: &Path) -> Result<String, ExecError> {
         self.tool(Method::PackageManagerVersion, &program.to_string_lossy()).await?;
         Ok(self.node().package_manager.version)
+    }
+
+    async fn core_packages(&self) -> Result<String, ExecError> {
+        self.tool(Method::CorePackages, "/usr/bin/rpm").await?;
+        Ok(packages::by_name(&self.node(), &windlass_types::package::CORE))
     }
 }
 

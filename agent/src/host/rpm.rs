@@ -4,10 +4,21 @@
 use std::time::Duration;
 
 use windlass_types::name::on_node::{Architecture, PackageName, PackageVersion};
-use windlass_types::package::Package;
+use windlass_types::package::{CORE, Package, is_core};
 use windlass_types::time::UnixMillis;
 
+use super::exec::CommandSpec;
 use super::tools::{Program, argv};
+
+/// Where it is installed, if it is.
+pub(super) const PROGRAM: &str = "/usr/bin/rpm";
+
+/// Files of its database that change with every transaction, by the generations of rpm.
+pub(super) const DATABASES: [&str; 4] =
+    ["/var/lib/rpm/Packages", "/var/lib/rpm/Packages.db", "/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite-wal"];
+
+/// A few packages by name, found by the index.
+const CORE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A database of thousands of packages on a slow disk.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -27,6 +38,25 @@ pub struct Installed {
     pub package: Package,
     /// Since when.
     pub at: UnixMillis,
+}
+
+impl Installed {
+    /// Why this is a reason to reboot, if it is one: everything uses it, and what runs since boot uses what was there before.
+    #[must_use]
+    pub fn reason_to_reboot(&self, booted_at: UnixMillis) -> Option<String> {
+        let Self { package, at } = self;
+        let is_newer = is_core(&package.name) && *at > booted_at;
+        is_newer.then(|| format!("{package} was installed after the node was booted"))
+    }
+}
+
+/// Asks for the packages that everything uses.
+pub(super) fn core_command() -> CommandSpec {
+    let arguments = [&["-q", "--qf", FORMAT], &CORE[..]].concat();
+    let mut command = CommandSpec::new(PROGRAM, &arguments, CORE_DEADLINE);
+    // The code is the number of those that are not installed.
+    command.answers.extend(0..=i32::from(u8::MAX));
+    command
 }
 
 /// Asks for all packages.
@@ -81,6 +111,12 @@ pub fn rebuild() -> Program {
 pub fn parse_list(text: &str) -> Result<Vec<Installed>, String> {
     let lines = text.lines().filter(|line| !line.starts_with("gpg-pubkey\t"));
     lines.map(|line| parse_line(line).ok_or_else(|| format!("{line:?} is not a package"))).collect()
+}
+
+/// Reads what is printed about packages asked for by name; that one is not installed is no line of a package.
+#[must_use]
+pub fn parse_found(text: &str) -> Vec<Installed> {
+    text.lines().filter_map(parse_line).collect()
 }
 
 /// Reads what [`owners`] prints, one line for each file asked for; `None` where it is nobody's.
@@ -139,6 +175,14 @@ mod tests {
     }
 
     #[test]
+    fn packages_that_are_not_installed_are_left_out() {
+        let found = parse_found("glibc\t0:2.34-100.el9\tx86_64\t1700000000\npackage gnutls is not installed\n");
+        assert_eq!(found.iter().map(|i| i.package.to_string()).collect::<Vec<_>>(), ["glibc-2.34-100.el9.x86_64"]);
+        let command = core_command().to_string();
+        assert!(command.starts_with("/usr/bin/rpm -q --qf ") && command.contains(" glibc systemd "), "{command}");
+    }
+
+    #[test]
     fn tells_files_of_nobody() {
         let text = "kernel-core\t0:5.14.0-503.el9\tx86_64\t1\nfile /boot/vmlinuz-x is not owned by any package\n";
         let owners = parse_owners(text);
@@ -165,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_does_not_panic(text in any::<String>()) {
-            let _ = (parse_list(&text), parse_owners(&text), damaged(&text));
+            let _ = (parse_list(&text), parse_found(&text), parse_owners(&text), damaged(&text));
         }
     }
 }

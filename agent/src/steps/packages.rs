@@ -13,7 +13,7 @@ use windlass_types::survey::Found;
 
 use super::{Check, Here, Kind, StepError, repair};
 use crate::host::change::NewFile;
-use crate::host::dnf::{Manager, Resolved, Wanted, history, is_kernel, parse, script};
+use crate::host::dnf::{Manager, Resolved, Wanted, has_notice, history, is_kernel, left_out, parse, script};
 use crate::host::rpm::{self, Installed};
 use crate::host::rpm_version::compare;
 use crate::host::tools::{Program, Ran, ToolError};
@@ -193,6 +193,12 @@ pub(super) fn program(built: Result<Program, windlass_types::action::BadAction>)
 
 /// Reads what `--assumeno` showed.
 pub(super) fn read(ran: &Ran) -> Result<Option<Resolved>, StepError> {
+    if let Some(line) = left_out(&ran.stdout).or_else(|| left_out(&ran.stderr)) {
+        return Err(StepError::blocked(
+            format!("the package manager would leave out a part of it: {line}"),
+            "see `windlass exec NODE -- yum list PACKAGE --showduplicates`",
+        ));
+    }
     parse(&ran.stdout).map_err(|reason| {
         let said = if ran.stderr.trim().is_empty() { ran.stdout.trim() } else { ran.stderr.trim() };
         let said = said.lines().next_back().unwrap_or_default();
@@ -245,6 +251,7 @@ pub(super) async fn survey(
     let exclude: &[PackageName] = &wish.exclude;
     let ran = before(here.tools.run(&program(manager.look(&wanted, exclude))?).await)?;
     Ok(match read(&ran)? {
+        None if wanted == Wanted::Security => without_security_updates(here, &manager).await?,
         None => Found::AsWished,
         Some(resolved) => {
             let changes = changes_of(&resolved, installed);
@@ -254,6 +261,19 @@ pub(super) async fn survey(
             Found::Due { due: Transaction { changes, download_bytes: resolved.download_bytes } }
         }
     })
+}
+
+/// What no security update means: that there is none, or, where the repositories carry no notices at all, as those of CentOS
+/// Stream, that nobody can tell.
+async fn without_security_updates(here: &Here<'_>, manager: &Manager) -> Result<Found<Transaction>, StepError> {
+    if has_notice(&before(here.tools.run(&manager.notices()).await)?.stdout) {
+        return Ok(Found::AsWished);
+    }
+    Err(StepError::blocked(
+        "the node's repositories carry no security notices about what is installed, so nobody can tell what is a security \
+         update",
+        "update without --security, or with `update: all` in the spec",
+    ))
 }
 
 /// The package without which nobody could tell the node anything.
@@ -287,4 +307,19 @@ pub(super) async fn history(
         history::parse_list(&ran.stdout).map_err(|reason| StepError::Unreadable { program: "dnf", reason })?;
     all.truncate(usize::try_from(newest).unwrap_or(usize::MAX));
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_undo_that_would_come_back_to_a_part_only_is_refused() {
+        let stdout = include_str!("../host/fixtures/el7-yum-update-assumeno").to_owned();
+        let whole = Ran { code: 1, stdout, stderr: String::new() };
+        assert!(read(&whole).unwrap().is_some());
+        let stderr = "Failed to downgrade: bash-4.2.46-34.el7.x86_64\n".to_owned();
+        let error = read(&Ran { stderr, ..whole }).unwrap_err();
+        assert!(error.to_string().contains("bash-4.2.46"), "{error}");
+    }
 }

@@ -3,7 +3,6 @@
 
 use async_trait::async_trait;
 use windlass_types::name::on_node::{PackageName, UnitName};
-use windlass_types::package::is_core;
 use windlass_types::survey::Kernels;
 use windlass_types::time::UnixMillis;
 
@@ -91,11 +90,7 @@ pub(super) fn reboot_reasons(here: &Here<'_>, kernels: &Kernels, installed: &[In
         reasons.push(format!("kernel {} runs, {default} is the default", kernels.running));
     }
     let Some(booted_at) = booted_at(here) else { return reasons };
-    for Installed { package, at } in installed {
-        if is_core(&package.name) && *at > booted_at {
-            reasons.push(format!("{package} was installed after the node was booted"));
-        }
-    }
+    reasons.extend(installed.iter().filter_map(|installed| installed.reason_to_reboot(booted_at)));
     reasons
 }
 

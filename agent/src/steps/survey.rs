@@ -29,7 +29,7 @@ pub(super) async fn survey(here: &Here<'_>, request: &SurveyRequest) -> Result<S
     let coming = coming.collect();
     let mut found = Vec::with_capacity(request.settings.len());
     for setting in &request.settings {
-        found.push(settings::look(here, setting, &coming).await?);
+        found.push(or_blocked(settings::look(here, setting, &coming).await)?);
     }
     let manager = Manager::of(here.host);
     if let Some(manager) = manager.filter(|_| request.refresh) {

@@ -4,8 +4,11 @@
 
 mod boot;
 mod kernel;
+mod menu;
 mod packages;
+mod repositories;
 mod settings;
+mod yum;
 
 use std::collections::BTreeMap;
 

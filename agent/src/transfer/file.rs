@@ -6,8 +6,8 @@
 //! pieces and flushing happens on a thread of its own, because everything else shares this thread.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, Read as _, Seek as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
 use windlass_types::outcome::ErrorClass;
 
+use super::target::{is_in_place, label_of, place};
 use super::{Answered, Call, Carriers, PIECE_BYTES, Sent, TransferError};
 use crate::backoff::Backoff;
 use crate::durable_file;
@@ -82,7 +83,7 @@ impl FileError {
     }
 }
 
-fn local(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> FileError {
+pub(super) fn local(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> FileError {
     move |source| FileError::Local { operation, path: path.to_owned(), source }
 }
 
@@ -127,7 +128,8 @@ impl Files {
         durable_file::private_directory(&self.carriers.directory).map_err(local("make", &self.carriers.directory))?;
         self.fetch(job, put, &part).await?;
         let (from, target, mode) = (part.clone(), PathBuf::from(put.path.as_str()), put.mode);
-        let placed = tokio::task::spawn_blocking(move || place(&from, &target, mode)).await;
+        let label = label_of(&target).await;
+        let placed = tokio::task::spawn_blocking(move || place(&from, &target, mode, label.as_ref())).await;
         placed.map_err(|error| local("place", Path::new(put.path.as_str()))(io::Error::other(error)))??;
         durable_file::remove(&part).map_err(local("remove", &part))?;
         Ok(true)
@@ -294,27 +296,8 @@ fn open_part(part: &Path, size: u64) -> Result<File, FileError> {
     Ok(file)
 }
 
-/// Whether the target has this content and mode already.
-async fn is_in_place(put: Put<'_>) -> Result<bool, FileError> {
-    let path = Path::new(put.path.as_str());
-    let about = match std::fs::symlink_metadata(path) {
-        Ok(about) => about,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(source) => return Err(local("read", path)(source)),
-    };
-    if about.is_dir() {
-        return Err(FileError::NotRegular { path: put.path.clone() });
-    }
-    let same = about.is_file() && about.len() == put.size && about.permissions().mode() & 0o7777 == put.mode;
-    if !same {
-        return Ok(false);
-    }
-    let file = File::open(path).map_err(local("read", path))?;
-    Ok(digest_of(&file).await.map_err(local("read", path))? == put.sha256)
-}
-
 /// SHA-256 from the beginning, yielding between pieces.
-async fn digest_of(file: &File) -> io::Result<Sha256Digest> {
+pub(super) async fn digest_of(file: &File) -> io::Result<Sha256Digest> {
     let mut file = file;
     file.rewind()?;
     let mut context = Context::new(&SHA256);
@@ -329,28 +312,4 @@ async fn digest_of(file: &File) -> io::Result<Sha256Digest> {
         context.update(&piece[..length]);
         tokio::task::yield_now().await;
     }
-}
-
-/// Copies beside the target, makes it durable, puts it in place.
-fn place(from: &Path, target: &Path, mode: u32) -> Result<(), FileError> {
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(".windlass-new");
-    let temporary = target.with_file_name(name);
-    let placed = copy(from, &temporary, mode)
-        .and_then(|()| std::fs::rename(&temporary, target))
-        .and_then(|()| durable_file::sync_parent(target));
-    placed.map_err(|error| {
-        // The first error matters more than one of the clean-up.
-        let _ = durable_file::remove(&temporary);
-        local("write", target)(error)
-    })
-}
-
-fn copy(from: &Path, to: &Path, mode: u32) -> io::Result<()> {
-    durable_file::remove(to)?;
-    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-    io::copy(&mut File::open(from)?, &mut target)?;
-    target.flush()?;
-    target.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    target.sync_all()
 }

@@ -46,7 +46,7 @@ pub struct PackageChange {
 }
 
 /// Packages that everything uses: what runs from before they were updated runs with the old ones.
-const CORE: [&str; 13] = [
+pub const CORE: [&str; 13] = [
     "glibc",
     "systemd",
     "systemd-libs",

@@ -55,7 +55,7 @@ enum Section {
 }
 
 /// Headings, by their first words.
-const SECTIONS: [(&str, Section); 9] = [
+const SECTIONS: [(&str, Section); 10] = [
     ("Installing", Section::New),
     ("Upgrading", Section::Another),
     ("Updating", Section::Another),
@@ -63,9 +63,24 @@ const SECTIONS: [(&str, Section); 9] = [
     ("Removing", Section::Gone),
     ("Skipping", Section::Aside),
     ("Skipped", Section::Aside),
+    // The second line of a heading: how what is skipped could be forced.
+    ("(add '", Section::Aside),
     ("Enabling module", Section::Aside),
     ("Reinstalling", Section::Aside),
 ];
+
+/// What yum says after a transaction of which nothing is left to be undone.
+const UNDONE: &str = "history undo";
+
+/// What yum leaves out, where dnf does nothing at all: a package that cannot be had, and one of which the version before is
+/// not there any more. It is told before the table, or on standard error.
+#[must_use]
+pub fn left_out(text: &str) -> Option<&str> {
+    text.lines().find(|line| {
+        let cannot_be_had = line.starts_with("No package ") && line.ends_with(" available.");
+        cannot_be_had || line.starts_with("Failed to downgrade: ") || line.starts_with("Failed to upgrade: ")
+    })
+}
 
 /// Reads the table. `None` if there is nothing to do.
 ///
@@ -76,7 +91,8 @@ pub fn parse(text: &str) -> Result<Option<Resolved>, String> {
     // Between the first rule and the second are the headings of the columns.
     if !lines.by_ref().any(is_rule) {
         let nothing = ["Nothing to do", "No packages marked for update", "No packages needed for security"];
-        let is_nothing = text.lines().any(|line| nothing.iter().any(|words| line.contains(words)));
+        let says_nothing = |line: &str| nothing.iter().any(|words| line.contains(words)) || line == UNDONE;
+        let is_nothing = text.lines().any(says_nothing);
         return if is_nothing { Ok(None) } else { Err("there is neither a table nor \"Nothing to do\"".to_owned()) };
     }
     let mut resolved = Resolved::default();
@@ -220,6 +236,26 @@ mod tests {
                 "-forgotten-words-2.9-4.el7.noarch",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_held_back_is_no_part_of_the_transaction() {
+        // As dnf 4 composes it where neither `best` nor `strict` is set.
+        let held = "Skipping packages with conflicts:\n(add '--best --allowerasing' to command line to force their upgrade):\n \
+                    lab-base              noarch             13-1            lab             9.0 k\nSkipping packages with \
+                    broken dependencies:\n lab-extra             noarch             2-1             lab             5.0 k\n";
+        let table = include_str!("../fixtures/lab-dnf-4.14-upgrade-assumeno");
+        let text = table.replace("\nTransaction Summary", &format!("{held}\nTransaction Summary"));
+        assert_eq!(shown(&text), ["^lab-web-2-1.noarch", "^lab-words-2-1.noarch"]);
+    }
+
+    #[test]
+    fn what_yum_would_leave_out_is_found() {
+        let unknown = "Loaded plugins: fastestmirror\nNo package unknown available.\nResolving Dependencies\n";
+        assert_eq!(left_out(unknown), Some("No package unknown available."));
+        assert!(left_out("Failed to downgrade: bash-4.2.46-34.el7.x86_64\n").is_some());
+        assert_eq!(left_out(include_str!("../fixtures/el7-yum-update-assumeno")), None);
+        assert_eq!(parse("Undoing transaction 1, from Thu Jan  1 00:00:00 2026\nhistory undo\n"), Ok(None));
     }
 
     #[test]

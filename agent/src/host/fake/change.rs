@@ -150,12 +150,16 @@ impl FakeHost {
 impl Change for FakeHost {
     fn attributes(&self, path: &Path) -> io::Result<Attributes> {
         let node = self.node();
+        if let Some(link) = node.links.iter().find(|link| path.starts_with(link)) {
+            let link_itself = Attributes { kind: FileKind::Other, mode: 0o777, uid: 1000, gid: 1000, size: 0 };
+            return if link == path { Ok(link_itself) } else { Err(io::ErrorKind::PermissionDenied.into()) };
+        }
         let files = node.all_files();
         let (mode, uid, gid) = node.attributes.get(path).copied().unwrap_or((0o644, 0, 0));
         if let Some(content) = files.get(path) {
             return Ok(Attributes { kind: FileKind::File, mode, uid, gid, size: content.len() as u64 });
         }
-        let is_directory = files.keys().any(|file| file.starts_with(path)) || node.attributes.contains_key(path);
+        let is_directory = files.keys().chain(node.attributes.keys()).any(|file| file.starts_with(path));
         let kind = FileKind::Directory;
         if is_directory {
             Ok(Attributes { kind, mode, uid, gid, size: 0 })

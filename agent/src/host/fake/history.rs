@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What dnf remembers on the model: its transactions, also one in which the power failed.
+//! What dnf and yum remember on the model: its transactions, also one in which the power failed.
 
 use std::fmt::Write as _;
 
@@ -23,21 +23,41 @@ pub struct ModelTransaction {
 
 pub(super) fn begin(node: &mut Node, come: Vec<ModelPackage>, go: Vec<ModelPackage>) {
     node.history.push(ModelTransaction { come, go, is_whole: false });
-    node.files.insert(LOCK.into(), NOBODY.to_owned());
+    for path in traces(node) {
+        node.files.insert(path.into(), NOBODY.to_owned());
+    }
+}
+
+/// What is there from the begin of a transaction to its end.
+fn traces(node: &Node) -> &'static [&'static str] {
+    match node.package_manager.name.as_str() {
+        "yum" => {
+            &["/var/lib/yum/transaction-all.2026-01-01.00:00.00", "/var/lib/yum/transaction-done.2026-01-01.00:00.00"]
+        }
+        _ => &[LOCK],
+    }
 }
 
 pub(super) fn end(node: &mut Node) {
     if let Some(last) = node.history.last_mut() {
         last.is_whole = true;
     }
-    node.files.remove(std::path::Path::new(LOCK));
+    for path in traces(node) {
+        node.files.remove(std::path::Path::new(path));
+    }
+}
+
+/// Number, packages and whether it came to its end, the newest first.
+pub(super) fn told(node: &Node) -> impl Iterator<Item = (usize, usize, bool)> {
+    let past = node.history.iter().enumerate().rev();
+    past.map(|(at, past)| (at + 1, past.come.len().max(past.go.len()), past.is_whole))
 }
 
 pub(super) fn list(node: &Node) -> Scripted {
     let mut text = String::from("ID     | Command line | Date and time    | Action(s) | Altered\n");
     text.push_str(&"-".repeat(79));
-    for (at, past) in node.history.iter().enumerate().rev() {
-        let (number, count, mark) = (at + 1, past.come.len().max(past.go.len()), if past.is_whole { "" } else { "##" });
+    for (number, count, is_whole) in told(node) {
+        let mark = if is_whole { "" } else { "##" };
         let _ = write!(text, "\n {number:>5} | upgrade      | 2026-01-01 00:00 | Upgrade   | {count:>4} {mark}");
     }
     text.push('\n');

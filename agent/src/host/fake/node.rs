@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The state of a modelled node, and how it looks in files and in the output of tools.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -34,12 +34,16 @@ pub struct Node {
     pub damaged: Vec<String>,
     /// Packages that can be had.
     pub repository: Vec<ModelPackage>,
+    /// Repositories whose metadata the package manager trusts with the key that their file names.
+    pub trusted: BTreeSet<String>,
     /// What the package manager did, the oldest first.
     pub history: Vec<ModelTransaction>,
     /// The power fails when a transaction has installed so many packages.
     pub power_fails_after: Option<usize>,
     /// Files that are not there, whatever the rest says.
     pub lacks: Vec<PathBuf>,
+    /// Links that are not root's, through which it does not go.
+    pub links: Vec<PathBuf>,
     /// Units that are started at boot.
     pub enabled: Vec<String>,
     /// Swap units that are not masked.

@@ -23,6 +23,8 @@ pub struct ModelPackage {
     pub needs: Vec<String>,
     /// When it was installed, seconds since the epoch.
     pub at: i64,
+    /// Its repository has a notice that says it mends security.
+    pub is_security: bool,
 }
 
 impl ModelPackage {
@@ -55,14 +57,26 @@ struct Plan {
     go: Vec<ModelPackage>,
 }
 
-type Answer = (Scripted, Vec<String>);
+pub(super) type Answer = (Scripted, Vec<String>);
 
-fn says(exit_code: i32, stdout: impl Into<String>) -> Answer {
+pub(super) fn says(exit_code: i32, stdout: impl Into<String>) -> Answer {
     (Scripted { exit_code, stdout: stdout.into() }, Vec::new())
 }
 
+fn line(p: &ModelPackage) -> String {
+    format!("{}\t0:{}\t{}\t{}\n", p.name, p.version, p.arch, p.at)
+}
+
+/// What rpm says of packages asked for by name.
+pub(super) fn by_name(node: &Node, names: &[&str]) -> String {
+    let of_name = |name: &&str| {
+        let found: String = node.packages.iter().filter(|p| p.name == **name).map(line).collect();
+        if found.is_empty() { format!("package {name} is not installed\n") } else { found }
+    };
+    names.iter().map(of_name).collect()
+}
+
 pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
-    let line = |p: &ModelPackage| format!("{}\t0:{}\t{}\t{}\n", p.name, p.version, p.arch, p.at);
     match arguments {
         ["-qa", ..] => Some(says(0, node.packages.iter().map(line).collect::<String>())),
         ["-qf", "--qf", _, paths @ ..] => {
@@ -95,6 +109,10 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
 pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
     let (options, words): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|word| word.starts_with('-'));
     let excluded: Vec<&str> = options.iter().filter_map(|option| option.strip_prefix("--exclude=")).collect();
+    let asks_repositories = !options.contains(&"-C") && words.first() != Some(&"history");
+    if let Some(refused) = untrusted(node, &options).filter(|_| asks_repositories) {
+        return Some(says(1, refused));
+    }
     let plan = match words.as_slice() {
         ["makecache"] => return Some(says(0, "")),
         ["history", "list"] => return Some((history::list(node), Vec::new())),
@@ -106,7 +124,8 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         ["reinstall", specs @ ..] => return Some(reinstall(node, specs)),
         ["shell", path] => scripted(node, path)?,
         ["repoquery", _] => return Some(says(0, "kernel-uname-r = unknown\n")),
-        ["upgrade"] => newer(node, &excluded),
+        ["updateinfo", "list", "all"] => return Some(says(0, notices(node))),
+        ["upgrade"] => newer(node, &excluded, options.contains(&"--security")),
         ["install", specs @ ..] => match coming(node, specs) {
             Ok(plan) => plan,
             Err(spec) => {
@@ -131,6 +150,27 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         return Some(says(0, table));
     }
     Some((Scripted { exit_code: 0, stdout: table }, carry_out(node, plan)))
+}
+
+/// What it says where a repository's metadata is signed and nobody answers whether its key is trusted.
+fn untrusted(node: &mut Node, options: &[&str]) -> Option<String> {
+    let directory = options.iter().find_map(|option| option.strip_prefix("--setopt=reposdir="));
+    let directory = PathBuf::from(directory.unwrap_or("/etc/yum.repos.d"));
+    for (path, text) in node.all_files() {
+        if path.parent() != Some(&directory) || !text.contains("repo_gpgcheck=1") {
+            continue;
+        }
+        let id = path.file_stem()?.to_string_lossy().into_owned();
+        if options.contains(&"-y") {
+            node.trusted.insert(id);
+        } else if !node.trusted.contains(&id) {
+            return Some(format!(
+                "Error: Failed to download metadata for repo '{id}': repomd.xml GPG signature verification error: Signing \
+                 key not found\n"
+            ));
+        }
+    }
+    None
 }
 
 /// What undoes a transaction: what went comes again, and what came goes.
@@ -185,13 +225,24 @@ fn scripted(node: &Node, path: &str) -> Option<Plan> {
     Some(plan)
 }
 
-/// The newest of each installed package.
-fn newer(node: &Node, excluded: &[&str]) -> Plan {
+/// The newest of each installed package, or the newest that mends its security.
+fn newer(node: &Node, excluded: &[&str], only_security: bool) -> Plan {
     let is_held =
         |name: &str| excluded.iter().any(|e| *e == name || e.strip_suffix('*').is_some_and(|p| name.starts_with(p)));
     let wanted = node.packages.iter().filter(|p| !is_held(&p.name));
-    let specs: Vec<&str> = wanted.filter(|p| newest(node, &p.name).is_some()).map(|p| p.name.as_str()).collect();
-    coming(node, &specs).unwrap_or_default()
+    let newer = |old: &ModelPackage| {
+        let of_name = node.repository.iter().filter(|p| p.name == old.name && (p.is_security || !only_security));
+        of_name.filter(|p| p.is_newer_than(old)).reduce(|a, b| if b.is_newer_than(a) { b } else { a })
+    };
+    let specs: Vec<String> = wanted.filter_map(newer).map(ModelPackage::full).collect();
+    coming(node, &specs.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_or_default()
+}
+
+/// What the repository says about packages of which one is installed.
+fn notices(node: &Node) -> String {
+    let is_there = |package: &&ModelPackage| node.packages.iter().any(|p| p.name == package.name);
+    let about = node.repository.iter().filter(|package| package.is_security).filter(is_there);
+    about.map(|package| format!("MODEL-2026:1 Important/Sec. {}\n", package.full())).collect()
 }
 
 fn newest<'a>(node: &'a Node, name: &str) -> Option<&'a ModelPackage> {

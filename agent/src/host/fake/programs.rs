@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use windlass_types::action::Argv;
 
-use super::{Node, Scripted, packages};
+use super::{Node, Scripted, packages, yum};
 
 /// What a program prints, and its effects, each to be counted.
 type Result = (Scripted, Vec<String>);
@@ -34,6 +34,7 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
         }
         ("rpm", words) => packages::rpm(node, words),
         ("dnf", words) => packages::dnf(node, words),
+        ("yum", words) => yum::yum(node, words),
         ("grubby", [kernel, arguments]) => {
             let release = kernel.strip_prefix("--update-kernel=/boot/vmlinuz-")?;
             let added = arguments.strip_prefix("--args=")?;

@@ -2,7 +2,7 @@
 //! A file: replaced at once, and what was there before Windlass kept beside it, once and for ever.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use windlass_types::name::on_node::UserName;
@@ -37,7 +37,7 @@ pub(super) fn look(
     };
     let there = match here.host.attributes(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(due(b"nothing", appears(file))),
-        Err(error) => return Err(StepError::file("look at", path)(error)),
+        Err(error) => return Err(cannot_be_looked_at(path, error)),
         Ok(Attributes { kind: FileKind::Directory | FileKind::Other, .. }) => {
             return Ok(blocked(
                 format!("{} is not a file but a directory, a link or a device", file.path),
@@ -75,7 +75,16 @@ pub(super) async fn apply(here: &Here<'_>, file: &ManagedFile) -> Result<(), Ste
 
 /// Keeps what was there before Windlass came.
 pub(super) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
-    let Ok(Attributes { mode, uid, gid, .. }) = here.host.attributes(path) else { return Ok(()) };
+    let Attributes { kind, mode, uid, gid, .. } = match here.host.attributes(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(StepError::file("look at", path))?,
+    };
+    if kind != FileKind::File {
+        return Err(StepError::blocked(
+            format!("{} is not a file but a directory, a link or a device", path.display()),
+            "put a file in its place, or move it away",
+        ));
+    }
     let mut copy = path.as_os_str().to_owned();
     copy.push(KEPT_AS);
     let copy = PathBuf::from(copy);
@@ -89,13 +98,26 @@ pub(super) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> 
         .map_err(StepError::file("write", &copy))
 }
 
+/// A link or a file on the way that is no directory of the machine's own: that is for whoever wishes the file to mend, and
+/// does not keep the rest from being told.
+pub(super) fn cannot_be_looked_at(path: &Path, error: io::Error) -> StepError {
+    if !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotADirectory) {
+        return StepError::file("look at", path)(error);
+    }
+    let reason = format!("{} cannot be looked at: {error}", path.display());
+    StepError::blocked(reason, format!("see `namei -l {}` on the node", path.display()))
+}
+
 async fn make_parents(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
     let ancestors: Vec<&Path> = path.ancestors().skip(1).collect();
     for directory in ancestors.into_iter().rev() {
-        // Through links: /var/run is one.
-        if here.host.modified(directory).is_err() {
-            let made = here.host.make_directory(directory, 0o755, 0, 0).await;
-            made.map_err(StepError::file("make", directory))?;
+        match here.host.attributes(directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let made = here.host.make_directory(directory, 0o755, 0, 0).await;
+                made.map_err(StepError::file("make", directory))?;
+            }
+            // A link may be one of root's, as /var/run is: whoever goes through it sees.
+            found => drop(found.map_err(StepError::file("look at", directory))?),
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A package repository: its file, and its key beside the others. What comes from it must be signed with that key.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use windlass_types::setting::Repository;
@@ -8,6 +9,10 @@ use windlass_types::survey::{Found, SettingDue};
 
 use super::{Here, StepError, blocked, due_if_any};
 use crate::host::change::NewFile;
+use crate::host::tools::ToolError;
+
+/// Where a repository is tried before it is put beside the others: the package manager looks into all of them each time.
+const TRIED: &str = "/run/windlass-repositories";
 
 /// Ways to a repository that a package manager knows.
 const SCHEMES: [&str; 4] = ["https://", "http://", "ftp://", "file:///"];
@@ -42,24 +47,57 @@ pub(super) fn look(here: &Here<'_>, repository: &Repository) -> Result<Found<Set
 }
 
 pub(super) async fn apply(here: &Here<'_>, repository: &Repository) -> Result<(), StepError> {
+    if repository.signed_metadata {
+        try_out(here, repository).await?;
+    }
     for (path, content) in files(repository) {
         if here.host.read(&path).is_ok_and(|there| there == content) {
             continue;
         }
-        let placed = here.host.place(&path, &NewFile::of_root(content.as_bytes())).await;
-        placed.map_err(StepError::file("write", &path))?;
+        place(here, &path, &content).await?;
     }
     Ok(())
 }
 
-/// The key first: the repository is of no use without it.
+/// Fetches the metadata once, apart from the other repositories, so that the package manager has the answer to whether it
+/// trusts the key for it. Without one each later call that nobody answers would fail, for packages of other repositories too.
+async fn try_out(here: &Here<'_>, repository: &Repository) -> Result<(), StepError> {
+    let id = &repository.id;
+    let files = files_in(Path::new(TRIED), Path::new(TRIED), repository);
+    if here.host.attributes(Path::new(TRIED)).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        let made = here.host.make_directory(Path::new(TRIED), 0o755, 0, 0).await;
+        made.map_err(StepError::file("make", TRIED))?;
+    }
+    for (path, content) in &files {
+        place(here, path, content).await?;
+    }
+    // What was tried stays until the next boot, as it is no secret.
+    match here.tools.run(&here.manager()?.try_repository(TRIED, id)).await {
+        Err(error @ ToolError::Failed { .. }) => Err(StepError::blocked(
+            format!("repository {id} cannot be read with its key: {error}"),
+            "see its address, and whether its metadata is signed with that key; the node does not have it yet",
+        )),
+        ran => Ok(ran.map(drop)?),
+    }
+}
+
+async fn place(here: &Here<'_>, path: &Path, content: &str) -> Result<(), StepError> {
+    let placed = here.host.place(path, &NewFile::of_root(content.as_bytes())).await;
+    placed.map_err(StepError::file("write", path))
+}
+
 fn files(repository: &Repository) -> [(PathBuf, String); 2] {
+    files_in(Path::new("/etc/pki/rpm-gpg"), Path::new("/etc/yum.repos.d"), repository)
+}
+
+/// The key first: the repository is of no use without it.
+fn files_in(keys: &Path, repositories: &Path, repository: &Repository) -> [(PathBuf, String); 2] {
     let Repository { id, url, gpg_key, signed_metadata } = repository;
-    let key = Path::new("/etc/pki/rpm-gpg").join(format!("RPM-GPG-KEY-windlass-{id}"));
+    let key = keys.join(format!("RPM-GPG-KEY-windlass-{id}"));
     let text = format!(
         "# Written by Windlass.\n[{id}]\nname={id}\nbaseurl={url}\nenabled=1\ngpgcheck=1\nrepo_gpgcheck={}\ngpgkey=file://{}\n",
         u8::from(*signed_metadata),
         key.display()
     );
-    [(key, format!("{}\n", gpg_key.trim())), (Path::new("/etc/yum.repos.d").join(format!("{id}.repo")), text)]
+    [(key, format!("{}\n", gpg_key.trim())), (repositories.join(format!("{id}.repo")), text)]
 }

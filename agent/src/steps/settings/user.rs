@@ -2,13 +2,14 @@
 //! A user with their groups, the keys that may log in as them, and whether they may become root.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use windlass_types::setting::User;
 use windlass_types::survey::{Found, SettingDue};
 
-use super::file::keep;
+use super::file::{cannot_be_looked_at, keep};
 use super::{Here, StepError, blocked, due_if_any};
 use crate::host::accounts::{self, Account};
 use crate::host::change::{Attributes, FileKind, NewFile};
@@ -140,7 +141,8 @@ fn keys_file(account: &Account) -> PathBuf {
 fn keys_there(here: &Here<'_>, account: &Account) -> Result<String, StepError> {
     let path = keys_file(account);
     match here.host.attributes(&path) {
-        Err(_) => Ok(String::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(cannot_be_looked_at(&path, error)),
         Ok(Attributes { kind: FileKind::File, .. }) => {
             let content = here.host.content(&path).map_err(StepError::file("read", &path))?;
             Ok(String::from_utf8_lossy(&content).into_owned())

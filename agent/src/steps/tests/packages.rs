@@ -12,7 +12,7 @@ use crate::host::dnf::history::LOCK;
 use crate::host::fake::{FakeHost, ModelPackage, ModelTransaction};
 
 /// Two packages of which one needs the other, installed in version 1; the repository has version 2.
-fn outdated() -> FakeHost {
+pub(super) fn outdated() -> FakeHost {
     let host = FakeHost::new("node1");
     host.change(|node| {
         let web = |version| ModelPackage { needs: vec!["words".into()], ..ModelPackage::new("web", version) };
@@ -33,23 +33,23 @@ pub(super) async fn surveyed(host: &FakeHost, request: SurveyRequest) -> Survey 
     serde_json::from_str(&answer.output).unwrap()
 }
 
-async fn look(host: &FakeHost, update: UpdateScope, exclude: &[&str]) -> Found<Transaction> {
+pub(super) async fn look(host: &FakeHost, update: UpdateScope, exclude: &[&str]) -> Found<Transaction> {
     let exclude = exclude.iter().map(|name| PackageName::new(*name).unwrap()).collect();
     let packages = Some(PackagesWish { update, exclude });
     surveyed(host, SurveyRequest { packages, refresh: true, ..SurveyRequest::default() }).await.packages.unwrap()
 }
 
-async fn update(host: &FakeHost) -> Transaction {
+pub(super) async fn update(host: &FakeHost) -> Transaction {
     let found = look(host, UpdateScope::All, &[]).await;
     let Found::Due { due } = found else { panic!("{found:?}") };
     due
 }
 
-fn shown(transaction: &Transaction) -> Vec<String> {
+pub(super) fn shown(transaction: &Transaction) -> Vec<String> {
     transaction.changes.iter().map(ToString::to_string).collect()
 }
 
-fn installed(host: &FakeHost) -> Vec<String> {
+pub(super) fn installed(host: &FakeHost) -> Vec<String> {
     host.node().packages.iter().map(ModelPackage::full).collect()
 }
 
@@ -63,10 +63,27 @@ async fn what_was_previewed_is_what_is_installed() {
     host.change(|node| node.repository.push(ModelPackage::new("words", "3-1")));
     to_the_end(&host, &NodeStep::ChangePackages(transaction)).await.unwrap();
     assert_eq!(installed(&host), ["web-2-1.x86_64", "words-2-1.x86_64"]);
-    assert!(matches!(
-        look(&outdated(), UpdateScope::Security, &["web", "words"]).await,
-        Found::Blocked { .. } | Found::AsWished
-    ));
+}
+
+#[tokio::test]
+async fn only_security_updates_come_if_only_they_are_wished() {
+    let with_notices_about = |noticed: &'static [&str]| {
+        let host = outdated();
+        host.change(|node| {
+            let repository = node.repository.iter_mut();
+            repository.for_each(|package| package.is_security = noticed.contains(&package.full().as_str()));
+        });
+        host
+    };
+    let host = with_notices_about(&["words-2-1.x86_64"]);
+    let Found::Due { due } = look(&host, UpdateScope::Security, &[]).await else { panic!("words is due") };
+    assert_eq!(shown(&due), ["words.x86_64 1-1 -> 2-1"]);
+    assert_eq!(look(&host, UpdateScope::Security, &["words"]).await, Found::AsWished);
+    let mended = with_notices_about(&["words-1-1.x86_64"]);
+    assert_eq!(look(&mended, UpdateScope::Security, &[]).await, Found::AsWished);
+    let found = look(&outdated(), UpdateScope::Security, &[]).await;
+    let Found::Blocked { reason, advice } = found else { panic!("{found:?}") };
+    assert!(reason.contains("no security notices") && advice.contains("without --security"), "{reason}: {advice}");
 }
 
 #[tokio::test]

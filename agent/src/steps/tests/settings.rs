@@ -3,16 +3,16 @@
 
 use windlass_types::action::NodePath;
 use windlass_types::facts::ServiceState;
-use windlass_types::name::on_node::{PackageName, RepositoryId, SysctlKey, UnitName, UserName};
+use windlass_types::name::on_node::{PackageName, SysctlKey, UnitName, UserName};
 use windlass_types::node_step::NodeStep;
 use windlass_types::outcome::ErrorClass;
-use windlass_types::setting::{ManagedFile, Repository, SelinuxMode, Setting, User};
+use windlass_types::setting::{ManagedFile, SelinuxMode, Setting, User};
 use windlass_types::survey::{Found, SettingDue, Survey, SurveyRequest};
 
 use super::{refused, survives_everything, to_the_end};
 use crate::host::fake::FakeHost;
 
-async fn surveyed(host: &FakeHost, settings: Vec<Setting>) -> Vec<Found<SettingDue>> {
+pub(super) async fn surveyed(host: &FakeHost, settings: Vec<Setting>) -> Vec<Found<SettingDue>> {
     let request = SurveyRequest { settings, ..SurveyRequest::default() };
     let answer = to_the_end(host, &NodeStep::Survey(Box::new(request))).await.unwrap();
     serde_json::from_str::<Survey>(&answer.output).unwrap().settings
@@ -25,12 +25,12 @@ async fn due(host: &FakeHost, setting: &Setting) -> SettingDue {
 }
 
 /// The step by which a survey of such a node brings a setting about.
-async fn step(host: &FakeHost, setting: &Setting) -> NodeStep {
+pub(super) async fn step(host: &FakeHost, setting: &Setting) -> NodeStep {
     NodeStep::ApplySetting { setting: Box::new(setting.clone()), seen: due(host, setting).await.seen, begun: false }
 }
 
 /// The whole life of a setting: due, brought about through every kill, then as wished.
-async fn lives(make: impl Fn() -> FakeHost, setting: &Setting) -> Vec<String> {
+pub(super) async fn lives(make: impl Fn() -> FakeHost, setting: &Setting) -> Vec<String> {
     let step = step(&make(), setting).await;
     let effects = survives_everything(&make, &step).await;
     assert!(effects.values().all(|count| *count == 1), "{effects:?}");
@@ -101,6 +101,44 @@ async fn a_file_in_a_new_directory_makes_the_directory() {
 }
 
 #[tokio::test]
+async fn a_users_link_in_the_way_is_named_and_does_not_keep_the_rest_from_being_told() {
+    let make = || {
+        let host = with("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/bash\n")();
+        host.change(|node| node.links = vec!["/home/ada/.config".into(), "/home/ada/.ssh".into()]);
+        host
+    };
+    let in_the_way = Setting::File(file("/home/ada/.config/containers/registries.conf", "new"));
+    let keys = Setting::User(User {
+        name: UserName::new("ada").unwrap(),
+        present: true,
+        groups: vec![],
+        authorized_keys: Some(vec!["ssh-ed25519 AAAA ada".into()]),
+        sudo: false,
+    });
+    let motd = Setting::File(file("/etc/motd", "new"));
+    let found = surveyed(&make(), vec![in_the_way.clone(), keys, motd]).await;
+    let [Found::Blocked { reason, advice }, Found::Blocked { reason: of_keys, .. }, Found::Due { .. }] = &found[..]
+    else {
+        panic!("{found:?}")
+    };
+    assert!(reason.contains("registries.conf cannot be looked at") && advice.contains("namei -l"), "{found:?}");
+    assert!(of_keys.contains("authorized_keys"), "{found:?}");
+    let before = make();
+    before.change(|node| node.links.clear());
+    let step = step(&before, &in_the_way).await;
+    assert_eq!(refused(&make(), &step, "cannot be looked at").await, ErrorClass::Blocked);
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_configuration_is_not_written_over() {
+    let host = with("/etc/fstab", "/dev/b none swap sw 0 0\n")();
+    let step = step(&host, &Setting::SwapOff).await;
+    host.change(|node| node.links.push("/etc/fstab".into()));
+    assert_eq!(to_the_end(&host, &step).await.unwrap_err().class(), ErrorClass::Blocked);
+    assert!(host.effects().is_empty(), "{:?}", host.effects());
+}
+
+#[tokio::test]
 async fn the_owner_of_a_file_must_be_there_or_come_with_the_same_plan() {
     let host = FakeHost::new("node1");
     let wished = ManagedFile { owner: UserName::new("nobody-knows").unwrap(), ..file("/etc/motd", "new") };
@@ -116,27 +154,6 @@ async fn a_parameter_is_set_now_and_kept() {
     assert_eq!(effects, ["sysctl net.ipv4.ip_forward=1", "write /etc/sysctl.d/99-windlass-net.ipv4.ip_forward.conf"]);
     let found = surveyed(&FakeHost::new("node1"), vec![setting]).await;
     assert!(matches!(&found[..], [Found::Blocked { reason, .. }] if reason.contains("no parameter")), "{found:?}");
-}
-
-#[tokio::test]
-async fn a_repository_has_its_key_and_signatures_are_checked() {
-    let repository = Repository {
-        id: RepositoryId::new("lab").unwrap(),
-        url: "http://10.0.2.2/repo".into(),
-        gpg_key: "-----BEGIN PGP PUBLIC KEY BLOCK-----\nabc".into(),
-        signed_metadata: true,
-    };
-    let setting = Setting::Repository(repository.clone());
-    let effects = lives(|| FakeHost::new("node1"), &setting).await;
-    assert_eq!(effects, ["write /etc/pki/rpm-gpg/RPM-GPG-KEY-windlass-lab", "write /etc/yum.repos.d/lab.repo"]);
-    for bad in [
-        Repository { url: "http://a\ngpgcheck=0".into(), ..repository.clone() },
-        Repository { url: "gopher://a".into(), ..repository.clone() },
-        Repository { gpg_key: "no key".into(), ..repository },
-    ] {
-        let found = surveyed(&FakeHost::new("node1"), vec![Setting::Repository(bad)]).await;
-        assert!(matches!(&found[..], [Found::Blocked { .. }]), "{found:?}");
-    }
 }
 
 #[tokio::test]
