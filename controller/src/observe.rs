@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use windlass_plan::{NodeStatus, Snapshot, TokenStatus};
+use windlass_plan::{Hooks, NodeStatus, Snapshot, TokenStatus};
 use windlass_types::condition::ConditionKind;
 use windlass_types::machine::{MachineReport, ProviderKind};
 use windlass_types::name::{ClusterName, NodeName};
@@ -51,6 +51,9 @@ pub struct ClusterRecord {
     /// The nodes of its spec, as it was last applied: they count when it is asked how many of it are down.
     #[serde(default)]
     pub nodes: Vec<NodeName>,
+    /// What is done on them before and after they go down, also by other commands than the spec's.
+    #[serde(default)]
+    pub hooks: BTreeMap<NodeName, Hooks>,
 }
 
 /// A cluster that cannot be observed.
@@ -164,6 +167,14 @@ impl Observer {
         Ok(found)
     }
 
+    /// What is done on nodes before and after they go down, by the specs of their clusters.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn hooks(&self) -> Result<BTreeMap<NodeName, Hooks>, ObserveError> {
+        Ok(self.clusters().await?.into_iter().flat_map(|cluster| cluster.hooks).collect())
+    }
+
     /// What the provider says exists of a cluster.
     ///
     /// # Errors
@@ -204,6 +215,15 @@ impl Observer {
         if !self.clusters().await?.iter().any(|known| known.name == record.name) {
             let _: Committed = self.store.commit(know(Transaction::new(), record)).await?;
         }
+        Ok(())
+    }
+
+    /// Keeps this of a cluster.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn keep(&self, record: &ClusterRecord) -> Result<(), StoreError> {
+        let _: Committed = self.store.commit(know(Transaction::new(), record)).await?;
         Ok(())
     }
 

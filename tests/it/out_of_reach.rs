@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use windlass_agent::host::fake::ModelPackage;
+use windlass_agent::host::fake::{ModelPackage, Node};
 use windlass_controller::store::{Change, Transaction};
 use windlass_tests::bastion::Bastion;
 use windlass_tests::dying_store::Moment;
 use windlass_tests::modelled::ModelledNode;
 use windlass_tests::wait::{LONG, wait_until};
+use windlass_types::facts::ServiceState;
 
 /// Holds up a package transaction of the model.
 const TRANSACTION: Option<&str> = Some("dnf -C -y");
@@ -77,8 +78,13 @@ async fn a_node_that_is_away_at_its_turn_fails_the_run_if_the_rules_say_so() {
 }
 
 const SERVICES: &str = "apiVersion: windlass/v1\nkind: Cluster\nmetadata: {name: k8s1}\nspec:\n  provider: {existing: {}}\n  \
-                        nodes: [{name: node1}, {name: node2}]\n  settings: {services: {sshd.service: off}}\n  \
+                        nodes: [{name: node1}, {name: node2}]\n  settings: {services: {tuned.service: on}}\n  \
                         policy: {RULE, parallel: 1}\n";
+
+fn with_tuned(node: &mut Node) {
+    let text = str::to_owned;
+    node.services.push(ServiceState { unit: text("tuned.service"), active: text("inactive"), sub: text("dead") });
+}
 
 /// The controller is killed while a node is at work that it need not hold, and while another one waits.
 async fn killed_at_work(rule: &str) {
@@ -87,8 +93,8 @@ async fn killed_at_work(rule: &str) {
     let nodes = [ModelledNode::start(&bastion, "node1").await, ModelledNode::start(&bastion, "node2").await];
     shows(&bastion, "status", "2 nodes, all healthy").await;
     for node in &nodes {
-        node.host.change(|node| node.enabled.push("sshd.service".into()));
-        node.hold_programs(Some(" disable "));
+        node.host.change(with_tuned);
+        node.hold_programs(Some(" enable "));
     }
     let begun = bastion.words(&format!("apply -f {spec} --yes --detach")).await;
     assert_eq!(begun.code, 7, "{begun:?}");
@@ -173,8 +179,8 @@ async fn a_run_that_shall_pause_after_a_failure_is_paused_when_the_controller_is
     let spec = bastion.write("cluster.yaml", &SERVICES.replace("RULE", "onFailure: pause"));
     let nodes = [ModelledNode::start(&bastion, "node1").await, ModelledNode::start(&bastion, "node2").await];
     shows(&bastion, "status", "2 nodes, all healthy").await;
-    nodes.iter().for_each(|node| node.host.change(|node| node.enabled.push("sshd.service".into())));
-    nodes[0].break_in("set/node1/service:sshd.service", 0);
+    nodes.iter().for_each(|node| node.host.change(with_tuned));
+    nodes[0].break_in("set/node1/service:tuned.service", 0);
     let is_failure = |transaction: &Transaction| {
         transaction.changes.iter().any(|change| {
             matches!(change, Change::Put(key, value)
@@ -189,7 +195,7 @@ async fn a_run_that_shall_pause_after_a_failure_is_paused_when_the_controller_is
     bastion.restart().await;
     shows(&bastion, "status", "2 nodes, all healthy").await;
     shows(&bastion, "run show r1", "paused").await;
-    assert!(nodes[1].host.node().enabled.contains(&"sshd.service".to_owned()), "nothing more begins");
+    assert_eq!(nodes[1].effect("enable tuned.service"), 0, "nothing more begins");
     bastion.words("run retry r1").await.done();
 }
 

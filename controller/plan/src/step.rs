@@ -265,8 +265,9 @@ fn on_node_disruption(step: &NodeStep) -> Disruption {
         | NodeStep::RestartServices { .. }
         | NodeStep::Hook { .. } => Disruption::Services,
         NodeStep::ApplySetting { setting, .. } => match setting.as_ref() {
-            Setting::Service { .. } => Disruption::Services,
-            Setting::Repository(_)
+            Setting::Service { on: false, .. } => Disruption::Services,
+            Setting::Service { on: true, .. }
+            | Setting::Repository(_)
             | Setting::File(_)
             | Setting::Sysctl { .. }
             | Setting::PackageLocks { .. }

@@ -77,6 +77,7 @@ pub(crate) async fn run(context: &Context, arguments: ApplyArgs) -> Result<Exit,
         (Some(file), _) => {
             let proposed = plan::propose(context, plan::from_spec(&file)?).await?;
             if let Some(exit) = nothing_to_do(context, &proposed) {
+                keep(context, proposed).await?;
                 return exit;
             }
             context.terminal.say(plan::shown(&proposed));
@@ -118,6 +119,17 @@ pub(crate) async fn destroy(context: &Context, arguments: DestroyArgs) -> Result
     let (request, plan, sha256) = taken_apart(proposed);
     let confirmation = confirmed(context, &plan, &arguments.pace, false)?;
     begin(context, v1::ApplyPlanRequest { confirmation, ..wire(request, &plan, sha256)? }, &arguments.pace).await
+}
+
+/// Hooks of a spec count for other commands too: they are kept also where nothing is to be done. While a run is under way
+/// they are as it has them.
+async fn keep(context: &Context, proposed: Proposed) -> Result<(), Failure> {
+    if !proposed.answer.run.is_empty() {
+        return Ok(());
+    }
+    let (request, plan, sha256) = taken_apart(proposed);
+    let kept = context.plans().await?.apply_plan(wire(request, &plan, sha256)?).await;
+    kept.map(drop).map_err(|status| Failure::call("keep what the spec says of hooks", &status))
 }
 
 fn taken_apart(proposed: Proposed) -> (v1::PlanClusterRequest, Plan, Sha256Digest) {

@@ -109,6 +109,9 @@ pub(crate) struct RulesArgs {
     /// What becomes of nodes that are not connected: wait, skip or fail
     #[arg(long, value_name = "RULE", default_value = "wait", value_parser = ["wait", "skip", "fail"])]
     unreachable: String,
+    /// Leave out the hooks that the spec of the nodes' cluster has for before and after they go down
+    #[arg(long)]
+    no_hooks: bool,
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
@@ -181,6 +184,7 @@ pub(crate) async fn carry_out(
         max_unavailable: rules.max_unavailable,
         window: rules.window.clone().unwrap_or_default(),
         on_failure: rules.on_failure.clone(),
+        without_hooks: rules.no_hooks,
         unreachable: rules.unreachable.clone(),
     };
     let answer = context.plans().await?.plan_nodes(v1::PlanNodesRequest { wish: Some(wish.clone()) }).await;
@@ -195,7 +199,7 @@ pub(crate) async fn carry_out(
     })?;
     if rules.dry_run && rules.output == RunFormat::Json {
         let mut out = context.terminal.out();
-        plan::json(&mut out, &planned, (answer.expected_millis, false), "")?;
+        plan::json(&mut out, &planned, (answer.expected_millis, answer.expected_is_guess), "")?;
         out.flush()?;
         return Ok(Exit::Done);
     }
@@ -237,10 +241,7 @@ pub(super) fn nothing_to_do(planned: &Plan, what: &str) -> Result<Exit, Failure>
 
 fn shown(planned: &Plan, answer: &v1::PlanNodesResponse) -> String {
     let mut text = planned.to_string();
-    let seconds = answer.expected_millis / 1000;
-    if seconds > 0 {
-        text.push_str(&format!("Expected to take about {}.\n", plan::duration(seconds)));
-    }
+    text.push_str(&plan::expected(answer.expected_millis, answer.expected_is_guess));
     if !answer.run.is_empty() {
         let run = Escaped(&answer.run);
         text.push_str(&format!("\nRun {run} has one of these nodes: windlass run attach {run}\n"));

@@ -194,15 +194,20 @@ fn need_line(need: &v1::Need) -> String {
     need.left.map_or_else(|| format!("{of} {needed}, not limited"), |left| format!("{of} {needed} of {left}"))
 }
 
+/// How long a plan takes, as a line; empty where that is no time at all.
+pub(super) fn expected(millis: u64, is_guess: bool) -> String {
+    let guess = if is_guess { ", in part a guess: not all of it was done before" } else { "" };
+    match millis / 1000 {
+        0 => String::new(),
+        seconds => format!("Expected to take about {}{guess}.\n", duration(seconds)),
+    }
+}
+
 /// What a person reads of a plan.
 pub(crate) fn shown(proposed: &Proposed) -> String {
     let mut text = proposed.plan.to_string();
-    let seconds = proposed.answer.expected_millis / 1000;
-    if seconds > 0 {
-        let guess = if proposed.answer.expected_is_guess { ", a guess before the first machine" } else { "" };
-        text.push_str(&format!("Expected to take about {}{guess}.\n", duration(seconds)));
-    }
     let answer = &proposed.answer;
+    text.push_str(&expected(answer.expected_millis, answer.expected_is_guess));
     if !answer.needs.is_empty() {
         text.push_str("Needs, of what is left:\n");
         text.extend(answer.needs.iter().map(|need| format!("  {}\n", need_line(need))));

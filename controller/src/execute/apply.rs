@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use windlass_plan::difference::differences;
 use windlass_plan::plan::SCHEMA;
-use windlass_plan::{NodeWish, Plan, Policy, Snapshot, Step};
+use windlass_plan::{Hooks, NodeWish, Plan, Policy, Snapshot, Step};
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::cloud::Need;
 use windlass_types::digest::Sha256Digest;
@@ -18,6 +18,7 @@ use windlass_types::machine::ProviderKind;
 use windlass_types::name::{ClusterName, NodeName, RunId};
 use windlass_types::run::RunState;
 use windlass_types::survey::SurveyRequest;
+use windlass_types::time::UnixMillis;
 
 use super::record::{Inputs, RunRecord, StoredRepository};
 use super::times::{Crowd, Times};
@@ -119,8 +120,7 @@ impl Runs {
             Wish::Spec { cluster, files } => self.plan_spec(cluster, files, metadata, by).await?,
             Wish::Nodes { wishes, policy } => self.plan_wishes(wishes, policy, metadata, by).await?,
             Wish::Destruction { cluster, nodes, provider } => {
-                let (plan, left) = self.plan_destruction(cluster, nodes, provider.as_ref()).await?;
-                (plan, Inputs::default(), left)
+                (self.plan_destruction(cluster, nodes, provider.as_ref()).await?, Inputs::default(), Vec::new())
             }
         };
         let (needs, obstacle) = match self.possible(&plan, &inputs).await {
@@ -149,17 +149,18 @@ impl Runs {
         }
         unchanged(&shown, &proposal.plan)?;
         confirmed(&shown)?;
+        let now = self.with.clock.now();
+        let cluster = self.kept_of_cluster(wish, &proposal, now).await?;
         if proposal.plan.steps.is_empty() {
+            // Rules and hooks are kept also where nothing is to be done.
+            if let (Wish::Spec { .. }, Some(cluster)) = (wish, &cluster) {
+                self.with.observer.keep(cluster).await.map_err(|error| crate::join::store(&error))?;
+            }
             return Ok(None);
         }
         if let Some(obstacle) = proposal.obstacle {
             return Err(obstacle);
         }
-        let now = self.with.clock.now();
-        let plan = &proposal.plan;
-        let nodes = proposal.members.clone();
-        let cluster = plan.cluster.clone().zip(plan.provider.clone());
-        let cluster = cluster.map(|(name, provider)| ClusterRecord { name, provider, since: now, nodes });
         let record = RunRecord {
             id: RunId::new("r0").expect("an r and a digit"),
             plan: proposal.plan,
@@ -181,26 +182,52 @@ impl Runs {
         Ok(Some(id))
     }
 
+    /// What is kept of the cluster that a plan is about: of a spec what it says, of a destruction what it leaves.
+    async fn kept_of_cluster(
+        &self,
+        wish: &Wish,
+        proposal: &Proposal,
+        now: UnixMillis,
+    ) -> Result<Option<ClusterRecord>, Refusal> {
+        let Proposal { plan, inputs, members, .. } = proposal;
+        let Some((name, provider)) = plan.cluster.clone().zip(plan.provider.clone()) else { return Ok(None) };
+        let wishes = inputs.wishes.iter().filter(|(_, wish)| wish.hooks != Hooks::default());
+        let hooks = wishes.map(|(node, wish)| (node.clone(), wish.hooks.clone())).collect();
+        let new = ClusterRecord { name, provider, since: now, nodes: members.clone(), hooks };
+        if !matches!(wish, Wish::Destruction { .. }) {
+            return Ok(Some(new));
+        }
+        let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
+        let mut left = known.into_iter().find(|record| record.name == new.name).unwrap_or(new);
+        let destroyed: BTreeSet<_> = plan.destroyed().into_iter().collect();
+        left.nodes.retain(|node| !destroyed.contains(node));
+        left.hooks.retain(|node, _| !destroyed.contains(node));
+        Ok(Some(left))
+    }
+
     /// How long a plan takes, milliseconds, and whether that is a guess: first the machines, then the nodes, so many at
     /// once as may be down.
     async fn expected(&self, plan: &Plan) -> Result<(u64, bool), Refusal> {
         let (machines, is_guess) = self.expected_of_machines(plan).await?;
         let nodes = self.expected_of_nodes(plan).await.map_err(|error| crate::join::store(&error))?;
-        Ok((machines + nodes, is_guess))
+        Ok((machines + nodes.0, is_guess || nodes.1))
     }
 
-    async fn expected_of_nodes(&self, plan: &Plan) -> Result<u64, StoreError> {
+    async fn expected_of_nodes(&self, plan: &Plan) -> Result<(u64, bool), StoreError> {
         let (mut free, mut leased): (BTreeMap<_, u64>, BTreeMap<_, u64>) = Default::default();
+        let mut is_guess = false;
         for planned in &plan.steps {
             if let Step::OnNode { node, step } = &planned.step {
                 let part = if planned.lease { &mut leased } else { &mut free };
-                *part.entry(node).or_default() += self.with.step_times.expected(step.verb()).await?;
+                let (expected, is_guessed) = self.with.step_times.expected_or_guess(step).await?;
+                *part.entry(node).or_default() += expected;
+                is_guess |= is_guessed;
             }
         }
         let longest = leased.values().max().copied().unwrap_or(0);
         let at_once = u64::from(plan.policy.max_unavailable.max(1));
         let down = (leased.values().sum::<u64>() / at_once).max(longest);
-        Ok(free.values().max().copied().unwrap_or(0) + down)
+        Ok((free.values().max().copied().unwrap_or(0) + down, is_guess))
     }
 
     async fn expected_of_machines(&self, plan: &Plan) -> Result<(u64, bool), Refusal> {
@@ -284,16 +311,14 @@ impl Runs {
         Ok(())
     }
 
-    /// What a destruction does, and the nodes of the spec that it leaves.
     async fn plan_destruction(
         &self,
         cluster: &ClusterName,
         nodes: &[NodeName],
         provider: Option<&ProviderKind>,
-    ) -> Result<(Plan, Vec<NodeName>), Refusal> {
+    ) -> Result<Plan, Refusal> {
         let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
-        let known = known.into_iter().find(|record| record.name == *cluster);
-        let (known, left): (_, Option<Vec<NodeName>>) = known.map(|record| (record.provider, record.nodes)).unzip();
+        let known = known.into_iter().find(|record| record.name == *cluster).map(|record| record.provider);
         let Some(provider) = known.or_else(|| provider.cloned()) else {
             return Err(Refusal::new(Reason::NotFound, format!("no plan was ever applied for a cluster {cluster}"))
                 .advise(
@@ -308,11 +333,7 @@ impl Runs {
         match nodes.iter().find(|name| !is_there(name)) {
             Some(missing) => Err(Refusal::new(Reason::NotFound, format!("cluster {cluster} has no node {missing}"))
                 .advise("`windlass get machines` lists what there is")),
-            None => {
-                let mut left = left.unwrap_or_default();
-                left.retain(|name| !plan.destroyed().contains(&name));
-                Ok((plan, left))
-            }
+            None => Ok(plan),
         }
     }
 }

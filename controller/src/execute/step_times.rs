@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use windlass_types::node_step::NodeStep;
+
 use crate::store::{Committed, Store, StoreError, Transaction};
 
 const KEY: &str = "run-times/steps";
@@ -34,6 +36,16 @@ impl StepTimes {
     pub async fn expected(&self, verb: &str) -> Result<u64, StoreError> {
         self.read().await?;
         Ok(self.known().as_ref().and_then(|known| known.get(verb).copied()).unwrap_or(0))
+    }
+
+    /// The same for a plan that is shown, milliseconds: a first guess where nothing is known, and whether it is one.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn expected_or_guess(&self, step: &NodeStep) -> Result<(u64, bool), StoreError> {
+        self.read().await?;
+        let learned = self.known().as_ref().and_then(|known| known.get(step.verb()).copied());
+        Ok(learned.map_or_else(|| (guess(step) * 1000, true), |learned| (learned, false)))
     }
 
     /// Learns from a step that was done.
@@ -76,6 +88,18 @@ impl StepTimes {
     }
 }
 
+/// What a node takes for a step, seconds, before any was seen: small servers with ordinary mirrors.
+const fn guess(step: &NodeStep) -> u64 {
+    match step {
+        NodeStep::Survey(_) | NodeStep::ApplySetting { .. } | NodeStep::ConfirmKernel { .. } => 2,
+        NodeStep::RestartServices { .. } => 10,
+        NodeStep::PruneKernels { .. } => 20,
+        NodeStep::RepairPackages | NodeStep::Hook { .. } => 60,
+        NodeStep::InstallKernel { .. } => 90,
+        NodeStep::ChangePackages(_) | NodeStep::Boot { .. } => 120,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +115,10 @@ mod tests {
             assert_eq!(times.expected("boot").await.expect("readable"), known);
         }
         times.keep().await.expect("written");
+        let (known, unknown) = (NodeStep::PruneKernels { remove: Vec::new() }, NodeStep::RepairPackages);
+        times.learn(known.verb(), Duration::from_secs(7)).await.expect("readable");
+        assert_eq!(times.expected_or_guess(&known).await.expect("readable"), (7_000, false));
+        assert!(matches!(times.expected_or_guess(&unknown).await.expect("readable"), (1.., true)));
         assert_eq!(StepTimes::new(store).expected("boot").await.expect("readable"), 50_000);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Servers of a cloud that are there already, taken over as the machines of a cluster's nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -138,6 +138,7 @@ async fn take_over(
         provider: spec.provider.clone(),
         since: controller.clock.now(),
         nodes: Vec::new(),
+        hooks: BTreeMap::new(),
     };
     observer.get_to_know(&record).await.map_err(|error| unobserved(&error))?;
     for ((machine, claimed), adoption) in servers.iter().zip(adoptions) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What another controller made of a cluster, taken over: for when that controller is gone for good.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
@@ -34,7 +36,13 @@ pub(super) async fn claim(
         let wish = Wish { caller, verb: "cluster claim", object, arguments: json!({ "parts": foreign.len() }) };
         let work = async {
             let (name, provider) = (spec.name.clone(), spec.provider.clone());
-            let record = ClusterRecord { name, provider, since: controller.clock.now(), nodes: Vec::new() };
+            let record = ClusterRecord {
+                name,
+                provider,
+                since: controller.clock.now(),
+                nodes: Vec::new(),
+                hooks: BTreeMap::new(),
+            };
             let observer = controller.runs.observer();
             observer.get_to_know(&record).await.map_err(|error| unobserved(&error))?;
             let claimed = cloud.claim(&spec.name, &foreign).await;

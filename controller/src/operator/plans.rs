@@ -84,13 +84,14 @@ impl PlanService for PlanApi {
         request: Request<v1::PlanNodesRequest>,
     ) -> Result<Response<v1::PlanNodesResponse>, Status> {
         let by = Caller::of(&request).to_string();
-        let wish = nodes::wish(&self.0, request.into_inner().wish)?;
+        let wish = nodes::wish(&self.0, request.into_inner().wish).await?;
         let proposal = self.0.runs.propose(&wish, &Metadata::Fresh, &by).await?;
         let plan = serde_json::to_string(&proposal.plan).map_err(|error| bad(&error))?;
         Ok(Response::new(v1::PlanNodesResponse {
             plan,
             sha256: proposal.plan.hash().as_bytes().to_vec().into(),
             expected_millis: proposal.expected_millis,
+            expected_is_guess: proposal.expected_is_guess,
             run: proposal.run.map(String::from).unwrap_or_default(),
         }))
     }
@@ -102,7 +103,7 @@ impl PlanService for PlanApi {
         let caller = Caller::of(&request);
         let message = request.into_inner();
         let plan = read_plan(&message.plan)?;
-        let wish = nodes::wish(&self.0, message.wish)?;
+        let wish = nodes::wish(&self.0, message.wish).await?;
         let sha256 = Sha256Digest::from_slice(&message.sha256).map_err(|error| bad(&error))?;
         let shown = Shown { plan, sha256, confirmation: String::new() };
         let change = audited(&caller, "nodes apply", &shown);

@@ -104,11 +104,10 @@ impl NodeStep {
             | Self::Boot { .. }
             | Self::RestartServices { .. }
             | Self::Hook { .. } => true,
-            Self::Survey(_)
-            | Self::ApplySetting { .. }
-            | Self::InstallKernel { .. }
-            | Self::ConfirmKernel { .. }
-            | Self::PruneKernels { .. } => false,
+            Self::ApplySetting { setting, .. } => matches!(**setting, Setting::Service { on: false, .. }),
+            Self::Survey(_) | Self::InstallKernel { .. } | Self::ConfirmKernel { .. } | Self::PruneKernels { .. } => {
+                false
+            }
         }
     }
 }

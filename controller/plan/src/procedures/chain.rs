@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What to do on one node, in the order in which it is done:
 //!
-//! 1. settings, each by itself;
-//! 2. then, under one lease if anything is disrupted: the hook before, what an interrupted transaction left, packages, the
-//!    kernel, one boot, the kernel's confirmation, old kernels, services that still run what was replaced, the hook after.
+//! 1. settings that disrupt nothing, each by itself;
+//! 2. then, under one lease if anything is disrupted: the hook before, services that are switched off, what an interrupted
+//!    transaction left, packages, the kernel, one boot, the kernel's confirmation, old kernels, services that still run what
+//!    was replaced, the hook after.
 //!
 //! What a node said of packages and kernel it said of the repositories it has. Where the settings bring others, the second
 //! part is planned after the first is done.
@@ -35,13 +36,16 @@ impl<'a> Chain<'a> {
     pub(crate) fn of(node: &'a NodeName, wish: &'a NodeWish, survey: &'a Survey) -> Self {
         let (steps, blocked, notes) = Default::default();
         let mut chain = Self { node, steps, blocked, notes, later: None, wish, survey };
-        if chain.settings() && (wish.packages.is_some() || wish.kernel.is_some()) {
+        let (brings_repositories, mut disruptive) = chain.settings();
+        let first = chain.steps.len();
+        chain.steps.append(&mut disruptive);
+        if brings_repositories && (wish.packages.is_some() || wish.kernel.is_some()) {
             chain.later = Some("it gets other repositories first".to_owned());
+            chain.under_a_lease(first);
             return chain;
         }
         let packages = chain.found("packages", survey.packages.as_ref());
         let kernel = chain.found("kernel", survey.kernel.as_ref());
-        let first = chain.steps.len();
         let boot = chain.boot(packages, kernel);
         let boots = boot.is_some();
         chain.repair(boots);
@@ -69,9 +73,10 @@ impl<'a> Chain<'a> {
         self.notes.push(Note { node: self.node.clone(), text });
     }
 
-    /// Settings that are not as wished; whether a repository is among them.
-    fn settings(&mut self) -> bool {
-        let mut brings_repositories = false;
+    /// Plans settings that are not as wished. Says whether a repository is among them, and gives those that disrupt
+    /// something.
+    fn settings(&mut self) -> (bool, Vec<PlannedStep>) {
+        let (mut brings_repositories, mut disruptive) = (false, Vec::new());
         for (setting, found) in self.wish.settings.iter().zip(&self.survey.settings) {
             match found {
                 Found::AsWished => {}
@@ -79,13 +84,14 @@ impl<'a> Chain<'a> {
                     brings_repositories |= matches!(setting, Setting::Repository(_));
                     let step =
                         NodeStep::ApplySetting { setting: Box::new(setting.clone()), seen: due.seen, begun: false };
+                    let needs_lease = step.needs_lease();
                     let step = self.plan(step, "it is not as wished for").showing(&due.changes);
-                    self.steps.push(step);
+                    if needs_lease { disruptive.push(step) } else { self.steps.push(step) }
                 }
                 Found::Blocked { reason, advice } => self.block(setting.to_string(), reason, advice),
             }
         }
-        brings_repositories
+        (brings_repositories, disruptive)
     }
 
     fn found<T>(&mut self, part: &str, found: Option<&'a Found<T>>) -> Option<&'a T> {

@@ -11,6 +11,7 @@ use windlass_types::survey::{Found, Survey};
 use super::NODES;
 use crate::example::{self, NOW, carried_out, joined, machine, name};
 use crate::scenes::{self, NEW, change, due, file, kernel_due, release, sysctl, transaction, unit};
+use crate::step::Disruption;
 use crate::{ClusterSpec, NodeWish, Policy, RebootWish, Snapshot, Step, Unreachable, plan, plan_nodes};
 
 fn found<T: Clone + std::fmt::Debug + 'static>(due: T) -> impl Strategy<Value = Found<T>> {
@@ -161,6 +162,7 @@ proptest! {
                 let previous: Vec<_> = index.checked_sub(1).map(|index| chain[index].id.clone()).into_iter().collect();
                 prop_assert_eq!(&planned.after, &previous, "{}", plan);
                 prop_assert!(planned.lease || !kinds[index].needs_lease(), "{}", plan);
+                prop_assert!(planned.lease || planned.disruption == Disruption::None, "{}", plan);
             }
             let leased: Vec<_> = chain.iter().map(|planned| planned.lease).collect();
             prop_assert!(leased.is_sorted(), "a lease is given once: {}", plan);

@@ -63,7 +63,7 @@ fn disruption(plan: &Plan, all: &mut Vec<String>) {
     let stays_up = |node: &&NodeName| restarted.contains(*node) && !boots.contains(*node);
     let services: Vec<_> = turns.iter().map(|turn| &turn.node).filter(stays_up).collect();
     if !services.is_empty() {
-        all.push(format!("Services may restart on: {}.", list(&services)));
+        all.push(format!("Services may stop or restart on: {}.", list(&services)));
     }
     all.push(match plan.policy.on_failure {
         OnFailure::Stop => "If a node does not come back well, no other is begun.".to_owned(),

@@ -7,12 +7,13 @@ use windlass_plan::{Hooks, NodeWish, OnFailure, Policy, RebootWish, Unreachable,
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
 use windlass_proto::v1::nodes_wish::Wish as Wire;
+use windlass_types::name::NodeName;
 use windlass_types::name::on_node::{PackageName, PackageVersion};
 use windlass_types::package::{PackagesWish, UpdateScope};
 use windlass_types::survey::{KernelChannel, KernelWish};
 
 use super::super::{bad, nodes};
-use crate::execute::apply::Wish;
+use crate::execute::apply::{Wish, unobserved};
 use crate::server::Controller;
 
 /// Nodes that do something at once: each does it by itself, and costs the controller little.
@@ -25,10 +26,10 @@ const KEEP: u32 = 1;
 ///
 /// # Errors
 /// If it cannot be meant, or no node is chosen.
-pub(super) fn wish(controller: &Controller, wire: Option<v1::NodesWish>) -> Result<Wish, Refusal> {
+pub(super) async fn wish(controller: &Controller, wire: Option<v1::NodesWish>) -> Result<Wish, Refusal> {
     let wire = wire.unwrap_or_default();
     let policy = Box::new(policy(&wire)?);
-    let wish = node_wish(wire.wish)?;
+    let (wish, without_hooks) = (node_wish(wire.wish)?, wire.without_hooks);
     let chosen = nodes::chosen(controller, wire.selector)?;
     if chosen.is_empty() {
         return Err(
@@ -41,7 +42,16 @@ pub(super) fn wish(controller: &Controller, wire: Option<v1::NodesWish>) -> Resu
         let message = format!("transaction {number} is another one on each node");
         return Err(Refusal::new(Reason::BadRequest, message).advise("undo it on one node at a time"));
     }
-    let wishes: BTreeMap<_, _> = chosen.into_iter().map(|node| (node, wish.clone())).collect();
+    let mut hooks = if without_hooks {
+        BTreeMap::new()
+    } else {
+        controller.runs.observer().hooks().await.map_err(|error| unobserved(&error))?
+    };
+    let of_node = |node: NodeName| {
+        let hooks = hooks.remove(&node).unwrap_or_default();
+        (node, NodeWish { hooks, ..wish.clone() })
+    };
+    let wishes: BTreeMap<_, _> = chosen.into_iter().map(of_node).collect();
     Ok(Wish::Nodes { wishes, policy })
 }
 
