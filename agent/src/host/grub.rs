@@ -78,13 +78,22 @@ impl Grub {
     pub fn once(&self, host: &dyn Observe) -> Option<String> {
         let grubenv = host.read(Path::new(self.grubenv)).ok()?;
         let next = boot_entries::grubenv_value(&grubenv, "next_entry")?;
-        let entries = boot_entries::read_all(host);
-        let release = if entries.is_empty() {
-            menu(host).and_then(|cfg| grub_cfg::release_of_entry(&cfg, next))
-        } else {
-            boot_entries::default_entry(&entries, Some(next)).and_then(|entry| entry.release.clone())
-        };
-        Some(release.unwrap_or_else(|| next.to_owned()))
+        Some(release_of(host, next).unwrap_or_else(|| next.to_owned()))
+    }
+
+    /// Whether a kernel is the default by the name of its entry, which stays what it is when others come and go.
+    #[must_use]
+    pub fn names_default(&self, host: &dyn Observe, release: &KernelRelease) -> bool {
+        let grubenv = host.read(Path::new(self.grubenv)).unwrap_or_default();
+        let saved = boot_entries::grubenv_value(&grubenv, "saved_entry");
+        let name = saved.filter(|saved| saved.parse::<usize>().is_err());
+        name.is_some_and(|name| release_of(host, name).as_deref() == Some(release.as_str()))
+    }
+
+    /// Whether the distribution is one of grubby's.
+    #[must_use]
+    pub const fn has_grubby(&self) -> bool {
+        self.has_grubby
     }
 
     /// Starts an entry the next time, and only then.
@@ -99,15 +108,26 @@ impl Grub {
         Program::change(argv([self.editenv, self.grubenv, "unset", "next_entry"]), DEADLINE)
     }
 
-    /// Makes a kernel the default.
+    /// Makes a kernel the default. It may be what takes an unproven one back, so a stop does not keep it from that.
     #[must_use]
     pub fn make_default(&self, release: &KernelRelease, entry: &str) -> Program {
-        if self.has_grubby {
+        let program = if self.has_grubby {
             let kernel = format!("--set-default=/boot/vmlinuz-{release}");
-            return Program::change(argv([grubby::PROGRAM, &kernel]), DEADLINE);
-        }
-        Program::change(argv([self.set_default, entry]), DEADLINE)
+            Program::change(argv([grubby::PROGRAM, &kernel]), DEADLINE)
+        } else {
+            Program::change(argv([self.set_default, entry]), DEADLINE)
+        };
+        Program { ignores_stop: true, ..program }
     }
+}
+
+/// The release of an entry that is named by its id, title or number.
+fn release_of(host: &dyn Observe, name: &str) -> Option<String> {
+    let entries = boot_entries::read_all(host);
+    if entries.is_empty() {
+        return menu(host).and_then(|cfg| grub_cfg::release_of_entry(&cfg, name));
+    }
+    boot_entries::default_entry(&entries, Some(name)).and_then(|entry| entry.release.clone())
 }
 
 fn menu(host: &dyn Observe) -> Option<String> {

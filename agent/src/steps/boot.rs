@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use windlass_types::name::on_node::{BootId, KernelRelease};
 
+use super::kernel::default::keep_running;
 use super::{Check, Here, Kind, StepError};
 use crate::host::grub::Grub;
 use crate::host::{kernel_files, systemctl};
@@ -68,6 +69,11 @@ impl Kind for Boot<'_> {
         if let Some(release) = self.once {
             let grub = Grub::of(here.host).ok_or_else(no_boot_loader)?;
             let entry = grub.entry_of(here.host, release).ok_or_else(|| no_entry(release))?;
+            // Somebody's own installation may have made it the default: there would be no way back.
+            let is_default = default_release(here.host).await.as_deref() == Some(release.as_str());
+            if is_default && here.running_kernel()? != release.as_str() {
+                keep_running(here).await?;
+            }
             let is_chosen = || grub.once(here.host).as_deref() == Some(release.as_str());
             if !is_chosen() {
                 here.tools.run(&grub.start_once(&entry)).await?;

@@ -4,6 +4,7 @@
 //! Until a kernel has proved itself the default is the one before it, whatever the distribution's own scripts do: a node
 //! that does not come up with the new one comes up with the old one.
 
+pub(super) mod default;
 pub(super) mod install;
 
 use async_trait::async_trait;
@@ -41,15 +42,7 @@ impl Kind for Confirm<'_> {
     }
 
     async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
-        let default = default_release(here.host).await;
-        if default.as_deref() == Some(self.release.as_str()) {
-            return Ok(());
-        }
-        let default = default.unwrap_or_else(|| "one that cannot be told".to_owned());
-        Err(StepError::operator(
-            format!("GRUB was told to start {} by default and starts {default}", self.release),
-            "set GRUB_DEFAULT=saved in /etc/default/grub and make the menu anew with grub2-mkconfig",
-        ))
+        started_by_default(here, self.release).await
     }
 }
 
@@ -58,6 +51,19 @@ async fn make_default(here: &Here<'_>, release: &KernelRelease) -> Result<(), St
     let entry = grub.entry_of(here.host, release).ok_or_else(|| no_entry(release))?;
     here.tools.run(&grub.make_default(release, &entry)).await?;
     Ok(())
+}
+
+/// Whether what GRUB was told has come about.
+async fn started_by_default(here: &Here<'_>, release: &KernelRelease) -> Result<(), StepError> {
+    let default = default_release(here.host).await;
+    if default.as_deref() == Some(release.as_str()) {
+        return Ok(());
+    }
+    let default = default.unwrap_or_else(|| "one that cannot be told".to_owned());
+    Err(StepError::operator(
+        format!("GRUB was told to start {release} by default and starts {default}"),
+        "set GRUB_DEFAULT=saved in /etc/default/grub and make the menu anew with grub2-mkconfig",
+    ))
 }
 
 /// Removes kernels that neither run nor are the default.

@@ -45,7 +45,7 @@ pub(super) const DRAIN: &str = "/usr/libexec/site/drain";
 pub(super) const UNDRAIN: &str = "/usr/libexec/site/undrain";
 
 /// What happens on each node, each once.
-const EFFECTS: [&str; 27] = [
+const EFFECTS: [&str; 28] = [
     DRAIN,
     UNDRAIN,
     "boot model-6.2-1.x86_64 once",
@@ -70,6 +70,7 @@ const EFFECTS: [&str; 27] = [
     "write /etc/motd",
     "write /etc/motd.before-windlass",
     "write /etc/sudoers.d/windlass-ops",
+    "write /etc/sysconfig/kernel",
     "write /etc/sysctl.d/99-windlass-net.ipv4.ip_forward.conf",
     "write /home/ops/.ssh/authorized_keys",
     "write /run/windlass-sudoers",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use windlass_types::facts::{BlockDevice, Cpu, NetworkInterface, Os, PackageManager, ServiceState};
@@ -26,8 +26,12 @@ pub struct Node {
     pub default_kernel: Option<String>,
     /// Kernels that are there besides these two.
     pub kernels: Vec<String>,
-    /// The distribution's scripts make a new kernel the default.
+    /// The scripts of a kernel make it the default, whatever /etc/sysconfig/kernel says.
     pub kernels_become_default: bool,
+    /// No entry is the default by its name: the newest is.
+    pub newest_is_default: bool,
+    /// It tried to start a default kernel that does not start: nobody gets it back who does not stand in front of it.
+    pub is_lost: bool,
     /// Packages that are installed.
     pub packages: Vec<ModelPackage>,
     /// Packages whose files are not on the disk, by their full names.
@@ -36,8 +40,10 @@ pub struct Node {
     pub repository: Vec<ModelPackage>,
     /// What the package manager did, the oldest first.
     pub history: Vec<ModelTransaction>,
-    /// The power fails when a transaction has installed so many packages.
+    /// The power fails when a transaction has installed so many packages; their scripts have not run to their end then.
     pub power_fails_after: Option<usize>,
+    /// The package manager says that it failed, when all is done.
+    pub transactions_fail: bool,
     /// Files that are not there, whatever the rest says.
     pub lacks: Vec<PathBuf>,
     /// Units that are started at boot.
@@ -117,10 +123,12 @@ impl Node {
     /// machine boots again.
     pub(super) fn reboot(&mut self) {
         let once = self.next_entry.take().and_then(|entry| Some(entry.strip_prefix("model-")?.to_owned()));
+        self.is_lost = self.default_kernel.is_some();
         for release in once.into_iter().chain(self.default_kernel.clone()) {
             self.boots += 1;
-            if !self.broken_kernels.contains(&release) {
+            if self.starts(&release) {
                 self.running_kernel = release;
+                self.is_lost = false;
                 break;
             }
         }
@@ -129,6 +137,27 @@ impl Node {
         }
         self.booted_at = self.now;
         self.files.retain(|path, _| !path.starts_with("/run"));
+    }
+
+    fn starts(&self, release: &str) -> bool {
+        let initramfs = self.files.get(&initramfs_of(release));
+        let is_whole = initramfs.is_none_or(|content| !content.is_empty() && content != "torn");
+        is_whole && !self.broken_kernels.iter().any(|broken| broken == release)
+    }
+
+    /// What the scripts of a kernel do: the default first, then the initramfs, unless the power fails.
+    pub(super) fn run_scripts_of(&mut self, release: String, power_fails: bool) {
+        let configuration = self.files.get(Path::new("/etc/sysconfig/kernel"));
+        let is_asked_for = configuration.is_some_and(|text| text.lines().any(|line| line == "UPDATEDEFAULT=yes"));
+        if self.kernels_become_default || self.newest_is_default || is_asked_for {
+            self.default_kernel = Some(release.clone());
+        }
+        self.files.remove(&initramfs_of(&release));
+        if power_fails {
+            self.files.insert(initramfs_of(&release), String::new());
+        }
+        self.kernels.retain(|kernel| *kernel != release);
+        self.kernels.push(release);
     }
 
     /// Every file there is.
@@ -164,7 +193,8 @@ impl Node {
             add(tool.into(), String::new());
         }
         let next = self.next_entry.as_ref().map_or_else(String::new, |entry| format!("next_entry={entry}\n"));
-        add(grub_cfg::PATHS[0].1.into(), format!("saved_entry=model-{default}\n{next}"));
+        let saved = if self.newest_is_default { String::new() } else { format!("saved_entry=model-{default}\n") };
+        add(grub_cfg::PATHS[0].1.into(), saved + &next);
         for release in [default, &self.running_kernel].into_iter().chain(&self.kernels) {
             let options = self.kernel_arguments.get(release).map_or("root=/dev/vda1 ro", String::as_str);
             let entry = format!("title {release}\nversion {release}\nlinux /vmlinuz-{release}\noptions {options}\n");
@@ -219,6 +249,10 @@ impl Node {
         };
         units.iter().map(block).collect::<Vec<_>>().join("\n")
     }
+}
+
+fn initramfs_of(release: &str) -> PathBuf {
+    format!("/boot/initramfs-{release}.img").into()
 }
 
 /// One disk with a mounted partition, and an empty one.

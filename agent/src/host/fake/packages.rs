@@ -3,7 +3,6 @@
 //! others, and power that goes in the middle of a transaction.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use windlass_types::name::on_node::PackageVersion;
 
@@ -39,6 +38,10 @@ impl ModelPackage {
         format!("{}-{}.{}", self.name, self.version, self.arch)
     }
 
+    fn release(&self) -> String {
+        format!("{}.{}", self.version, self.arch)
+    }
+
     fn is_kernel(&self) -> bool {
         self.name.starts_with("kernel")
     }
@@ -70,9 +73,7 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
                 let file = path.rsplit('/').next().unwrap_or_default();
                 let kernel = file.strip_prefix("vmlinuz-").unwrap_or("-");
                 let unit = file.strip_suffix(".service").unwrap_or("-");
-                let owns = |p: &&ModelPackage| {
-                    p.name == unit || (p.is_kernel() && format!("{}.{}", p.version, p.arch) == kernel)
-                };
+                let owns = |p: &&ModelPackage| p.name == unit || (p.is_kernel() && p.release() == kernel);
                 let owner = node.packages.iter().find(owns);
                 owner.map_or_else(|| format!("file {path} is not owned by any package\n"), line)
             };
@@ -130,7 +131,8 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
     if options.contains(&"--downloadonly") {
         return Some(says(0, table));
     }
-    Some((Scripted { exit_code: 0, stdout: table }, carry_out(node, plan)))
+    let exit_code = i32::from(node.transactions_fail);
+    Some((Scripted { exit_code, stdout: table }, carry_out(node, plan)))
 }
 
 /// What undoes a transaction: what went comes again, and what came goes.
@@ -160,7 +162,10 @@ fn reinstall(node: &mut Node, specs: &[&str]) -> Answer {
         );
     }
     let again: Vec<_> = node.packages.iter().filter(|p| specs.contains(&p.full().as_str())).cloned().collect();
-    history::begin(node, again.clone(), again);
+    history::begin(node, again.clone(), again.clone());
+    for kernel in again.iter().filter(|package| package.is_kernel()) {
+        node.run_scripts_of(kernel.release(), false);
+    }
     history::end(node);
     (Scripted::default(), specs.iter().map(|spec| format!("reinstall {spec}")).collect())
 }
@@ -251,14 +256,7 @@ fn carry_out(node: &mut Node, plan: Plan) -> Vec<String> {
         if !new.is_kernel() {
             go.extend(node.packages.iter().filter(|old| old.name == new.name).cloned());
         } else {
-            let release = format!("{}.{}", new.version, new.arch);
-            if node.kernels_become_default {
-                node.default_kernel = Some(release.clone());
-            }
-            // Its scripts make the initramfs anew.
-            node.files.remove(&PathBuf::from(format!("/boot/initramfs-{release}.img")));
-            node.kernels.retain(|kernel| *kernel != release);
-            node.kernels.push(release);
+            node.run_scripts_of(new.release(), node.power_fails_after.is_some());
         }
         node.packages.push(ModelPackage { at: node.now.0 / 1000, ..new.clone() });
     }
@@ -268,7 +266,7 @@ fn carry_out(node: &mut Node, plan: Plan) -> Vec<String> {
     }
     effects.extend(go.iter().map(|old| format!("remove {}", old.full())));
     node.packages.retain(|package| !go.contains(package));
-    node.kernels.retain(|kernel| !go.iter().any(|p| p.is_kernel() && format!("{}.{}", p.version, p.arch) == *kernel));
+    node.kernels.retain(|kernel| !go.iter().any(|p| p.is_kernel() && p.release() == *kernel));
     node.packages.sort_by_key(ModelPackage::full);
     history::end(node);
     effects

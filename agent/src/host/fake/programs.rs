@@ -40,11 +40,8 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
             node.kernel_arguments.insert(release.to_owned(), format!("root=/dev/vda1 ro {added}"));
             done(format!("start {release} with {added}"))
         }
-        ("grubby", [set]) => {
-            let release = set.strip_prefix("--set-default=/boot/vmlinuz-")?;
-            node.default_kernel = Some(release.to_owned());
-            done(format!("make {release} the default"))
-        }
+        ("grubby", [set]) => make_default(node, set.strip_prefix("--set-default=/boot/vmlinuz-")?),
+        ("grub2-set-default", [entry]) => make_default(node, entry.strip_prefix("model-")?),
         ("systemctl", ["show", .., "--", "*.service"]) => {
             Some((Scripted { exit_code: 0, stdout: services(node) }, Vec::new()))
         }
@@ -124,6 +121,12 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
         }
         _ => None,
     }
+}
+
+fn make_default(node: &mut Node, release: &str) -> Option<Result> {
+    node.default_kernel = Some(release.to_owned());
+    node.newest_is_default = false;
+    done(format!("make {release} the default"))
 }
 
 fn append(node: &mut Node, path: &str, line: &str) {

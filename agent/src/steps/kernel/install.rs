@@ -11,7 +11,7 @@ use windlass_types::package::{Package, PackageChange};
 
 use super::super::packages::{exactly, left_to_do};
 use super::super::{Check, Here, Kind, StepError, repair};
-use super::make_default;
+use super::default;
 use crate::host::grub::Grub;
 use crate::host::kernel_files;
 use crate::host::rpm::{self, Installed};
@@ -48,14 +48,29 @@ impl Install<'_> {
         if is_default && !runs { Err("it is the default before it has proved itself".to_owned()) } else { Ok(()) }
     }
 
-    /// The kernel that shall stay the default: the one that runs has proved itself.
-    async fn keep_default(&self, here: &Here<'_>) -> Result<(), StepError> {
-        if default_release(here.host).await.as_deref() != Some(self.release.as_str()) {
+    /// The package and all that comes with it, whole.
+    async fn bring(&self, here: &Here<'_>, runs: bool) -> Result<(), StepError> {
+        repair::mend(here).await?;
+        let mut installed = here.installed().await?;
+        let there = parts(self.package, &installed);
+        if !there.is_empty() && !runs && damage(here, self.package, self.release, &installed).await?.is_some() {
+            let there: Vec<String> = there.iter().map(Package::to_string).collect();
+            here.tools.run(&rpm::erase(&there)).await?;
+            installed = here.installed().await?;
+        }
+        if self.is_installed(&installed) {
             return Ok(());
         }
-        let running = here.running_kernel()?;
-        let Ok(running) = KernelRelease::new(running) else { return Ok(()) };
-        if running == *self.release { Ok(()) } else { make_default(here, &running).await }
+        let left = left_to_do(self.changes, &installed)?;
+        exactly(here, &left, &installed).await
+    }
+
+    fn stays_default(&self, error: &StepError, before: Option<&StepError>) -> StepError {
+        let before = before.map(|before| format!("; before that: {before}")).unwrap_or_default();
+        StepError::operator(
+            format!("kernel {} may be the default before it has proved itself: {error}{before}", self.release),
+            "make the kernel that runs the default, with grubby --set-default or grub2-set-default, before the node reboots",
+        )
     }
 
     /// Where grubby is. Elsewhere the menu is made from the distribution's configuration alone, and verify says what is
@@ -81,21 +96,18 @@ impl Kind for Install<'_> {
     }
 
     async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
-        repair::mend(here).await?;
-        let mut installed = here.installed().await?;
-        let there = parts(self.package, &installed);
         let runs = here.running_kernel()? == self.release.as_str();
-        if !there.is_empty() && !runs && damage(here, self.package, self.release, &installed).await?.is_some() {
-            let there: Vec<String> = there.iter().map(Package::to_string).collect();
-            here.tools.run(&rpm::erase(&there)).await?;
-            installed = here.installed().await?;
+        if !runs {
+            default::keep_running(here).await?;
+            default::leave_it_alone(here).await?;
         }
-        if !self.is_installed(&installed) {
-            let left = left_to_do(self.changes, &installed)?;
-            exactly(here, &left, &installed).await?;
+        let brought = self.bring(here, runs).await;
+        // However that ended: its scripts may have run, and may not have asked.
+        if !runs {
+            default::keep_running(here).await.map_err(|error| self.stays_default(&error, brought.as_ref().err()))?;
         }
-        self.come_back_after_panic(here).await?;
-        self.keep_default(here).await
+        brought?;
+        self.come_back_after_panic(here).await
     }
 
     async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {

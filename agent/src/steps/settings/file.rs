@@ -74,7 +74,7 @@ pub(super) async fn apply(here: &Here<'_>, file: &ManagedFile) -> Result<(), Ste
 }
 
 /// Keeps what was there before Windlass came.
-pub(super) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
+pub(in crate::steps) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
     let Ok(Attributes { mode, uid, gid, .. }) = here.host.attributes(path) else { return Ok(()) };
     let mut copy = path.as_os_str().to_owned();
     copy.push(KEPT_AS);

@@ -53,6 +53,20 @@ async fn a_kernel_that_panics_comes_back_to_the_old_one_and_a_person_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kernel_that_is_the_default_and_was_never_run_has_to_prove_itself_too() {
+    let by_somebody = || {
+        let host = with_two_kernels();
+        host.change(|node| node.default_kernel = Some(NEW.into()));
+        host
+    };
+    let host = by_somebody();
+    host.change(|node| node.broken_kernels.push(NEW.into()));
+    let error = to_the_end(&host, &boot(Some(NEW))).await.unwrap_err();
+    assert!(error.to_string().contains("came back with kernel 5.14") && !host.node().is_lost, "{error}");
+    survives_everything(by_somebody, &boot(Some(NEW))).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kernel_without_network_is_left_again_by_itself_and_a_person_is_told() {
     let deaf = || {
         let host = with_two_kernels();

@@ -63,6 +63,71 @@ async fn a_new_kernel_is_installed_and_the_default_stays_whatever_its_scripts_do
     assert_eq!(effects["install kernel-lt-6.2-1.x86_64"], 1);
 }
 
+#[tokio::test]
+async fn power_that_fails_before_the_initramfs_is_made_leaves_a_node_that_starts() {
+    let step = install(&due(&node()).await);
+    let asked_for = |node: &mut Node| {
+        node.kernels_become_default = false;
+        node.files.insert("/etc/sysconfig/kernel".into(), "UPDATEDEFAULT=yes\nDEFAULTKERNEL=kernel-core\n".into());
+    };
+    let unnamed = |node: &mut Node| {
+        node.kernels_become_default = false;
+        node.newest_is_default = true;
+    };
+    let ways: [&dyn Fn(&mut Node); 2] = [&asked_for, &unnamed];
+    for way in ways {
+        let host = node();
+        host.change(|node| {
+            way(node);
+            node.power_fails_after = Some(1);
+        });
+        to_the_end(&host, &step).await.unwrap();
+        let node = host.node();
+        assert_eq!((node.is_lost, node.boots, node.default_kernel.as_deref()), (false, 2, Some("6.1-1.x86_64")));
+        assert!(!node.files.contains_key(std::path::Path::new(&format!("/boot/initramfs-{NEW}.img"))), "it is whole");
+        let prepared = || {
+            let host = super::kernel::node();
+            host.change(way);
+            host
+        };
+        survives_everything(prepared, &step).await;
+    }
+}
+
+#[tokio::test]
+async fn the_scripts_of_kernels_are_told_to_leave_the_default_alone_and_what_was_there_is_kept() {
+    let step = install(&due(&node()).await);
+    let host = node();
+    host.change(|node| drop(node.files.insert("/etc/sysconfig/kernel".into(), "UPDATEDEFAULT=yes\nX=1\n".into())));
+    to_the_end(&host, &step).await.unwrap();
+    let file = |name: &str| host.node().files[std::path::Path::new(name)].clone();
+    assert!(file("/etc/sysconfig/kernel").ends_with("UPDATEDEFAULT=no\nX=1\n"));
+    assert_eq!(file("/etc/sysconfig/kernel.before-windlass"), "UPDATEDEFAULT=yes\nX=1\n");
+    // A menu that is made by other scripts is nobody's who reads it.
+    let other = node();
+    other.change(|node| {
+        let entry = |release| format!("{}/model-{release}.conf", crate::host::boot_entries::DIRECTORY).into();
+        node.lacks = ["6.1-1.x86_64", "5.9-1.x86_64", "6.0-1.x86_64", NEW].map(entry).into();
+        node.lacks.push(crate::host::grubby::PROGRAM.into());
+        let menu = |release| format!("menuentry 'model-{release}' {{\nlinux /vmlinuz-{release} ro panic=30\n}}\n");
+        let menu = ["6.1-1.x86_64", NEW].map(menu).concat();
+        node.files.insert("/boot/grub2/grub.cfg".into(), format!("set default=\"${{saved_entry}}\"\n{menu}"));
+    });
+    to_the_end(&other, &step).await.unwrap();
+    assert!(!other.effects().contains_key("write /etc/sysconfig/kernel"));
+}
+
+#[tokio::test]
+async fn an_installation_that_fails_when_the_scripts_have_run_leaves_the_old_default() {
+    let step = install(&due(&node()).await);
+    let host = node();
+    host.change(|node| node.transactions_fail = true);
+    let error = to_the_end(&host, &step).await.unwrap_err();
+    assert!(error.to_string().contains("failed with exit code 1"), "{error}");
+    assert!(host.node().kernels.contains(&NEW.to_owned()), "it was installed all the same");
+    assert_eq!(host.node().default_kernel.as_deref(), Some("6.1-1.x86_64"));
+}
+
 /// A kernel that is in rpm's database and not, or not wholly, on the disk.
 fn half_installed(harm: impl Fn(&mut Node)) -> FakeHost {
     let host = node();
