@@ -23,7 +23,8 @@ use windlass_types::time::UnixMillis;
 
 use super::clock::Clock;
 use super::exec::ExecError;
-use super::{Look, Machine, MemoryReading, Observe, lsblk};
+use super::tools::ToolError;
+use super::{Asking, Look, Machine, MemoryReading, Observe, lsblk};
 
 pub use change::Moment;
 pub use history::ModelTransaction;
@@ -282,6 +283,11 @@ impl Observe for FakeHost {
     async fn package_manager_version(&self, program: &Path) -> Result<String, ExecError> {
         self.tool(Method::PackageManagerVersion, &program.to_string_lossy()).await?;
         Ok(self.node().package_manager.version)
+    }
+
+    /// Asked every time.
+    async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError> {
+        ask.await
     }
 }
 

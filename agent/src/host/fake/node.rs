@@ -10,6 +10,7 @@ use windlass_types::facts::{BlockDevice, Cpu, NetworkInterface, Os, PackageManag
 use windlass_types::time::UnixMillis;
 
 use super::{ModelPackage, ModelTransaction};
+use crate::host::dnf::history::LOCK;
 use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager, procfs};
 
 /// When the model's time begins: some moment in 2025.
@@ -136,7 +137,8 @@ impl Node {
             self.boots += 1;
         }
         self.booted_at = self.now;
-        self.files.retain(|path, _| !path.starts_with("/run"));
+        // systemd-tmpfiles takes the lock away as the machine comes up.
+        self.files.retain(|path, _| !path.starts_with("/run") && path != Path::new(LOCK));
     }
 
     fn starts(&self, release: &str) -> bool {

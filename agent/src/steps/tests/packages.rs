@@ -125,7 +125,6 @@ fn unended() -> FakeHost {
         let (old, new) = (node.packages.clone(), node.repository[1..4].to_vec());
         node.packages = vec![new[0].clone(), new[2].clone()];
         node.history = vec![ModelTransaction { come: node.packages.clone(), go: old, is_whole: false }];
-        node.files.insert(LOCK.into(), "4242".into());
     });
     host
 }
@@ -139,7 +138,10 @@ async fn a_transaction_without_an_end_is_told_and_what_it_brought_is_installed_o
     let again = ["reinstall web-2-1.x86_64", "reinstall words-2-1.x86_64"].map(|effect| (effect.to_owned(), 1));
     assert_eq!(effects.into_iter().collect::<Vec<_>>(), again);
     let at_work = unended();
-    at_work.change(|node| drop(node.files.insert("/proc/4242/cmdline".into(), "/usr/bin/dnf\0upgrade".into())));
+    at_work.change(|node| {
+        node.files.insert(LOCK.into(), "4242".into());
+        node.files.insert("/proc/4242/cmdline".into(), "/usr/bin/dnf\0upgrade".into());
+    });
     assert_eq!(surveyed(&at_work, SurveyRequest::default()).await.interrupted, None, "it goes on");
     let nothing_came = unended();
     nothing_came.change(|node| node.packages = node.history[0].go.clone());
@@ -148,6 +150,9 @@ async fn a_transaction_without_an_end_is_told_and_what_it_brought_is_installed_o
     gone.change(|node| node.repository.clear());
     let error = to_the_end(&gone, &NodeStep::RepairPackages).await.expect_err("it cannot be had");
     assert!(error.to_string().contains("web-2-1.x86_64"), "{error}");
+    // What a person can do then: any newer transaction that comes to its end.
+    gone.change(|node| node.history.push(ModelTransaction { is_whole: true, ..ModelTransaction::default() }));
+    assert!(!to_the_end(&gone, &NodeStep::RepairPackages).await.unwrap().changed);
 }
 
 #[tokio::test]
