@@ -164,7 +164,7 @@ pub(in crate::steps) async fn damage(
             return Ok(Some(format!("{path} is not what {part} brought")));
         }
     }
-    if let Err(missing) = kernel_files::complete(here.host, here.tools, release).await {
+    if let Some(missing) = kernel_files::missing(here.host, here.tools, release).await? {
         return Ok(Some(missing));
     }
     let grub = Grub::of(here.host);

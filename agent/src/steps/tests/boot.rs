@@ -149,6 +149,41 @@ async fn a_kernel_without_its_files_is_not_booted() {
     assert_eq!(refused(&host, &boot(Some(NEW)), "cannot be read to its end").await, ErrorClass::Blocked);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_default_kernel_is_not_whole_is_not_rebooted() {
+    // /boot was full when somebody's own update made it, and the package manager said that all was well.
+    for content in ["", "torn"] {
+        let host = with_two_kernels();
+        host.change(|node| {
+            node.default_kernel = Some(NEW.into());
+            node.files.insert(format!("/boot/initramfs-{NEW}.img").into(), content.into());
+        });
+        assert_eq!(refused(&host, &boot(None), "which this reboot would start").await, ErrorClass::Blocked);
+        host.change(|node| drop(node.files.remove(std::path::Path::new(&format!("/boot/initramfs-{NEW}.img")))));
+        to_the_end(&host, &boot(None)).await.unwrap();
+        assert_eq!(host.node().running_kernel, NEW);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_on_which_nobody_can_tell_what_is_started_is_rebooted() {
+    let no_loader = FakeHost::new("node1");
+    no_loader.change(|node| node.default_kernel = None);
+    // Kernels in directories of their own, which have other names for everything.
+    let elsewhere = FakeHost::new("node1");
+    elsewhere.change(|node| node.lacks.push("/boot/vmlinuz-5.14.0-427.el9.x86_64".into()));
+    let rescued = FakeHost::new("node1");
+    rescued.change(|node| {
+        node.kernels.push("5.14.0-427.el9.x86_64".into());
+        node.default_kernel = Some("0-rescue-4f2a".into());
+        node.lacks.push("/lib/modules/0-rescue-4f2a/modules.dep".into());
+    });
+    for host in [no_loader, elsewhere, rescued] {
+        to_the_end(&host, &boot(None)).await.unwrap();
+        assert_eq!(host.effects()["reboot"], 1);
+    }
+}
+
 #[tokio::test]
 async fn a_hook_that_outlives_the_agent_is_not_run_again() {
     let argv = Argv::new(vec!["/usr/local/bin/drain".into(), "node1".into()]).unwrap();
