@@ -49,7 +49,7 @@ impl Kind for Boot<'_> {
         };
         let running = here.running_kernel()?;
         let was_our_doing = has_booted && self.took_it_down(here)?;
-        if !was_our_doing && running != once.as_str() {
+        if !has_booted || !was_our_doing && running != once.as_str() {
             return match kernel_files::missing(here.host, here.tools, once).await? {
                 None => Ok(Check::Ready),
                 Some(missing) => Err(missing_kernel(once, &missing)),

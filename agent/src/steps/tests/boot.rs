@@ -126,6 +126,19 @@ async fn a_boot_that_is_over_is_not_ended_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kernel_that_runs_and_is_not_the_default_is_booted_again() {
+    let runs_new = || {
+        let host = with_two_kernels();
+        host.change(|node| node.running_kernel = NEW.into());
+        host
+    };
+    let host = runs_new();
+    assert!(to_the_end(&host, &boot(Some(NEW))).await.unwrap().changed);
+    assert_eq!((host.node().running_kernel.as_str(), host.effects()["reboot"]), (NEW, 1));
+    survives_everything(runs_new, &boot(Some(NEW))).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_power_cut_before_the_step_is_not_taken_for_its_boot() {
     let cut = || {
         let host = with_two_kernels();
