@@ -21,6 +21,9 @@ const TOOLS: [[&str; 3]; 2] = [
     ["/usr/sbin/grub-reboot", "/usr/sbin/grub-set-default", "/usr/bin/grub-editenv"],
 ];
 
+/// What tells on what a file lies, in the same two families. It may be there without the others of its family.
+const PROBES: [&str; 2] = ["/usr/sbin/grub2-probe", "/usr/sbin/grub-probe"];
+
 /// GRUB as it is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grub {
@@ -96,6 +99,13 @@ impl Grub {
         self.has_grubby
     }
 
+    /// Asks on what the environment block lies; `None` where nothing is there that could be asked.
+    #[must_use]
+    pub fn probe(&self, host: &dyn Observe) -> Option<Program> {
+        let program = PROBES.into_iter().find(|program| host.modified(Path::new(program)).is_ok())?;
+        Some(Program::query(argv([program, "--target=abstraction", self.grubenv]), DEADLINE))
+    }
+
     /// Starts an entry the next time, and only then.
     #[must_use]
     pub fn start_once(&self, entry: &str) -> Program {
@@ -121,6 +131,14 @@ impl Grub {
     }
 }
 
+/// What lies between the environment block and its disk, of what [`Grub::probe`] printed, if it keeps GRUB from writing
+/// there: GRUB reads RAID and LVM, and cannot write to either.
+#[must_use]
+pub fn unwritable(probed: &str) -> Option<&str> {
+    let cannot = ["diskfilter", "lvm", "mdraid", "dmraid", "raid", "ldm"];
+    probed.split_whitespace().find(|layer| cannot.iter().any(|cannot| layer.starts_with(cannot)))
+}
+
 /// The release of an entry that is named by its id, title or number.
 fn release_of(host: &dyn Observe, name: &str) -> Option<String> {
     let entries = boot_entries::read_all(host);
@@ -132,4 +150,23 @@ fn release_of(host: &dyn Observe, name: &str) -> Option<String> {
 
 fn menu(host: &dyn Observe) -> Option<String> {
     grub_cfg::PATHS.iter().find_map(|(cfg, _)| host.read(Path::new(cfg)).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grub_cannot_write_where_it_has_to_put_disks_together() {
+        for (probed, layer) in [
+            ("\n", None),
+            ("lvm\n", Some("lvm")),
+            ("diskfilter mdraid1x\n", Some("diskfilter")),
+            ("mdraid09 \n", Some("mdraid09")),
+            ("cryptodisk luks2 lvm\n", Some("lvm")),
+            ("cryptodisk luks2\n", None),
+        ] {
+            assert_eq!(unwritable(probed), layer, "{probed}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use windlass_types::package::{Package, PackageChange, Transaction};
 use windlass_types::setting::Setting;
 use windlass_types::survey::{Found, InstalledKernel, KernelDue, KernelWish, Kernels, SCHEMA, Survey, SurveyRequest};
 
+use super::boot::forgets_once;
 use super::kernel::install::{again, damage};
 use super::{Here, StepError, packages, repair, services, settings};
 use crate::host::dnf::Manager;
@@ -127,6 +128,9 @@ async fn kernel_due(
     let runs = kernels.running == release;
     if new.is_none() && runs && kernels.default.as_ref() == Some(&release) && prune.is_empty() {
         return Ok(Found::AsWished);
+    }
+    if let Some(grub) = Grub::of(here.host).filter(|_| !runs) {
+        forgets_once(here, grub).await?;
     }
     let (install, changes) = match new {
         Some(new) => (Some(new), resolved),

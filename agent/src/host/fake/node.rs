@@ -59,6 +59,8 @@ pub struct Node {
     pub deaf_kernels: Vec<String>,
     /// What kernels are started with.
     pub kernel_arguments: BTreeMap<String, String>,
+    /// On what GRUB's environment block lies, as grub2-probe says it; on a plain partition if it is empty.
+    pub boot_is_on: String,
     /// The entry that is started only the next time.
     pub next_entry: Option<String>,
     /// Counts boots; the boot id is made of it.
@@ -124,8 +126,12 @@ impl Node {
     /// machine boots again.
     pub(super) fn reboot(&mut self) {
         let once = self.next_entry.take().and_then(|entry| Some(entry.strip_prefix("model-")?.to_owned()));
+        let wished = once
+            .clone()
+            .into_iter()
+            .chain(self.default_kernel.clone().filter(|_| once.is_none() || self.boot_is_on.is_empty()));
         self.is_lost = self.default_kernel.is_some();
-        for release in once.into_iter().chain(self.default_kernel.clone()) {
+        for release in wished {
             self.boots += 1;
             if self.starts(&release) {
                 self.running_kernel = release;
@@ -190,8 +196,10 @@ impl Node {
     /// What is under /boot, and GRUB's tools.
     fn add_kernels(&self, add: &mut impl FnMut(String, String)) {
         let Some(default) = &self.default_kernel else { return };
-        for tool in [grubby::PROGRAM, "/usr/sbin/grub2-reboot", "/usr/sbin/grub2-set-default", "/usr/bin/grub2-editenv"]
-        {
+        for tool in ["reboot", "set-default", "probe"] {
+            add(format!("/usr/sbin/grub2-{tool}"), String::new());
+        }
+        for tool in [grubby::PROGRAM, "/usr/bin/grub2-editenv"] {
             add(tool.into(), String::new());
         }
         let next = self.next_entry.as_ref().map_or_else(String::new, |entry| format!("next_entry={entry}\n"));

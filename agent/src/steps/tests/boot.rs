@@ -53,6 +53,27 @@ async fn a_kernel_that_panics_comes_back_to_the_old_one_and_a_person_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_kernel_is_tried_where_grub_would_start_it_for_ever() {
+    for on in ["lvm", "diskfilter mdraid1x"] {
+        let host = with_two_kernels();
+        host.change(|node| {
+            node.boot_is_on = on.into();
+            node.broken_kernels.push(NEW.into());
+        });
+        assert_eq!(refused(&host, &boot(Some(NEW)), "started for ever").await, ErrorClass::Blocked);
+        to_the_end(&host, &boot(None)).await.unwrap();
+        assert!(!host.node().is_lost);
+    }
+    let host = with_two_kernels();
+    host.change(|node| {
+        node.boot_is_on = "lvm".into();
+        node.lacks.push("/usr/sbin/grub2-probe".into());
+    });
+    to_the_end(&host, &boot(Some(NEW))).await.unwrap();
+    assert_eq!(host.node().running_kernel, NEW, "nobody can say why not");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kernel_that_is_the_default_and_was_never_run_has_to_prove_itself_too() {
     let by_somebody = || {
         let host = with_two_kernels();

@@ -53,6 +53,20 @@ async fn a_survey_names_the_kernel_and_what_goes_after_it() {
 }
 
 #[tokio::test]
+async fn no_kernel_is_offered_where_grub_would_start_it_for_ever() {
+    let host = node();
+    host.change(|node| node.boot_is_on = "diskfilter mdraid1x".into());
+    let found = look(&host).await;
+    assert!(matches!(&found, Found::Blocked { reason, .. } if reason.contains("lies on diskfilter")), "{found:?}");
+    host.change(|node| {
+        node.packages = vec![ModelPackage::new("kernel-lt", "6.2-1")];
+        node.running_kernel = NEW.into();
+        node.default_kernel = Some(NEW.into());
+    });
+    assert_eq!(look(&host).await, Found::AsWished, "the one that runs needs no trial");
+}
+
+#[tokio::test]
 async fn a_new_kernel_is_installed_and_the_default_stays_whatever_its_scripts_do() {
     let step = install(&due(&node()).await);
     let host = node();
