@@ -69,11 +69,11 @@ impl Grub {
         grub_cfg::options_of_entry(&cfg, &grub_cfg::entry_of_release(&cfg, release.as_str())?)
     }
 
-    /// Starts a kernel with this too from now on; `None` where only the distribution's own configuration can say so.
+    /// Starts a kernel with these too from now on; `None` where only the distribution's own configuration can say so.
     #[must_use]
-    pub fn start_with(&self, release: &KernelRelease, option: &str) -> Option<Program> {
-        let (kernel, option) = (format!("--update-kernel=/boot/vmlinuz-{release}"), format!("--args={option}"));
-        self.has_grubby.then(|| Program::change(argv([grubby::PROGRAM, &kernel, &option]), DEADLINE))
+    pub fn start_with(&self, release: &KernelRelease, options: &str) -> Option<Program> {
+        let (kernel, options) = (format!("--update-kernel=/boot/vmlinuz-{release}"), format!("--args={options}"));
+        self.has_grubby.then(|| Program::change(argv([grubby::PROGRAM, &kernel, &options]), DEADLINE))
     }
 
     /// What is started only the next time: the kernel's release, or the entry's name if that cannot be told.

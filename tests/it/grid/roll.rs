@@ -64,7 +64,7 @@ const EFFECTS: [&str; 28] = [
     "remove kernel-lt-6.0-1.x86_64",
     "remove web-1-1.x86_64",
     "remove words-1-1.x86_64",
-    "start 6.2-1.x86_64 with panic=30",
+    "start 6.2-1.x86_64 with panic=30 rd.shell=0 rd.emergency=reboot",
     "start tuned.service",
     "sysctl net.ipv4.ip_forward=1",
     "write /etc/motd",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the tools of the operating system do to the model, and what they print.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use windlass_types::action::Argv;
@@ -37,7 +38,9 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
         ("grubby", [kernel, arguments]) => {
             let release = kernel.strip_prefix("--update-kernel=/boot/vmlinuz-")?;
             let added = arguments.strip_prefix("--args=")?;
-            node.kernel_arguments.insert(release.to_owned(), format!("root=/dev/vda1 ro {added}"));
+            let options =
+                node.kernel_arguments.entry(release.to_owned()).or_insert_with(|| "root=/dev/vda1 ro".to_owned());
+            let _ = write!(options, " {added}");
             done(format!("start {release} with {added}"))
         }
         ("grubby", [set]) => make_default(node, set.strip_prefix("--set-default=/boot/vmlinuz-")?),

@@ -18,8 +18,11 @@ use crate::host::rpm::{self, Installed};
 use crate::observe::kernel::default_release;
 
 /// So that a kernel that panics is left again: half a minute for whoever looks at the console, then the next boot, which is
-/// the default's. A site's own value is left alone.
-const AFTER_PANIC: &str = "panic=30";
+/// the default's. So too one whose initramfs does not find the root: dracut would wait in a shell for somebody. A site's own
+/// values are left alone.
+const LEFT_BY_ITSELF: [&str; 3] = [PANIC, "rd.shell=0", "rd.emergency=reboot"];
+
+const PANIC: &str = "panic=30";
 
 /// What the distributions make of one kernel.
 const PARTS: [&str; 5] = ["", "-core", "-modules", "-modules-core", "-modules-extra"];
@@ -35,12 +38,18 @@ impl Install<'_> {
         installed.iter().any(|installed| installed.package == *self.package)
     }
 
-    /// Whether it would come back if it panicked, and is not the default.
+    /// Whether the node would come back from it by itself, and it is not the default.
     async fn is_ready(&self, here: &Here<'_>) -> Result<(), String> {
         let grub = Grub::of(here.host).ok_or("there is no GRUB on this node")?;
-        if !reboots_after_panic(here, grub, self.release) {
+        let mut lacking = lacking(here, grub, self.release);
+        if !grub.has_grubby() {
+            // Nothing writes them, and what is not dracut's does not know the others.
+            lacking.retain(|option| *option == PANIC);
+        }
+        if !lacking.is_empty() {
+            let lacking = lacking.join(" ");
             return Err(format!(
-                "its boot entry does not say {AFTER_PANIC}, so the node would stand still if it panicked"
+                "its boot entry does not say {lacking}, so the node would stand still if it did not come up"
             ));
         }
         let is_default = default_release(here.host).await.as_deref() == Some(self.release.as_str());
@@ -75,10 +84,10 @@ impl Install<'_> {
 
     /// Where grubby is. Elsewhere the menu is made from the distribution's configuration alone, and verify says what is
     /// to be in it.
-    async fn come_back_after_panic(&self, here: &Here<'_>) -> Result<(), StepError> {
+    async fn be_left_by_itself(&self, here: &Here<'_>) -> Result<(), StepError> {
         let Some(grub) = Grub::of(here.host) else { return Ok(()) };
-        let program = grub.start_with(self.release, AFTER_PANIC);
-        if let Some(program) = program.filter(|_| !reboots_after_panic(here, grub, self.release)) {
+        let lacking = lacking(here, grub, self.release);
+        if let Some(program) = grub.start_with(self.release, &lacking.join(" ")).filter(|_| !lacking.is_empty()) {
             here.tools.run(&program).await?;
         }
         Ok(())
@@ -107,7 +116,7 @@ impl Kind for Install<'_> {
             default::keep_running(here).await.map_err(|error| self.stays_default(&error, brought.as_ref().err()))?;
         }
         brought?;
-        self.come_back_after_panic(here).await
+        self.be_left_by_itself(here).await
     }
 
     async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
@@ -134,11 +143,17 @@ impl Kind for Install<'_> {
     }
 }
 
-fn reboots_after_panic(here: &Here<'_>, grub: Grub, release: &KernelRelease) -> bool {
+/// What its entry does not say, and has no other value for.
+fn lacking(here: &Here<'_>, grub: Grub, release: &KernelRelease) -> Vec<&'static str> {
     let options = grub.options_of(here.host, release).unwrap_or_default();
-    // The last one counts.
-    let value = options.split_whitespace().filter_map(|option| option.strip_prefix("panic=")).next_back();
-    value.is_some_and(|value| value != "0")
+    let is_given = |wished: &str| {
+        let pairs = options.split_whitespace().map(|option| option.split_once('=').unwrap_or((option, "")));
+        let key = wished.split_once('=').map_or(wished, |(key, _)| key);
+        // The last one counts. A panic=0 is what the kernel does without it: it stands still.
+        let value = pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next_back();
+        value.is_some_and(|value| wished != PANIC || value != "0")
+    };
+    LEFT_BY_ITSELF.into_iter().filter(|wished| !is_given(wished)).collect()
 }
 
 /// The packages of a kernel that are there.

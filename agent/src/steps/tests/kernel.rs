@@ -181,16 +181,23 @@ async fn a_kernel_that_a_power_cut_left_half_is_taken_out_and_installed_again() 
 }
 
 #[tokio::test]
-async fn a_new_kernel_reboots_if_it_panics_and_a_value_of_the_site_stays() {
+async fn a_new_kernel_is_left_if_it_panics_or_finds_no_root_and_values_of_the_site_stay() {
     let step = install(&due(&node()).await);
-    let host = node();
-    to_the_end(&host, &step).await.unwrap();
-    assert_eq!(host.effects()[&format!("start {NEW} with panic=30")], 1);
-    for (given, is_changed) in [("panic=5", false), ("panic=5 panic=0", true), ("ro", true)] {
+    let dracut = "rd.shell=0 rd.emergency=reboot";
+    for (given, added) in [
+        ("ro", format!("panic=30 {dracut}")),
+        ("panic=5", dracut.to_owned()),
+        ("panic=5 panic=0", format!("panic=30 {dracut}")),
+        ("panic=5 rd.shell", "rd.emergency=reboot".to_owned()),
+        ("rd.emergency=halt rd.shell=1", "panic=30".to_owned()),
+        ("panic=1 rd.shell=0 rd.emergency=poweroff", String::new()),
+    ] {
         let host = node();
         host.change(|node| drop(node.kernel_arguments.insert(NEW.into(), given.into())));
         to_the_end(&host, &step).await.unwrap();
-        assert_eq!(host.effects().contains_key(&format!("start {NEW} with panic=30")), is_changed, "{given}");
+        let starts: Vec<_> = host.effects().into_keys().filter(|effect| effect.starts_with("start ")).collect();
+        let wished = (!added.is_empty()).then(|| format!("start {NEW} with {added}"));
+        assert_eq!(starts, wished.into_iter().collect::<Vec<_>>(), "{given}");
     }
     let host = node();
     host.change(|node| node.lacks.push(crate::host::grubby::PROGRAM.into()));
