@@ -72,7 +72,7 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
             let owner = |path: &&str| {
                 let file = path.rsplit('/').next().unwrap_or_default();
                 let kernel = file.strip_prefix("vmlinuz-").unwrap_or("-");
-                let unit = file.strip_suffix(".service").unwrap_or("-");
+                let unit = file.strip_suffix(".service").unwrap_or("-").trim_end_matches('@');
                 let owns = |p: &&ModelPackage| p.name == unit || (p.is_kernel() && p.release() == kernel);
                 let owner = node.packages.iter().find(owns);
                 owner.map_or_else(|| format!("file {path} is not owned by any package\n"), line)

@@ -153,8 +153,9 @@ fn services(node: &Node) -> String {
         let started = node.started.get(&service.unit).copied().unwrap_or(node.booted_at);
         let micros = started.since(node.booted_at).as_micros();
         let unit = &service.unit;
+        let file = unit.split_once('@').map_or_else(|| unit.clone(), |(template, _)| format!("{template}@.service"));
         format!(
-            "Id={unit}\nSubState={}\nFragmentPath=/usr/lib/systemd/system/{unit}\nExecMainStartTimestampMonotonic={micros}\n",
+            "Id={unit}\nSubState={}\nFragmentPath=/usr/lib/systemd/system/{file}\nExecMainStartTimestampMonotonic={micros}\n",
             service.sub
         )
     };

@@ -246,7 +246,7 @@ fn with_outdated_service(unit: &str) -> FakeHost {
     host.change(|node| {
         node.services[0].unit = unit.into();
         // The model's packages have the services that are called like them.
-        node.packages[0].name = unit.trim_end_matches(".service").into();
+        node.packages[0].name = unit.split(['@', '.']).next().unwrap().into();
         node.packages[0].at = node.now.0 / 1000 - 5;
         node.packages.push(ModelPackage { at: node.now.0 / 1000, ..ModelPackage::new("glibc", "2.34-1") });
     });
@@ -262,11 +262,15 @@ async fn a_service_that_is_older_than_its_package_is_restarted_once() {
     assert_eq!(survey.reboot_reasons, ["glibc-2.34-1.x86_64 was installed after the node was booted"]);
     let effects = survives_everything(make, &NodeStep::RestartServices { units: vec![unit] }).await;
     assert_eq!(effects["restart web.service"], 1);
+    let instance = surveyed(&with_outdated_service("web@1.service"), SurveyRequest::default()).await;
+    assert_eq!(instance.outdated_services, [UnitName::new("web@1.service").unwrap()]);
 }
 
 #[tokio::test]
 async fn what_would_end_a_session_or_ourselves_is_never_restarted_even_if_it_is_named() {
-    for unit in ["windlass-executor.service", "windlass-agent.service", "dbus.service", "systemd-logind.service"] {
+    let sessions = ["user@1000.service", "getty@tty1.service", "serial-getty@ttyS0.service"];
+    let others = ["windlass-executor.service", "windlass-agent.service", "dbus.service", "systemd-logind.service"];
+    for unit in others.into_iter().chain(sessions) {
         let host = with_outdated_service(unit);
         assert_eq!(surveyed(&host, SurveyRequest::default()).await.outdated_services, []);
         let step = NodeStep::RestartServices { units: vec![UnitName::new(unit).unwrap()] };
