@@ -18,6 +18,8 @@ pub struct ModelPackage {
     pub version: String,
     /// Architecture.
     pub arch: String,
+    /// The kernel release that it says it brings.
+    pub provides_release: Option<String>,
     /// It needs the newest of these.
     pub needs: Vec<String>,
     /// When it was installed, seconds since the epoch.
@@ -39,7 +41,7 @@ impl ModelPackage {
     }
 
     fn release(&self) -> String {
-        format!("{}.{}", self.version, self.arch)
+        self.provides_release.clone().unwrap_or_else(|| format!("{}.{}", self.version, self.arch))
     }
 
     fn is_kernel(&self) -> bool {
@@ -83,6 +85,7 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
             true => says(1, "S.5......    /boot/vmlinuz-x\n"),
             false => says(0, ""),
         }),
+        ["-q", "--provides", package] => Some(says(0, provides(&node.packages, package))),
         ["-e", "--nodeps", gone @ ..] => {
             let effects = gone.iter().map(|package| format!("erase {package}")).collect();
             node.packages.retain(|package| !gone.contains(&package.full().as_str()));
@@ -91,6 +94,12 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         }
         _ => None,
     }
+}
+
+fn provides(packages: &[ModelPackage], full: &str) -> String {
+    let package = packages.iter().find(|package| package.full() == full);
+    let release = package.and_then(|package| package.provides_release.as_ref());
+    release.map(|release| format!("kernel-uname-r = {release}\n")).unwrap_or_default()
 }
 
 pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
@@ -106,7 +115,7 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         },
         ["reinstall", specs @ ..] => return Some(reinstall(node, specs)),
         ["shell", path] => scripted(node, path)?,
-        ["repoquery", _] => return Some(says(0, "kernel-uname-r = unknown\n")),
+        ["repoquery", package] => return Some(says(0, provides(&node.repository, package))),
         ["upgrade"] => newer(node, &excluded),
         ["install", specs @ ..] => match coming(node, specs) {
             Ok(plan) => plan,

@@ -53,6 +53,34 @@ async fn a_survey_names_the_kernel_and_what_goes_after_it() {
 }
 
 #[tokio::test]
+async fn the_release_of_another_kernel_is_told_by_its_package_or_by_the_one_with_its_files() {
+    let wish = |name: &str| {
+        let channel = KernelChannel::Package(name.parse().unwrap());
+        SurveyRequest { kernel: Some(KernelWish { channel, version: None, keep: 1 }), ..SurveyRequest::default() }
+    };
+    let core = |release: Option<&str>| ModelPackage {
+        provides_release: release.map(str::to_owned),
+        ..ModelPackage::new("kernel-rt-core", "6.2-1")
+    };
+    let meta = || ModelPackage { needs: vec!["kernel-rt-core".into()], ..ModelPackage::new("kernel-rt", "6.2-1") };
+    for (name, installed) in [("kernel-rt", false), ("kernel-rt-core", false), ("kernel-rt", true)] {
+        let host = node();
+        host.change(|node| {
+            let packages = [meta(), core(Some("6.2-1.x86_64+rt"))];
+            node.repository.extend(packages.clone());
+            node.packages.extend(packages.into_iter().filter(|_| installed));
+        });
+        let found = surveyed(&host, wish(name)).await.kernel;
+        let Some(Found::Due { due }) = found else { panic!("{found:?}") };
+        assert_eq!(due.release.as_str(), "6.2-1.x86_64+rt", "{name} {installed}");
+    }
+    let host = node();
+    host.change(|node| node.repository.extend([meta(), core(None)]));
+    let found = surveyed(&host, wish("kernel-rt")).await.kernel;
+    assert!(matches!(&found, Some(Found::Blocked { reason, .. }) if reason.contains("kernel-rt-core")), "{found:?}");
+}
+
+#[tokio::test]
 async fn no_kernel_is_offered_where_grub_would_start_it_for_ever() {
     let host = node();
     host.change(|node| node.boot_is_on = "diskfilter mdraid1x".into());
