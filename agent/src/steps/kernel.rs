@@ -12,7 +12,9 @@ use windlass_types::name::on_node::KernelRelease;
 use windlass_types::package::Package;
 
 use super::boot::{no_boot_loader, no_entry};
+use super::packages::{before, program, read};
 use super::{Check, Here, Kind, StepError};
+use crate::host::dnf::{Going, Resolved, Wanted};
 use crate::host::grub::Grub;
 use crate::observe::kernel::default_release;
 
@@ -66,6 +68,25 @@ async fn started_by_default(here: &Here<'_>, release: &KernelRelease) -> Result<
     ))
 }
 
+/// What needs a package goes with it, and so does what nothing needs any more. Of a kernel that are its other packages;
+/// anything else was not shown to anybody.
+fn nothing_else_goes(resolved: &Resolved, going: &[Package]) -> Result<(), StepError> {
+    let belongs = |other: &&Going| {
+        other.name.as_str().starts_with("kernel") && going.iter().any(|package| package.version == other.version)
+    };
+    let others = resolved.going.iter().filter(|other| !belongs(other));
+    let others = others.map(|other| format!("{}-{}.{}", other.name, other.version, other.arch));
+    let come = resolved.coming.iter().map(|other| format!("{}-{}.{}", other.name, other.version, other.arch));
+    let others: Vec<String> = others.chain(come).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(StepError::blocked(
+        format!("with the old kernels more would be changed: {}", others.join(", ")),
+        "nothing was changed; remove these first if nobody needs them, or keep them with `dnf mark install`, or keep more kernels",
+    ))
+}
+
 /// Removes kernels that neither run nor are the default.
 pub(super) struct Prune<'a> {
     pub(super) remove: &'a [Package],
@@ -96,9 +117,11 @@ impl Kind for Prune<'_> {
     async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
         let installed = here.installed().await?;
         let there = self.remove.iter().filter(|package| installed.iter().any(|i| i.package == **package));
-        let manager = here.manager()?;
-        let wanted = crate::host::dnf::Wanted::Go(there.cloned().collect());
-        here.tools.run(&super::packages::program(manager.act(&wanted))?).await?;
+        let going: Vec<Package> = there.cloned().collect();
+        let (manager, wanted) = (here.manager()?, Wanted::Go(going.clone()));
+        let ran = before(here.tools.run(&program(manager.look_at_fetched(&wanted))?).await)?;
+        nothing_else_goes(&read(&ran)?.unwrap_or_default(), &going)?;
+        here.tools.run(&program(manager.act(&wanted))?).await?;
         Ok(())
     }
 

@@ -20,7 +20,7 @@ pub struct ModelPackage {
     pub arch: String,
     /// The kernel release that it says it brings.
     pub provides_release: Option<String>,
-    /// It needs the newest of these.
+    /// It needs the newest of these, or exactly that if it is a full name.
     pub needs: Vec<String>,
     /// When it was installed, seconds since the epoch.
     pub at: i64,
@@ -125,8 +125,11 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
             }
         },
         ["remove", specs @ ..] => {
-            let go = node.packages.iter().filter(|p| specs.contains(&p.full().as_str())).cloned().collect();
-            Plan { go, come: Vec::new() }
+            let goes = |p: &&ModelPackage| {
+                let needs_one = p.needs.iter().any(|need| specs.contains(&need.as_str()));
+                needs_one || specs.contains(&p.full().as_str())
+            };
+            Plan { go: node.packages.iter().filter(goes).cloned().collect(), come: Vec::new() }
         }
         _ => return None,
     };

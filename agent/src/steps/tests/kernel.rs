@@ -270,6 +270,31 @@ async fn confirming_and_pruning_survive_everything() {
 }
 
 #[tokio::test]
+async fn with_an_old_kernel_goes_what_belongs_to_it_and_nothing_else() {
+    let needing = |name: &str, version: &str| {
+        let host = node();
+        host.change(|node| {
+            let needs = vec!["kernel-lt-5.9-1.x86_64".to_owned()];
+            node.packages.push(ModelPackage { needs, ..ModelPackage::new(name, version) });
+        });
+        host
+    };
+    let remove = vec![windlass_types::package::Package {
+        name: "kernel-lt".parse().unwrap(),
+        version: "5.9-1".parse().unwrap(),
+        arch: "x86_64".parse().unwrap(),
+    }];
+    let step = NodeStep::PruneKernels { remove };
+    for (name, version) in [("kmod-card", "5.9-1"), ("kernel-lt-tools", "6.0-1")] {
+        let class = refused(&needing(name, version), &step, &format!("{name}-{version}.x86_64")).await;
+        assert_eq!(class, ErrorClass::Blocked);
+    }
+    let effects = survives_everything(|| needing("kernel-lt-modules", "5.9-1"), &step).await;
+    let gone = ["remove kernel-lt-5.9-1.x86_64", "remove kernel-lt-modules-5.9-1.x86_64"];
+    assert_eq!(effects.keys().map(String::as_str).collect::<Vec<_>>(), gone);
+}
+
+#[tokio::test]
 async fn the_kernel_that_runs_is_never_removed() {
     let host = node();
     let remove = vec![windlass_types::package::Package {
