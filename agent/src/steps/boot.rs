@@ -15,10 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use windlass_types::name::on_node::{BootId, KernelRelease};
 
-use super::kernel::default::keep_running;
+use super::kernel::way_back;
 use super::{Check, Here, Kind, StepError};
-use crate::host::grub::{Grub, unwritable};
-use crate::host::tools::ToolError;
+use crate::host::grub::Grub;
 use crate::host::{kernel_files, systemctl};
 use crate::observe::kernel::default_release;
 
@@ -52,7 +51,7 @@ impl Kind for Boot<'_> {
         let was_our_doing = has_booted && self.took_it_down(here)?;
         if !has_booted || !was_our_doing && running != once.as_str() {
             if let Some(grub) = Grub::of(here.host) {
-                forgets_once(here, grub).await?;
+                way_back::forgets_once(here, grub).await?;
             }
             return match kernel_files::missing(here.host, here.tools, once).await? {
                 None => Ok(Check::Ready),
@@ -77,10 +76,8 @@ impl Kind for Boot<'_> {
         if let Some(release) = self.once {
             let grub = Grub::of(here.host).ok_or_else(no_boot_loader)?;
             let entry = grub.entry_of(here.host, release).ok_or_else(|| no_entry(release))?;
-            // Somebody's own installation may have made it the default: there would be no way back.
-            let is_default = default_release(here.host).await.as_deref() == Some(release.as_str());
-            if is_default && here.running_kernel()? != release.as_str() {
-                keep_running(here).await?;
+            if here.running_kernel()? != release.as_str() {
+                way_back::prepare(here, grub, release).await?;
             }
             let is_chosen = || grub.once(here.host).as_deref() == Some(release.as_str());
             if !is_chosen() {
@@ -158,29 +155,6 @@ async fn default_starts(here: &Here<'_>) -> Result<(), StepError> {
                  or choose another default with `grubby --set-default`"
             ),
         )),
-    }
-}
-
-/// Whether GRUB can take back what it is to start once. If not, it would start a kernel that panics again and again.
-pub(super) async fn forgets_once(here: &Here<'_>, grub: Grub) -> Result<(), StepError> {
-    let Some(ask) = grub.probe(here.host) else { return Ok(()) };
-    let blocked = |why: String| {
-        StepError::blocked(
-            format!("a kernel that panics would be started for ever on this node: {why}"),
-            "have /boot on a partition of its own, neither RAID nor LVM; until then upgrade the kernel of this node by hand, \
-             with somebody at its console",
-        )
-    };
-    match here.tools.run(&ask).await {
-        Ok(ran) => unwritable(&ran.stdout).map_or(Ok(()), |layer| {
-            Err(blocked(format!(
-                "GRUB's environment block lies on {layer}, where GRUB cannot write that it has started it"
-            )))
-        }),
-        Err(error @ ToolError::Failed { .. }) => {
-            Err(blocked(format!("where GRUB's environment block lies is not told: {error}")))
-        }
-        Err(error) => Err(error.into()),
     }
 }
 

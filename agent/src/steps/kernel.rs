@@ -4,8 +4,9 @@
 //! Until a kernel has proved itself the default is the one before it, whatever the distribution's own scripts do: a node
 //! that does not come up with the new one comes up with the old one.
 
-pub(super) mod default;
+mod default;
 pub(super) mod install;
+pub(super) mod way_back;
 
 use async_trait::async_trait;
 use windlass_types::name::on_node::KernelRelease;

@@ -6,8 +6,8 @@ use windlass_types::package::{Package, PackageChange, Transaction};
 use windlass_types::setting::Setting;
 use windlass_types::survey::{Found, InstalledKernel, KernelDue, KernelWish, Kernels, SCHEMA, Survey, SurveyRequest};
 
-use super::boot::forgets_once;
 use super::kernel::install::{again, damage};
+use super::kernel::way_back::forgets_once;
 use super::{Here, StepError, packages, repair, services, settings};
 use crate::host::dnf::Manager;
 use crate::host::grub::Grub;

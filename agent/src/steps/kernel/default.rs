@@ -27,7 +27,7 @@ const KEY: &str = "UPDATEDEFAULT=";
 const REMARK: &str = "# Written by Windlass: a new kernel becomes the default when it has proved itself.";
 
 /// Makes the kernel that runs the default by its name, if it is not.
-pub(in crate::steps) async fn keep_running(here: &Here<'_>) -> Result<(), StepError> {
+pub(super) async fn keep_running(here: &Here<'_>) -> Result<(), StepError> {
     let running = KernelRelease::new(here.running_kernel()?)
         .map_err(|error| StepError::Unreadable { program: "uname", reason: error.to_string() })?;
     let is_default = default_release(here.host).await.as_deref() == Some(running.as_str());

@@ -11,18 +11,11 @@ use windlass_types::package::{Package, PackageChange};
 
 use super::super::packages::{exactly, left_to_do};
 use super::super::{Check, Here, Kind, StepError, repair};
-use super::default;
+use super::{default, way_back};
 use crate::host::grub::Grub;
 use crate::host::kernel_files;
 use crate::host::rpm::{self, Installed};
 use crate::observe::kernel::default_release;
-
-/// So that a kernel that panics is left again: half a minute for whoever looks at the console, then the next boot, which is
-/// the default's. So too one whose initramfs does not find the root: dracut would wait in a shell for somebody. A site's own
-/// values are left alone.
-const LEFT_BY_ITSELF: [&str; 3] = [PANIC, "rd.shell=0", "rd.emergency=reboot"];
-
-const PANIC: &str = "panic=30";
 
 /// What the distributions make of one kernel.
 const PARTS: [&str; 5] = ["", "-core", "-modules", "-modules-core", "-modules-extra"];
@@ -41,16 +34,8 @@ impl Install<'_> {
     /// Whether the node would come back from it by itself, and it is not the default.
     async fn is_ready(&self, here: &Here<'_>) -> Result<(), String> {
         let grub = Grub::of(here.host).ok_or("there is no GRUB on this node")?;
-        let mut lacking = lacking(here, grub, self.release);
-        if !grub.has_grubby() {
-            // Nothing writes them, and what is not dracut's does not know the others.
-            lacking.retain(|option| *option == PANIC);
-        }
-        if !lacking.is_empty() {
-            let lacking = lacking.join(" ");
-            return Err(format!(
-                "its boot entry does not say {lacking}, so the node would stand still if it did not come up"
-            ));
+        if let Some(reason) = way_back::stands_still(here, grub, self.release) {
+            return Err(reason);
         }
         let is_default = default_release(here.host).await.as_deref() == Some(self.release.as_str());
         let runs = here.running_kernel().is_ok_and(|running| running == self.release.as_str());
@@ -81,17 +66,6 @@ impl Install<'_> {
             "make the kernel that runs the default, with grubby --set-default or grub2-set-default, before the node reboots",
         )
     }
-
-    /// Where grubby is. Elsewhere the menu is made from the distribution's configuration alone, and verify says what is
-    /// to be in it.
-    async fn be_left_by_itself(&self, here: &Here<'_>) -> Result<(), StepError> {
-        let Some(grub) = Grub::of(here.host) else { return Ok(()) };
-        let lacking = lacking(here, grub, self.release);
-        if let Some(program) = grub.start_with(self.release, &lacking.join(" ")).filter(|_| !lacking.is_empty()) {
-            here.tools.run(&program).await?;
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -116,7 +90,7 @@ impl Kind for Install<'_> {
             default::keep_running(here).await.map_err(|error| self.stays_default(&error, brought.as_ref().err()))?;
         }
         brought?;
-        self.be_left_by_itself(here).await
+        way_back::be_left_by_itself(here, self.release).await
     }
 
     async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
@@ -135,25 +109,9 @@ impl Kind for Install<'_> {
             ));
         }
         self.is_ready(here).await.map_err(|reason| {
-            StepError::operator(
-                format!("kernel {} is not booted: {reason}", self.release),
-                "put that into GRUB_CMDLINE_LINUX in /etc/default/grub, make the menu anew with grub2-mkconfig, and try again",
-            )
+            StepError::operator(format!("kernel {} is not booted: {reason}", self.release), way_back::SAY_SO)
         })
     }
-}
-
-/// What its entry does not say, and has no other value for.
-fn lacking(here: &Here<'_>, grub: Grub, release: &KernelRelease) -> Vec<&'static str> {
-    let options = grub.options_of(here.host, release).unwrap_or_default();
-    let is_given = |wished: &str| {
-        let pairs = options.split_whitespace().map(|option| option.split_once('=').unwrap_or((option, "")));
-        let key = wished.split_once('=').map_or(wished, |(key, _)| key);
-        // The last one counts. A panic=0 is what the kernel does without it: it stands still.
-        let value = pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next_back();
-        value.is_some_and(|value| wished != PANIC || value != "0")
-    };
-    LEFT_BY_ITSELF.into_iter().filter(|wished| !is_given(wished)).collect()
 }
 
 /// The packages of a kernel that are there.

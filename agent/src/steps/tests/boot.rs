@@ -53,6 +53,15 @@ async fn a_kernel_that_panics_comes_back_to_the_old_one_and_a_person_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_kernel_is_tried_that_would_stand_still_when_it_panics() {
+    let host = with_two_kernels();
+    host.change(|node| node.lacks.push(crate::host::grubby::PROGRAM.into()));
+    assert_eq!(refused(&host, &boot(Some(NEW)), "does not say panic=30").await, ErrorClass::Blocked);
+    host.change(|node| drop(node.kernel_arguments.insert(NEW.into(), "ro panic=10".into())));
+    to_the_end(&host, &boot(Some(NEW))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_kernel_is_tried_where_grub_would_start_it_for_ever() {
     for on in ["lvm", "diskfilter mdraid1x"] {
         let host = with_two_kernels();
@@ -84,6 +93,7 @@ async fn a_kernel_that_is_the_default_and_was_never_run_has_to_prove_itself_too(
     host.change(|node| node.broken_kernels.push(NEW.into()));
     let error = to_the_end(&host, &boot(Some(NEW))).await.unwrap_err();
     assert!(error.to_string().contains("came back with kernel 5.14") && !host.node().is_lost, "{error}");
+    assert_eq!(host.effects()[&format!("start {NEW} with panic=30 rd.shell=0 rd.emergency=reboot")], 1);
     survives_everything(by_somebody, &boot(Some(NEW))).await;
 }
 
