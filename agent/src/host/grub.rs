@@ -155,6 +155,24 @@ fn menu(host: &dyn Observe) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::FakeHost;
+
+    #[test]
+    fn a_default_without_a_name_moves_as_kernels_come() {
+        let host = FakeHost::new("node1");
+        let running = KernelRelease::new(host.node().running_kernel).unwrap();
+        for (saved, is_named) in [
+            (format!("saved_entry=model-{running}\n"), true),
+            (format!("saved_entry={running}\n"), true),
+            ("saved_entry=0\n".to_owned(), false),
+            ("saved_entry=model-gone\n".to_owned(), false),
+            ("saved_entry=\n".to_owned(), false),
+            (String::new(), false),
+        ] {
+            host.change(|node| drop(node.files.insert(grub_cfg::PATHS[0].1.into(), saved.clone())));
+            assert_eq!(Grub::of(&host).unwrap().names_default(&host, &running), is_named, "{saved:?}");
+        }
+    }
 
     #[test]
     fn grub_cannot_write_where_it_has_to_put_disks_together() {
