@@ -42,6 +42,7 @@ pub mod transient_unit;
 use std::fmt::Debug;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -51,6 +52,7 @@ use windlass_types::facts::Cpu;
 
 use exec::{CommandSpec, ExecError};
 use remembered::{Remembered, Stamps};
+use tools::ToolError;
 
 /// Most that is read of a file: those under /proc, /sys and /boot that we read are far smaller.
 const MOST_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -172,7 +174,17 @@ pub trait Observe: Send + Sync + Debug {
     /// # Errors
     /// If rpm fails.
     async fn core_packages(&self) -> Result<String, ExecError>;
+
+    /// What dnf prints about its last transaction. `ask` asks it, which takes a second; it need not be asked again while
+    /// its history is as it was.
+    ///
+    /// # Errors
+    /// As `ask`.
+    async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError>;
 }
+
+/// A question to a tool that is put only if need be.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<String, ToolError>> + Send + 'a>>;
 
 /// The machine the agent runs on.
 #[derive(Debug, Default)]
@@ -184,6 +196,7 @@ pub struct RealHost {
     package_manager: Remembered,
     core_packages: Remembered,
     labels: label::Labels,
+    last_transaction: Remembered,
 }
 
 impl RealHost {
@@ -292,6 +305,12 @@ impl Observe for RealHost {
             return Ok(String::new());
         }
         self.core_packages.or_ask(stamps, stdout(rpm::core_command())).await
+    }
+
+    async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError> {
+        let stamps = self.stamps(dnf::history::FILES);
+        // Where the history is kept elsewhere nothing tells that it changed.
+        if stamps.iter().all(Option::is_none) { ask.await } else { self.last_transaction.or_ask(stamps, ask).await }
     }
 }
 

@@ -24,7 +24,8 @@ use windlass_types::time::UnixMillis;
 
 use super::clock::Clock;
 use super::exec::ExecError;
-use super::{Look, Machine, MemoryReading, Observe, lsblk};
+use super::tools::ToolError;
+use super::{Asking, Look, Machine, MemoryReading, Observe, lsblk};
 
 pub use change::Moment;
 pub use history::ModelTransaction;
@@ -290,6 +291,11 @@ impl Observe for FakeHost {
     async fn core_packages(&self) -> Result<String, ExecError> {
         self.tool(Method::CorePackages, "/usr/bin/rpm").await?;
         Ok(packages::by_name(&self.node(), &windlass_types::package::CORE))
+    }
+
+    /// Asked every time.
+    async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError> {
+        ask.await
     }
 }
 

@@ -21,6 +21,9 @@ const TOOLS: [[&str; 3]; 2] = [
     ["/usr/sbin/grub-reboot", "/usr/sbin/grub-set-default", "/usr/bin/grub-editenv"],
 ];
 
+/// What tells on what a file lies, in the same two families. It may be there without the others of its family.
+const PROBES: [&str; 2] = ["/usr/sbin/grub2-probe", "/usr/sbin/grub-probe"];
+
 /// GRUB as it is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grub {
@@ -66,11 +69,11 @@ impl Grub {
         grub_cfg::options_of_entry(&cfg, &grub_cfg::entry_of_release(&cfg, release.as_str())?)
     }
 
-    /// Starts a kernel with this too from now on; `None` where only the distribution's own configuration can say so.
+    /// Starts a kernel with these too from now on; `None` where only the distribution's own configuration can say so.
     #[must_use]
-    pub fn start_with(&self, release: &KernelRelease, option: &str) -> Option<Program> {
-        let (kernel, option) = (format!("--update-kernel=/boot/vmlinuz-{release}"), format!("--args={option}"));
-        self.has_grubby.then(|| Program::change(argv([grubby::PROGRAM, &kernel, &option]), DEADLINE))
+    pub fn start_with(&self, release: &KernelRelease, options: &str) -> Option<Program> {
+        let (kernel, options) = (format!("--update-kernel=/boot/vmlinuz-{release}"), format!("--args={options}"));
+        self.has_grubby.then(|| Program::change(argv([grubby::PROGRAM, &kernel, &options]), DEADLINE))
     }
 
     /// What is started only the next time: the kernel's release, or the entry's name if that cannot be told.
@@ -78,13 +81,29 @@ impl Grub {
     pub fn once(&self, host: &dyn Observe) -> Option<String> {
         let grubenv = host.read(Path::new(self.grubenv)).ok()?;
         let next = boot_entries::grubenv_value(&grubenv, "next_entry")?;
-        let entries = boot_entries::read_all(host);
-        let release = if entries.is_empty() {
-            menu(host).and_then(|cfg| grub_cfg::release_of_entry(&cfg, next))
-        } else {
-            boot_entries::default_entry(&entries, Some(next)).and_then(|entry| entry.release.clone())
-        };
-        Some(release.unwrap_or_else(|| next.to_owned()))
+        Some(release_of(host, next).unwrap_or_else(|| next.to_owned()))
+    }
+
+    /// Whether a kernel is the default by the name of its entry, which stays what it is when others come and go.
+    #[must_use]
+    pub fn names_default(&self, host: &dyn Observe, release: &KernelRelease) -> bool {
+        let grubenv = host.read(Path::new(self.grubenv)).unwrap_or_default();
+        let saved = boot_entries::grubenv_value(&grubenv, "saved_entry");
+        let name = saved.filter(|saved| saved.parse::<usize>().is_err());
+        name.is_some_and(|name| release_of(host, name).as_deref() == Some(release.as_str()))
+    }
+
+    /// Whether the distribution is one of grubby's.
+    #[must_use]
+    pub const fn has_grubby(&self) -> bool {
+        self.has_grubby
+    }
+
+    /// Asks on what the environment block lies; `None` where nothing is there that could be asked.
+    #[must_use]
+    pub fn probe(&self, host: &dyn Observe) -> Option<Program> {
+        let program = PROBES.into_iter().find(|program| host.modified(Path::new(program)).is_ok())?;
+        Some(Program::query(argv([program, "--target=abstraction", self.grubenv]), DEADLINE))
     }
 
     /// Starts an entry the next time, and only then.
@@ -99,17 +118,73 @@ impl Grub {
         Program::change(argv([self.editenv, self.grubenv, "unset", "next_entry"]), DEADLINE)
     }
 
-    /// Makes a kernel the default.
+    /// Makes a kernel the default. It may be what takes an unproven one back, so a stop does not keep it from that.
     #[must_use]
     pub fn make_default(&self, release: &KernelRelease, entry: &str) -> Program {
-        if self.has_grubby {
+        let program = if self.has_grubby {
             let kernel = format!("--set-default=/boot/vmlinuz-{release}");
-            return Program::change(argv([grubby::PROGRAM, &kernel]), DEADLINE);
-        }
-        Program::change(argv([self.set_default, entry]), DEADLINE)
+            Program::change(argv([grubby::PROGRAM, &kernel]), DEADLINE)
+        } else {
+            Program::change(argv([self.set_default, entry]), DEADLINE)
+        };
+        Program { ignores_stop: true, ..program }
     }
+}
+
+/// What lies between the environment block and its disk, of what [`Grub::probe`] printed, if it keeps GRUB from writing
+/// there: GRUB reads RAID and LVM, and cannot write to either.
+#[must_use]
+pub fn unwritable(probed: &str) -> Option<&str> {
+    let cannot = ["diskfilter", "lvm", "mdraid", "dmraid", "raid", "ldm"];
+    probed.split_whitespace().find(|layer| cannot.iter().any(|cannot| layer.starts_with(cannot)))
+}
+
+/// The release of an entry that is named by its id, title or number.
+fn release_of(host: &dyn Observe, name: &str) -> Option<String> {
+    let entries = boot_entries::read_all(host);
+    if entries.is_empty() {
+        return menu(host).and_then(|cfg| grub_cfg::release_of_entry(&cfg, name));
+    }
+    boot_entries::default_entry(&entries, Some(name)).and_then(|entry| entry.release.clone())
 }
 
 fn menu(host: &dyn Observe) -> Option<String> {
     grub_cfg::PATHS.iter().find_map(|(cfg, _)| host.read(Path::new(cfg)).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    #[test]
+    fn a_default_without_a_name_moves_as_kernels_come() {
+        let host = FakeHost::new("node1");
+        let running = KernelRelease::new(host.node().running_kernel).unwrap();
+        for (saved, is_named) in [
+            (format!("saved_entry=model-{running}\n"), true),
+            (format!("saved_entry={running}\n"), true),
+            ("saved_entry=0\n".to_owned(), false),
+            ("saved_entry=model-gone\n".to_owned(), false),
+            ("saved_entry=\n".to_owned(), false),
+            (String::new(), false),
+        ] {
+            host.change(|node| drop(node.files.insert(grub_cfg::PATHS[0].1.into(), saved.clone())));
+            assert_eq!(Grub::of(&host).unwrap().names_default(&host, &running), is_named, "{saved:?}");
+        }
+    }
+
+    #[test]
+    fn grub_cannot_write_where_it_has_to_put_disks_together() {
+        for (probed, layer) in [
+            ("\n", None),
+            ("lvm\n", Some("lvm")),
+            ("diskfilter mdraid1x\n", Some("diskfilter")),
+            ("mdraid09 \n", Some("mdraid09")),
+            ("cryptodisk luks2 lvm\n", Some("lvm")),
+            ("cryptodisk luks2\n", None),
+        ] {
+            assert_eq!(unwritable(probed), layer, "{probed}");
+        }
+    }
 }

@@ -25,40 +25,41 @@ fn initramfs(release: &KernelRelease) -> [String; 2] {
     [format!("/boot/initramfs-{release}.img"), format!("/boot/initrd.img-{release}")]
 }
 
-/// Whether everything is there that is needed to start a kernel; the error names what is not.
+/// What a kernel lacks to be started: a file that is missing, empty, or broken off. `None` if it is whole.
 ///
 /// # Errors
-/// If something is missing, empty, or broken off.
-pub async fn complete(host: &dyn Change, tools: &dyn Tools, release: &KernelRelease) -> Result<(), String> {
+/// If it cannot be looked at.
+pub async fn missing(
+    host: &dyn Change,
+    tools: &dyn Tools,
+    release: &KernelRelease,
+) -> Result<Option<String>, ToolError> {
     let has = |path: &str| host.attributes(Path::new(path)).is_ok_and(|a| a.kind == FileKind::File && a.size > 0);
-    let kernel = format!("/boot/vmlinuz-{release}");
+    let kernel = path_of(release);
     if !has(&kernel) {
-        return Err(format!("{kernel} is missing or empty"));
+        return Ok(Some(format!("{kernel} is missing or empty")));
     }
     let images = initramfs(release);
     let Some(image) = images.iter().find(|path| has(path)) else {
-        return Err(format!("{} is missing or empty", images[0]));
+        return Ok(Some(format!("{} is missing or empty", images[0])));
     };
-    readable(host, tools, image).await?;
+    if !is_readable(host, tools, image).await? {
+        return Ok(Some(format!("{image} cannot be read to its end")));
+    }
     // Written last by the package's scripts; without it no module is found. The agent's own sandbox hides it.
     let modules = format!("/lib/modules/{release}/modules.dep");
-    let look = Program::query(argv(["test", "-s", &modules]), LIMIT).answering(1);
-    match tools.run(&look).await {
-        Ok(looked) if looked.code == 0 => Ok(()),
-        Ok(_) => Err(format!("{modules} is missing or empty")),
-        Err(error) => Err(error.to_string()),
-    }
+    let looked = tools.run(&Program::query(argv(["test", "-s", &modules]), LIMIT).answering(1)).await?;
+    Ok((looked.code != 0).then(|| format!("{modules} is missing or empty")))
 }
 
 /// Whether an initramfs was written to its end. Where nothing can tell, that it is there has to do.
-async fn readable(host: &dyn Change, tools: &dyn Tools, image: &str) -> Result<(), String> {
+async fn is_readable(host: &dyn Change, tools: &dyn Tools, image: &str) -> Result<bool, ToolError> {
     let Some(lister) = LISTERS.into_iter().find(|program| host.modified(Path::new(program)).is_ok()) else {
-        return Ok(());
+        return Ok(true);
     };
     match tools.run(&Program::query(argv([lister, image]), LIST_LIMIT)).await {
-        Ok(_) => Ok(()),
-        Err(ToolError::Failed { .. }) => Err(format!("{image} cannot be read to its end")),
-        Err(error) => Err(error.to_string()),
+        Err(ToolError::Failed { .. }) => Ok(false),
+        listed => listed.map(|_| true),
     }
 }
 

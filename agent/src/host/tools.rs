@@ -25,13 +25,15 @@ pub struct Program {
     pub answers: BTreeSet<i32>,
     /// Whether what it prints belongs to the step's output.
     pub is_shown: bool,
+    /// Whether it runs to its end although somebody asked to stop: it takes back what must not stay.
+    pub ignores_stop: bool,
 }
 
 impl Program {
     /// A program that only looks.
     #[must_use]
     pub fn query(argv: Argv, limit: Duration) -> Self {
-        Self { argv, limit, may_be_killed: true, answers: BTreeSet::from([0]), is_shown: false }
+        Self { argv, limit, may_be_killed: true, answers: BTreeSet::from([0]), is_shown: false, ignores_stop: false }
     }
 
     /// A program that changes something and must not be killed.

@@ -234,7 +234,7 @@ impl Programs {
             tokio::select! {
                 biased;
                 end = running.wait() => return (end, late),
-                () = self.stop.cancelled(), if !stopped => stopped = true,
+                () = self.stop.cancelled(), if !stopped && !program.ignores_stop => stopped = true,
                 () = at(end_at), if end_at.is_some() => (late, stopped) = (true, true),
                 () = at(kill_at), if kill_at.is_some() => {
                     kill_at = None;
@@ -270,7 +270,8 @@ fn not_kept(what: &'static str, error: &dyn std::fmt::Display) -> ToolError {
 #[async_trait]
 impl Tools for Programs {
     async fn run(&self, program: &Program) -> Result<Ran, ToolError> {
-        if self.stop.is_cancelled() {
+        let is_stopped = || self.stop.is_cancelled() && !program.ignores_stop;
+        if is_stopped() {
             return Err(ToolError::Stopped);
         }
         let number = self.jobs.table().journal.state().step(&self.order.job).program + 1;
@@ -304,7 +305,7 @@ impl Tools for Programs {
             self.show(Stream::Stderr, &ran.stderr);
         }
         let answered = ran.answered(program);
-        if answered.is_err() && self.stop.is_cancelled() { Err(ToolError::Stopped) } else { answered }
+        if answered.is_err() && is_stopped() { Err(ToolError::Stopped) } else { answered }
     }
 
     async fn settle(&self) -> Option<Ran> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use windlass_types::name::on_node::{BootId, KernelRelease};
 
+use super::kernel::way_back;
 use super::{Check, Here, Kind, StepError};
 use crate::host::grub::Grub;
 use crate::host::{kernel_files, systemctl};
@@ -41,14 +42,21 @@ impl Kind for Boot<'_> {
     async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
         let has_booted = here.boot_id()? != *self.boot_id;
         let Some(once) = self.once else {
-            return Ok(if has_booted { Check::AlreadyDone } else { Check::Ready });
+            if has_booted {
+                return Ok(Check::AlreadyDone);
+            }
+            return default_starts(here).await.map(|()| Check::Ready);
         };
         let running = here.running_kernel()?;
         let was_our_doing = has_booted && self.took_it_down(here)?;
-        if !was_our_doing && running != once.as_str() {
-            let complete = kernel_files::complete(here.host, here.tools, once).await;
-            complete.map_err(|missing| missing_kernel(once, &missing))?;
-            return Ok(Check::Ready);
+        if !has_booted || !was_our_doing && running != once.as_str() {
+            if let Some(grub) = Grub::of(here.host) {
+                way_back::forgets_once(here, grub).await?;
+            }
+            return match kernel_files::missing(here.host, here.tools, once).await? {
+                None => Ok(Check::Ready),
+                Some(missing) => Err(missing_kernel(once, &missing)),
+            };
         }
         // Where GRUB cannot write its environment it would start this kernel for ever.
         if let Some(grub) = Grub::of(here.host).filter(|grub| grub.once(here.host).is_some()) {
@@ -68,6 +76,9 @@ impl Kind for Boot<'_> {
         if let Some(release) = self.once {
             let grub = Grub::of(here.host).ok_or_else(no_boot_loader)?;
             let entry = grub.entry_of(here.host, release).ok_or_else(|| no_entry(release))?;
+            if here.running_kernel()? != release.as_str() {
+                way_back::prepare(here, grub, release).await?;
+            }
             let is_chosen = || grub.once(here.host).as_deref() == Some(release.as_str());
             if !is_chosen() {
                 here.tools.run(&grub.start_once(&entry)).await?;
@@ -123,6 +134,27 @@ impl Boot<'_> {
             format!("kernel {once} does not reach the controller, and the node has not gone down within {PATIENCE:?}"),
             "reset it; the next boot is the old kernel",
         ))
+    }
+}
+
+/// Whether the default kernel is whole: one that somebody else installed may not be, as after /boot was full. Where it
+/// cannot be told, or kernels lie elsewhere than the Red Hat family has them, nothing speaks against it.
+async fn default_starts(here: &Here<'_>) -> Result<(), StepError> {
+    let default = default_release(here.host).await.and_then(|release| KernelRelease::new(release).ok());
+    // A rescue image has no modules beside it, and releases() leaves it out.
+    let is_of_ours = |default: &KernelRelease| !default.as_str().contains("rescue");
+    let Some(default) = default.filter(is_of_ours).filter(|_| !kernel_files::releases(here.host).is_empty()) else {
+        return Ok(());
+    };
+    match kernel_files::missing(here.host, here.tools, &default).await? {
+        None => Ok(()),
+        Some(missing) => Err(StepError::blocked(
+            format!("kernel {default}, which this reboot would start, is not whole: {missing}"),
+            format!(
+                "see that /boot has room and install it again, or make its initramfs with `dracut --force --kver {default}`, \
+                 or choose another default with `grubby --set-default`"
+            ),
+        )),
     }
 }
 

@@ -4,14 +4,18 @@
 //! Until a kernel has proved itself the default is the one before it, whatever the distribution's own scripts do: a node
 //! that does not come up with the new one comes up with the old one.
 
+mod default;
 pub(super) mod install;
+pub(super) mod way_back;
 
 use async_trait::async_trait;
 use windlass_types::name::on_node::KernelRelease;
 use windlass_types::package::Package;
 
 use super::boot::{no_boot_loader, no_entry};
+use super::packages::{before, program, read};
 use super::{Check, Here, Kind, StepError};
+use crate::host::dnf::{Going, Resolved, Wanted};
 use crate::host::grub::Grub;
 use crate::observe::kernel::default_release;
 
@@ -41,15 +45,7 @@ impl Kind for Confirm<'_> {
     }
 
     async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
-        let default = default_release(here.host).await;
-        if default.as_deref() == Some(self.release.as_str()) {
-            return Ok(());
-        }
-        let default = default.unwrap_or_else(|| "one that cannot be told".to_owned());
-        Err(StepError::operator(
-            format!("GRUB was told to start {} by default and starts {default}", self.release),
-            "set GRUB_DEFAULT=saved in /etc/default/grub and make the menu anew with grub2-mkconfig",
-        ))
+        started_by_default(here, self.release).await
     }
 }
 
@@ -58,6 +54,38 @@ async fn make_default(here: &Here<'_>, release: &KernelRelease) -> Result<(), St
     let entry = grub.entry_of(here.host, release).ok_or_else(|| no_entry(release))?;
     here.tools.run(&grub.make_default(release, &entry)).await?;
     Ok(())
+}
+
+/// Whether what GRUB was told has come about.
+async fn started_by_default(here: &Here<'_>, release: &KernelRelease) -> Result<(), StepError> {
+    let default = default_release(here.host).await;
+    if default.as_deref() == Some(release.as_str()) {
+        return Ok(());
+    }
+    let default = default.unwrap_or_else(|| "one that cannot be told".to_owned());
+    Err(StepError::operator(
+        format!("GRUB was told to start {release} by default and starts {default}"),
+        "set GRUB_DEFAULT=saved in /etc/default/grub and make the menu anew with grub2-mkconfig",
+    ))
+}
+
+/// What needs a package goes with it, and so does what nothing needs any more. Of a kernel that are its other packages;
+/// anything else was not shown to anybody.
+fn nothing_else_goes(resolved: &Resolved, going: &[Package]) -> Result<(), StepError> {
+    let belongs = |other: &&Going| {
+        other.name.as_str().starts_with("kernel") && going.iter().any(|package| package.version == other.version)
+    };
+    let others = resolved.going.iter().filter(|other| !belongs(other));
+    let others = others.map(|other| format!("{}-{}.{}", other.name, other.version, other.arch));
+    let come = resolved.coming.iter().map(|other| format!("{}-{}.{}", other.name, other.version, other.arch));
+    let others: Vec<String> = others.chain(come).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(StepError::blocked(
+        format!("with the old kernels more would be changed: {}", others.join(", ")),
+        "nothing was changed; remove these first if nobody needs them, or keep them with `dnf mark install`, or keep more kernels",
+    ))
 }
 
 /// Removes kernels that neither run nor are the default.
@@ -90,9 +118,11 @@ impl Kind for Prune<'_> {
     async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
         let installed = here.installed().await?;
         let there = self.remove.iter().filter(|package| installed.iter().any(|i| i.package == **package));
-        let manager = here.manager()?;
-        let wanted = crate::host::dnf::Wanted::Go(there.cloned().collect());
-        here.tools.run(&super::packages::program(manager.act(&wanted))?).await?;
+        let going: Vec<Package> = there.cloned().collect();
+        let (manager, wanted) = (here.manager()?, Wanted::Go(going.clone()));
+        let ran = before(here.tools.run(&program(manager.look_at_fetched(&wanted))?).await)?;
+        nothing_else_goes(&read(&ran)?.unwrap_or_default(), &going)?;
+        here.tools.run(&program(manager.act(&wanted))?).await?;
         Ok(())
     }
 

@@ -73,16 +73,22 @@ fn left_in_the_database(here: &Here<'_>, installed: &[Installed]) -> Option<Stri
     (!unfinished.is_empty()).then(|| format!("yum has not finished what {YUM_STATE}/{} says", unfinished[0]))
 }
 
-/// The last transaction of dnf, if it was cut off. That dnf is gone is seen first: most of the time nobody need be asked.
+/// The last transaction of dnf, if it was cut off. One that is under way has no end either.
 async fn unended(here: &Here<'_>) -> Result<Option<Unended>, StepError> {
-    let Ok(holder) = here.host.read(history::LOCK.as_ref()) else { return Ok(None) };
-    if let Ok(holder) = holder.trim().parse()
-        && here.tools.run(&history::is_at_work(holder)).await?.code == 0
-    {
-        return Ok(None);
-    }
     let Some(ask) = Manager::of(here.host).and_then(|manager| manager.last_transaction()) else { return Ok(None) };
-    Ok(history::parse_unended(&here.tools.run(&ask).await?.stdout))
+    let asking = Box::pin(async { here.tools.run(&ask).await.map(|ran| ran.stdout) });
+    let told = match here.host.last_transaction(asking).await {
+        // Some versions fail where there was none yet.
+        Err(ToolError::Failed { .. }) => return Ok(None),
+        told => told?,
+    };
+    let Some(unended) = history::parse_unended(&told) else { return Ok(None) };
+    let holder = here.host.read(history::LOCK.as_ref()).ok().and_then(|holder| holder.trim().parse().ok());
+    let is_at_work = match holder {
+        Some(holder) => here.tools.run(&history::is_at_work(holder)).await?.code == 0,
+        None => false,
+    };
+    Ok((!is_at_work).then_some(unended))
 }
 
 /// What it has brought and is still there.
@@ -100,10 +106,8 @@ async fn bring_again(here: &Here<'_>, unended: &Unended) -> Result<(), StepError
     match here.tools.run(&program).await {
         Err(error @ ToolError::Failed { .. }) => Err(StepError::operator(
             format!("what transaction {} of dnf has brought cannot be installed again: {error}", unended.number),
-            format!(
-                "see that the repositories have these versions; or, if `rpm -V` finds the packages whole, remove {}",
-                history::LOCK
-            ),
+            "see that the repositories have these versions; or, if `rpm -V` finds the packages whole, `dnf -y reinstall` any \
+             other package: what counts is that the last transaction has an end",
         )),
         ran => Ok(ran.map(drop)?),
     }

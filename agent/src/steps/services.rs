@@ -21,6 +21,15 @@ const NEVER_RESTARTED: [&str; 6] = [
     "polkit.service",
 ];
 
+/// Likewise, whoever they are for: the sessions of users and what lingers after them, and the consoles. Their unit files are
+/// systemd's, so each of its updates makes them look outdated.
+const NEVER_RESTARTED_FOR_ANYBODY: [&str; 3] = ["user@", "getty@", "serial-getty@"];
+
+fn may_be_restarted(unit: &UnitName) -> bool {
+    let unit = unit.as_str();
+    !NEVER_RESTARTED.contains(&unit) && !NEVER_RESTARTED_FOR_ANYBODY.iter().any(|start| unit.starts_with(start))
+}
+
 pub(super) struct Restart<'a> {
     pub(super) units: &'a [UnitName],
 }
@@ -77,8 +86,8 @@ pub(super) async fn outdated(
         installed.iter().any(|installed| installed.package == *owner && installed.at > since)
     };
     let outdated = services.into_iter().zip(owners).filter(|(service, owner)| {
-        let is_ours = NEVER_RESTARTED.contains(&service.unit.as_str());
-        !is_ours && owner.as_ref().is_some_and(|owner| replaced.contains(&owner.name) || is_older(service, owner))
+        may_be_restarted(&service.unit)
+            && owner.as_ref().is_some_and(|owner| replaced.contains(&owner.name) || is_older(service, owner))
     });
     Ok(outdated.map(|(service, _)| service.unit).collect())
 }

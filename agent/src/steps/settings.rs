@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Settings: one file per kind, each with a look and a way to bring it about.
 
-mod file;
+pub(super) mod file;
 mod locks;
 mod repository;
 mod selinux;

@@ -7,12 +7,14 @@ use windlass_types::setting::Setting;
 use windlass_types::survey::{Found, InstalledKernel, KernelDue, KernelWish, Kernels, SCHEMA, Survey, SurveyRequest};
 
 use super::kernel::install::{again, damage};
+use super::kernel::way_back::forgets_once;
 use super::{Here, StepError, packages, repair, services, settings};
 use crate::host::dnf::Manager;
 use crate::host::grub::Grub;
 use crate::host::kernel_files;
 use crate::host::rpm::{self, Installed};
 use crate::host::rpm_version::compare;
+use crate::host::tools::ToolError;
 use crate::observe;
 
 /// Answers as JSON.
@@ -122,11 +124,14 @@ async fn kernel_due(
                 .to_owned(),
         });
     };
-    let release = release_of(here, &package, new.is_some()).await?;
+    let release = release_of(here, &package, &resolved, installed).await?;
     let prune = prune(kernels, &release, wish.keep);
     let runs = kernels.running == release;
     if new.is_none() && runs && kernels.default.as_ref() == Some(&release) && prune.is_empty() {
         return Ok(Found::AsWished);
+    }
+    if let Some(grub) = Grub::of(here.host).filter(|_| !runs) {
+        forgets_once(here, grub).await?;
     }
     let (install, changes) = match new {
         Some(new) => (Some(new), resolved),
@@ -152,17 +157,54 @@ async fn resolve(
     Ok(resolved.map(|resolved| packages::changes_of(&resolved, installed)).unwrap_or_default())
 }
 
-/// What uname will say. Packages provide it; where none does it is version, release and architecture.
-async fn release_of(here: &Here<'_>, package: &Package, is_new: bool) -> Result<KernelRelease, StepError> {
-    let ask = if is_new { here.manager()?.provides(package) } else { Some(rpm::provides(package)) };
-    let provided = match ask {
-        Some(ask) => here.tools.run(&ask).await.map(|ran| ran.stdout).unwrap_or_default(),
-        None => String::new(),
-    };
+/// Kernels whose release is their version, release and architecture.
+const PLAIN: [&str; 3] = ["kernel", "kernel-lt", "kernel-ml"];
+
+/// What uname will say. The package provides it, or the one with the kernel's files that comes with it.
+async fn release_of(
+    here: &Here<'_>,
+    package: &Package,
+    changes: &[PackageChange],
+    installed: &[Installed],
+) -> Result<KernelRelease, StepError> {
     let version = package.version.as_str();
     let without_epoch = version.split_once(':').map_or(version, |(_, version)| version);
-    let release = uname_of(&provided).unwrap_or_else(|| format!("{without_epoch}.{}", package.arch));
+    let release = match provided_release(here, package, changes, installed).await? {
+        Some(release) => release,
+        None if PLAIN.contains(&package.name.as_str()) => format!("{without_epoch}.{}", package.arch),
+        None => {
+            let core = PackageName::new(format!("{}-core", package.name))
+                .map_err(|error| StepError::blocked(error.to_string(), "name another package"))?;
+            let core = Package { name: core, ..package.clone() };
+            provided_release(here, &core, changes, installed).await?.ok_or_else(|| {
+                StepError::blocked(
+                    format!(
+                        "which kernel {package} brings cannot be told: neither it nor {core} provides kernel-uname-r"
+                    ),
+                    "name the package that does (rpm -q --provides); yum cannot be asked before it is installed",
+                )
+            })?
+        }
+    };
     KernelRelease::new(release).map_err(|error| StepError::Unreadable { program: "rpm", reason: error.to_string() })
+}
+
+async fn provided_release(
+    here: &Here<'_>,
+    package: &Package,
+    changes: &[PackageChange],
+    installed: &[Installed],
+) -> Result<Option<String>, StepError> {
+    let ask = if changes.iter().any(|change| change.target().as_ref() == Some(package)) {
+        here.manager()?.provides(package)
+    } else {
+        installed.iter().any(|installed| installed.package == *package).then(|| rpm::provides(package))
+    };
+    let Some(ask) = ask else { return Ok(None) };
+    match here.tools.run(&ask).await {
+        Err(ToolError::Failed { .. }) => Ok(None),
+        ran => Ok(uname_of(&ran?.stdout)),
+    }
 }
 
 /// `kernel-uname-r = RELEASE`, or with the release in parentheses.

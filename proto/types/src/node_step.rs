@@ -36,7 +36,7 @@ pub enum NodeStep {
     RepairPackages,
     /// Do exactly this with packages, or stop.
     ChangePackages(Transaction),
-    /// Install a kernel beside those that are there. The default stays as it is.
+    /// Install a kernel beside those that are there. The one that runs is the default meanwhile.
     InstallKernel {
         /// The package.
         package: Package,

@@ -45,7 +45,7 @@ pub(super) const DRAIN: &str = "/usr/libexec/site/drain";
 pub(super) const UNDRAIN: &str = "/usr/libexec/site/undrain";
 
 /// What happens on each node, each once.
-const EFFECTS: [&str; 27] = [
+const EFFECTS: [&str; 28] = [
     DRAIN,
     UNDRAIN,
     "boot model-6.2-1.x86_64 once",
@@ -64,12 +64,13 @@ const EFFECTS: [&str; 27] = [
     "remove kernel-lt-6.0-1.x86_64",
     "remove web-1-1.x86_64",
     "remove words-1-1.x86_64",
-    "start 6.2-1.x86_64 with panic=30",
+    "start 6.2-1.x86_64 with panic=30 rd.shell=0 rd.emergency=reboot",
     "start tuned.service",
     "sysctl net.ipv4.ip_forward=1",
     "write /etc/motd",
     "write /etc/motd.before-windlass",
     "write /etc/sudoers.d/windlass-ops",
+    "write /etc/sysconfig/kernel",
     "write /etc/sysctl.d/99-windlass-net.ipv4.ip_forward.conf",
     "write /home/ops/.ssh/authorized_keys",
     "write /run/windlass-sudoers",

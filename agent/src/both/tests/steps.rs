@@ -8,6 +8,7 @@ use windlass_types::node_step::{Lease, NodeStep, StepOrder};
 use windlass_types::survey::Survey;
 
 use super::*;
+use crate::host::fake::ModelPackage;
 
 fn order(step: NodeStep, lease: Option<u64>) -> v1::order::Action {
     let (run, node) = (RunId::new("r1").expect("valid"), NodeName::new("node1").expect("valid"));
@@ -131,6 +132,42 @@ async fn a_reboot_is_reported_from_the_boot_after_it_and_happens_once() {
     assert_eq!((outcome.result(), outcome.exit_code), (v1::JobResult::Exited, 0), "{outcome:?}");
     assert!(outcome.changed);
     assert_eq!(world.host.effects()["reboot"], 1);
+}
+
+#[tokio::test]
+async fn a_stop_while_a_kernel_is_installed_does_not_leave_it_the_default() {
+    let mut world = World::new();
+    world.host.change(|node| {
+        node.packages = vec![ModelPackage::new("kernel-lt", "6.1-1")];
+        node.repository = vec![ModelPackage::new("kernel-lt", "6.2-1")];
+        node.kernels_become_default = true;
+    });
+    let old = world.host.node().running_kernel;
+    let host = world.host.clone();
+    world.runner = FakeRunner::new(move |argv| {
+        let scripted = host.run(argv);
+        let is_act = argv.as_slice().iter().any(|word| word == "-y") && argv.as_slice().iter().any(|word| word == "-C");
+        let takes = Duration::from_secs(if is_act { 600 } else { 0 });
+        Script { stdout: scripted.stdout.into_bytes(), code: scripted.exit_code, takes, ..Script::default() }
+    });
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    let package = windlass_types::package::Package {
+        name: "kernel-lt".parse().expect("valid"),
+        version: "6.2-1".parse().expect("valid"),
+        arch: "x86_64".parse().expect("valid"),
+    };
+    let (name, arch, to) = (package.name.clone(), package.arch.clone(), Some(package.version.clone()));
+    let changes = vec![windlass_types::package::PackageChange { name, arch, from: None, to, repository: None }];
+    let release = KernelRelease::new("6.2-1.x86_64").expect("valid");
+    peer.act("1", 1, order(NodeStep::InstallKernel { package, release, changes }, Some(1)), 0).await;
+    assert!(matches!(peer.report().await.state, Some(v1::job_report::State::Started(_))));
+    while world.host.node().default_kernel.as_ref() == Some(&old) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    peer.command(Payload::Stop(v1::StopOrder { job: "1".into(), grace_millis: 1000, node: "node1".into() })).await;
+    peer.outcome().await;
+    assert_eq!(world.host.node().default_kernel, Some(old));
 }
 
 #[tokio::test]

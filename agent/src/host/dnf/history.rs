@@ -10,9 +10,12 @@ use crate::host::tools::{Program, argv};
 /// A file of a few bytes.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// dnf holds this while it changes packages, and removes it after. One that outlived its dnf is the sign of a transaction
-/// that was cut off, whatever it was cut off by.
+/// dnf holds this while it changes packages. That it is not there says nothing of how the last transaction ended: as a
+/// machine comes up systemd-tmpfiles(8) removes it.
 pub const LOCK: &str = "/var/lib/dnf/rpmdb_lock.pid";
+
+/// Where dnf keeps its history: what it says of its last transaction stays the same while these do.
+pub const FILES: [&str; 2] = ["/var/lib/dnf/history.sqlite", "/var/lib/dnf/history.sqlite-wal"];
 
 /// What dnf calls what it does to a package that is there afterwards.
 const COMES: [&str; 4] = ["Install", "Upgrade", "Downgrade", "Reinstall"];

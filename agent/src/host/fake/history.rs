@@ -66,7 +66,7 @@ pub(super) fn list(node: &Node) -> Scripted {
 
 pub(super) fn last(node: &Node) -> Scripted {
     let Some(past) = node.history.last() else {
-        return Scripted { exit_code: 0, stdout: "No transactions\n".to_owned() };
+        return Scripted { exit_code: 1, stdout: "No transactions\n".to_owned() };
     };
     let end = if past.is_whole { "9169a7fb" } else { " **" };
     let mut text = format!("Transaction ID : {}\nBegin rpmdb    : 9169a7fb\n", node.history.len());

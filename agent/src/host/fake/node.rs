@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use windlass_types::facts::{BlockDevice, Cpu, NetworkInterface, Os, PackageManager, ServiceState};
 use windlass_types::time::UnixMillis;
 
 use super::{ModelPackage, ModelTransaction};
+use crate::host::dnf::history::LOCK;
 use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager, procfs};
 
 /// When the model's time begins: some moment in 2025.
@@ -26,8 +27,12 @@ pub struct Node {
     pub default_kernel: Option<String>,
     /// Kernels that are there besides these two.
     pub kernels: Vec<String>,
-    /// The distribution's scripts make a new kernel the default.
+    /// The scripts of a kernel make it the default, whatever /etc/sysconfig/kernel says.
     pub kernels_become_default: bool,
+    /// No entry is the default by its name: the newest is.
+    pub newest_is_default: bool,
+    /// It tried to start a default kernel that does not start: nobody gets it back who does not stand in front of it.
+    pub is_lost: bool,
     /// Packages that are installed.
     pub packages: Vec<ModelPackage>,
     /// Packages whose files are not on the disk, by their full names.
@@ -38,8 +43,10 @@ pub struct Node {
     pub trusted: BTreeSet<String>,
     /// What the package manager did, the oldest first.
     pub history: Vec<ModelTransaction>,
-    /// The power fails when a transaction has installed so many packages.
+    /// The power fails when a transaction has installed so many packages; their scripts have not run to their end then.
     pub power_fails_after: Option<usize>,
+    /// The package manager says that it failed, when all is done.
+    pub transactions_fail: bool,
     /// Files that are not there, whatever the rest says.
     pub lacks: Vec<PathBuf>,
     /// Links that are not root's, through which it does not go.
@@ -56,6 +63,8 @@ pub struct Node {
     pub deaf_kernels: Vec<String>,
     /// What kernels are started with.
     pub kernel_arguments: BTreeMap<String, String>,
+    /// On what GRUB's environment block lies, as grub2-probe says it; on a plain partition if it is empty.
+    pub boot_is_on: String,
     /// The entry that is started only the next time.
     pub next_entry: Option<String>,
     /// Counts boots; the boot id is made of it.
@@ -121,10 +130,16 @@ impl Node {
     /// machine boots again.
     pub(super) fn reboot(&mut self) {
         let once = self.next_entry.take().and_then(|entry| Some(entry.strip_prefix("model-")?.to_owned()));
-        for release in once.into_iter().chain(self.default_kernel.clone()) {
+        let wished = once
+            .clone()
+            .into_iter()
+            .chain(self.default_kernel.clone().filter(|_| once.is_none() || self.boot_is_on.is_empty()));
+        self.is_lost = self.default_kernel.is_some();
+        for release in wished {
             self.boots += 1;
-            if !self.broken_kernels.contains(&release) {
+            if self.starts(&release) {
                 self.running_kernel = release;
+                self.is_lost = false;
                 break;
             }
         }
@@ -132,7 +147,29 @@ impl Node {
             self.boots += 1;
         }
         self.booted_at = self.now;
-        self.files.retain(|path, _| !path.starts_with("/run"));
+        // systemd-tmpfiles takes the lock away as the machine comes up.
+        self.files.retain(|path, _| !path.starts_with("/run") && path != Path::new(LOCK));
+    }
+
+    fn starts(&self, release: &str) -> bool {
+        let initramfs = self.files.get(&initramfs_of(release));
+        let is_whole = initramfs.is_none_or(|content| !content.is_empty() && content != "torn");
+        is_whole && !self.broken_kernels.iter().any(|broken| broken == release)
+    }
+
+    /// What the scripts of a kernel do: the default first, then the initramfs, unless the power fails.
+    pub(super) fn run_scripts_of(&mut self, release: String, power_fails: bool) {
+        let configuration = self.files.get(Path::new("/etc/sysconfig/kernel"));
+        let is_asked_for = configuration.is_some_and(|text| text.lines().any(|line| line == "UPDATEDEFAULT=yes"));
+        if self.kernels_become_default || self.newest_is_default || is_asked_for {
+            self.default_kernel = Some(release.clone());
+        }
+        self.files.remove(&initramfs_of(&release));
+        if power_fails {
+            self.files.insert(initramfs_of(&release), String::new());
+        }
+        self.kernels.retain(|kernel| *kernel != release);
+        self.kernels.push(release);
     }
 
     /// Every file there is.
@@ -163,12 +200,15 @@ impl Node {
     /// What is under /boot, and GRUB's tools.
     fn add_kernels(&self, add: &mut impl FnMut(String, String)) {
         let Some(default) = &self.default_kernel else { return };
-        for tool in [grubby::PROGRAM, "/usr/sbin/grub2-reboot", "/usr/sbin/grub2-set-default", "/usr/bin/grub2-editenv"]
-        {
+        for tool in ["reboot", "set-default", "probe"] {
+            add(format!("/usr/sbin/grub2-{tool}"), String::new());
+        }
+        for tool in [grubby::PROGRAM, "/usr/bin/grub2-editenv"] {
             add(tool.into(), String::new());
         }
         let next = self.next_entry.as_ref().map_or_else(String::new, |entry| format!("next_entry={entry}\n"));
-        add(grub_cfg::PATHS[0].1.into(), format!("saved_entry=model-{default}\n{next}"));
+        let saved = if self.newest_is_default { String::new() } else { format!("saved_entry=model-{default}\n") };
+        add(grub_cfg::PATHS[0].1.into(), saved + &next);
         for release in [default, &self.running_kernel].into_iter().chain(&self.kernels) {
             let options = self.kernel_arguments.get(release).map_or("root=/dev/vda1 ro", String::as_str);
             let entry = format!("title {release}\nversion {release}\nlinux /vmlinuz-{release}\noptions {options}\n");
@@ -223,6 +263,10 @@ impl Node {
         };
         units.iter().map(block).collect::<Vec<_>>().join("\n")
     }
+}
+
+fn initramfs_of(release: &str) -> PathBuf {
+    format!("/boot/initramfs-{release}.img").into()
 }
 
 /// One disk with a mounted partition, and an empty one.

@@ -19,7 +19,9 @@ pub struct ModelPackage {
     pub version: String,
     /// Architecture.
     pub arch: String,
-    /// It needs the newest of these.
+    /// The kernel release that it says it brings.
+    pub provides_release: Option<String>,
+    /// It needs the newest of these, or exactly that if it is a full name.
     pub needs: Vec<String>,
     /// When it was installed, seconds since the epoch.
     pub at: i64,
@@ -39,6 +41,10 @@ impl ModelPackage {
     #[must_use]
     pub fn full(&self) -> String {
         format!("{}-{}.{}", self.name, self.version, self.arch)
+    }
+
+    fn release(&self) -> String {
+        self.provides_release.clone().unwrap_or_else(|| format!("{}.{}", self.version, self.arch))
     }
 
     fn is_kernel(&self) -> bool {
@@ -83,10 +89,8 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
             let owner = |path: &&str| {
                 let file = path.rsplit('/').next().unwrap_or_default();
                 let kernel = file.strip_prefix("vmlinuz-").unwrap_or("-");
-                let unit = file.strip_suffix(".service").unwrap_or("-");
-                let owns = |p: &&ModelPackage| {
-                    p.name == unit || (p.is_kernel() && format!("{}.{}", p.version, p.arch) == kernel)
-                };
+                let unit = file.strip_suffix(".service").unwrap_or("-").trim_end_matches('@');
+                let owns = |p: &&ModelPackage| p.name == unit || (p.is_kernel() && p.release() == kernel);
                 let owner = node.packages.iter().find(owns);
                 owner.map_or_else(|| format!("file {path} is not owned by any package\n"), line)
             };
@@ -96,6 +100,7 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
             true => says(1, "S.5......    /boot/vmlinuz-x\n"),
             false => says(0, ""),
         }),
+        ["-q", "--provides", package] => Some(says(0, provides(&node.packages, package))),
         ["-e", "--nodeps", gone @ ..] => {
             let effects = gone.iter().map(|package| format!("erase {package}")).collect();
             node.packages.retain(|package| !gone.contains(&package.full().as_str()));
@@ -104,6 +109,12 @@ pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         }
         _ => None,
     }
+}
+
+fn provides(packages: &[ModelPackage], full: &str) -> String {
+    let package = packages.iter().find(|package| package.full() == full);
+    let release = package.and_then(|package| package.provides_release.as_ref());
+    release.map(|release| format!("kernel-uname-r = {release}\n")).unwrap_or_default()
 }
 
 pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
@@ -123,7 +134,7 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         },
         ["reinstall", specs @ ..] => return Some(reinstall(node, specs)),
         ["shell", path] => scripted(node, path)?,
-        ["repoquery", _] => return Some(says(0, "kernel-uname-r = unknown\n")),
+        ["repoquery", package] => return Some(says(0, provides(&node.repository, package))),
         ["updateinfo", "list", "all"] => return Some(says(0, notices(node))),
         ["upgrade"] => newer(node, &excluded, options.contains(&"--security")),
         ["install", specs @ ..] => match coming(node, specs) {
@@ -134,8 +145,11 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
             }
         },
         ["remove", specs @ ..] => {
-            let go = node.packages.iter().filter(|p| specs.contains(&p.full().as_str())).cloned().collect();
-            Plan { go, come: Vec::new() }
+            let goes = |p: &&ModelPackage| {
+                let needs_one = p.needs.iter().any(|need| specs.contains(&need.as_str()));
+                needs_one || specs.contains(&p.full().as_str())
+            };
+            Plan { go: node.packages.iter().filter(goes).cloned().collect(), come: Vec::new() }
         }
         _ => return None,
     };
@@ -149,7 +163,8 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
     if options.contains(&"--downloadonly") {
         return Some(says(0, table));
     }
-    Some((Scripted { exit_code: 0, stdout: table }, carry_out(node, plan)))
+    let exit_code = i32::from(node.transactions_fail);
+    Some((Scripted { exit_code, stdout: table }, carry_out(node, plan)))
 }
 
 /// What it says where a repository's metadata is signed and nobody answers whether its key is trusted.
@@ -200,7 +215,10 @@ fn reinstall(node: &mut Node, specs: &[&str]) -> Answer {
         );
     }
     let again: Vec<_> = node.packages.iter().filter(|p| specs.contains(&p.full().as_str())).cloned().collect();
-    history::begin(node, again.clone(), again);
+    history::begin(node, again.clone(), again.clone());
+    for kernel in again.iter().filter(|package| package.is_kernel()) {
+        node.run_scripts_of(kernel.release(), false);
+    }
     history::end(node);
     (Scripted::default(), specs.iter().map(|spec| format!("reinstall {spec}")).collect())
 }
@@ -302,14 +320,7 @@ fn carry_out(node: &mut Node, plan: Plan) -> Vec<String> {
         if !new.is_kernel() {
             go.extend(node.packages.iter().filter(|old| old.name == new.name).cloned());
         } else {
-            let release = format!("{}.{}", new.version, new.arch);
-            if node.kernels_become_default {
-                node.default_kernel = Some(release.clone());
-            }
-            // Its scripts make the initramfs anew.
-            node.files.remove(&PathBuf::from(format!("/boot/initramfs-{release}.img")));
-            node.kernels.retain(|kernel| *kernel != release);
-            node.kernels.push(release);
+            node.run_scripts_of(new.release(), node.power_fails_after.is_some());
         }
         node.packages.push(ModelPackage { at: node.now.0 / 1000, ..new.clone() });
     }
@@ -319,7 +330,7 @@ fn carry_out(node: &mut Node, plan: Plan) -> Vec<String> {
     }
     effects.extend(go.iter().map(|old| format!("remove {}", old.full())));
     node.packages.retain(|package| !go.contains(package));
-    node.kernels.retain(|kernel| !go.iter().any(|p| p.is_kernel() && format!("{}.{}", p.version, p.arch) == *kernel));
+    node.kernels.retain(|kernel| !go.iter().any(|p| p.is_kernel() && p.release() == *kernel));
     node.packages.sort_by_key(ModelPackage::full);
     history::end(node);
     effects

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the tools of the operating system do to the model, and what they print.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use windlass_types::action::Argv;
@@ -38,14 +39,13 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
         ("grubby", [kernel, arguments]) => {
             let release = kernel.strip_prefix("--update-kernel=/boot/vmlinuz-")?;
             let added = arguments.strip_prefix("--args=")?;
-            node.kernel_arguments.insert(release.to_owned(), format!("root=/dev/vda1 ro {added}"));
+            let options =
+                node.kernel_arguments.entry(release.to_owned()).or_insert_with(|| "root=/dev/vda1 ro".to_owned());
+            let _ = write!(options, " {added}");
             done(format!("start {release} with {added}"))
         }
-        ("grubby", [set]) => {
-            let release = set.strip_prefix("--set-default=/boot/vmlinuz-")?;
-            node.default_kernel = Some(release.to_owned());
-            done(format!("make {release} the default"))
-        }
+        ("grubby", [set]) => make_default(node, set.strip_prefix("--set-default=/boot/vmlinuz-")?),
+        ("grub2-set-default", [entry]) => make_default(node, entry.strip_prefix("model-")?),
         ("systemctl", ["show", .., "--", "*.service"]) => {
             Some((Scripted { exit_code: 0, stdout: services(node) }, Vec::new()))
         }
@@ -109,6 +109,9 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
             node.files.insert(path, group.lines().map(line).collect());
             done(format!("{name} joins {groups}"))
         }
+        ("grub2-probe", ["--target=abstraction", _]) => {
+            Some((Scripted { exit_code: 0, stdout: format!("{}\n", node.boot_is_on) }, Vec::new()))
+        }
         ("grub2-reboot", [entry]) => {
             node.next_entry = Some((*entry).to_owned());
             done(format!("boot {entry} once"))
@@ -125,6 +128,12 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
         }
         _ => None,
     }
+}
+
+fn make_default(node: &mut Node, release: &str) -> Option<Result> {
+    node.default_kernel = Some(release.to_owned());
+    node.newest_is_default = false;
+    done(format!("make {release} the default"))
 }
 
 fn append(node: &mut Node, path: &str, line: &str) {
@@ -145,8 +154,9 @@ fn services(node: &Node) -> String {
         let started = node.started.get(&service.unit).copied().unwrap_or(node.booted_at);
         let micros = started.since(node.booted_at).as_micros();
         let unit = &service.unit;
+        let file = unit.split_once('@').map_or_else(|| unit.clone(), |(template, _)| format!("{template}@.service"));
         format!(
-            "Id={unit}\nSubState={}\nFragmentPath=/usr/lib/systemd/system/{unit}\nExecMainStartTimestampMonotonic={micros}\n",
+            "Id={unit}\nSubState={}\nFragmentPath=/usr/lib/systemd/system/{file}\nExecMainStartTimestampMonotonic={micros}\n",
             service.sub
         )
     };

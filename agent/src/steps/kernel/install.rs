@@ -11,15 +11,11 @@ use windlass_types::package::{Package, PackageChange};
 
 use super::super::packages::{exactly, left_to_do};
 use super::super::{Check, Here, Kind, StepError, repair};
-use super::make_default;
+use super::{default, way_back};
 use crate::host::grub::Grub;
 use crate::host::kernel_files;
 use crate::host::rpm::{self, Installed};
 use crate::observe::kernel::default_release;
-
-/// So that a kernel that panics is left again: half a minute for whoever looks at the console, then the next boot, which is
-/// the default's. A site's own value is left alone.
-const AFTER_PANIC: &str = "panic=30";
 
 /// What the distributions make of one kernel.
 const PARTS: [&str; 5] = ["", "-core", "-modules", "-modules-core", "-modules-extra"];
@@ -35,38 +31,40 @@ impl Install<'_> {
         installed.iter().any(|installed| installed.package == *self.package)
     }
 
-    /// Whether it would come back if it panicked, and is not the default.
+    /// Whether the node would come back from it by itself, and it is not the default.
     async fn is_ready(&self, here: &Here<'_>) -> Result<(), String> {
         let grub = Grub::of(here.host).ok_or("there is no GRUB on this node")?;
-        if !reboots_after_panic(here, grub, self.release) {
-            return Err(format!(
-                "its boot entry does not say {AFTER_PANIC}, so the node would stand still if it panicked"
-            ));
+        if let Some(reason) = way_back::stands_still(here, grub, self.release) {
+            return Err(reason);
         }
         let is_default = default_release(here.host).await.as_deref() == Some(self.release.as_str());
         let runs = here.running_kernel().is_ok_and(|running| running == self.release.as_str());
         if is_default && !runs { Err("it is the default before it has proved itself".to_owned()) } else { Ok(()) }
     }
 
-    /// The kernel that shall stay the default: the one that runs has proved itself.
-    async fn keep_default(&self, here: &Here<'_>) -> Result<(), StepError> {
-        if default_release(here.host).await.as_deref() != Some(self.release.as_str()) {
+    /// The package and all that comes with it, whole.
+    async fn bring(&self, here: &Here<'_>, runs: bool) -> Result<(), StepError> {
+        repair::mend(here).await?;
+        let mut installed = here.installed().await?;
+        let there = parts(self.package, &installed);
+        if !there.is_empty() && !runs && damage(here, self.package, self.release, &installed).await?.is_some() {
+            let there: Vec<String> = there.iter().map(Package::to_string).collect();
+            here.tools.run(&rpm::erase(&there)).await?;
+            installed = here.installed().await?;
+        }
+        if self.is_installed(&installed) {
             return Ok(());
         }
-        let running = here.running_kernel()?;
-        let Ok(running) = KernelRelease::new(running) else { return Ok(()) };
-        if running == *self.release { Ok(()) } else { make_default(here, &running).await }
+        let left = left_to_do(self.changes, &installed)?;
+        exactly(here, &left, &installed).await
     }
 
-    /// Where grubby is. Elsewhere the menu is made from the distribution's configuration alone, and verify says what is
-    /// to be in it.
-    async fn come_back_after_panic(&self, here: &Here<'_>) -> Result<(), StepError> {
-        let Some(grub) = Grub::of(here.host) else { return Ok(()) };
-        let program = grub.start_with(self.release, AFTER_PANIC);
-        if let Some(program) = program.filter(|_| !reboots_after_panic(here, grub, self.release)) {
-            here.tools.run(&program).await?;
-        }
-        Ok(())
+    fn stays_default(&self, error: &StepError, before: Option<&StepError>) -> StepError {
+        let before = before.map(|before| format!("; before that: {before}")).unwrap_or_default();
+        StepError::operator(
+            format!("kernel {} may be the default before it has proved itself: {error}{before}", self.release),
+            "make the kernel that runs the default, with grubby --set-default or grub2-set-default, before the node reboots",
+        )
     }
 }
 
@@ -81,21 +79,18 @@ impl Kind for Install<'_> {
     }
 
     async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
-        repair::mend(here).await?;
-        let mut installed = here.installed().await?;
-        let there = parts(self.package, &installed);
         let runs = here.running_kernel()? == self.release.as_str();
-        if !there.is_empty() && !runs && damage(here, self.package, self.release, &installed).await?.is_some() {
-            let there: Vec<String> = there.iter().map(Package::to_string).collect();
-            here.tools.run(&rpm::erase(&there)).await?;
-            installed = here.installed().await?;
+        if !runs {
+            default::keep_running(here).await?;
+            default::leave_it_alone(here).await?;
         }
-        if !self.is_installed(&installed) {
-            let left = left_to_do(self.changes, &installed)?;
-            exactly(here, &left, &installed).await?;
+        let brought = self.bring(here, runs).await;
+        // However that ended: its scripts may have run, and may not have asked.
+        if !runs {
+            default::keep_running(here).await.map_err(|error| self.stays_default(&error, brought.as_ref().err()))?;
         }
-        self.come_back_after_panic(here).await?;
-        self.keep_default(here).await
+        brought?;
+        way_back::be_left_by_itself(here, self.release).await
     }
 
     async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
@@ -114,19 +109,9 @@ impl Kind for Install<'_> {
             ));
         }
         self.is_ready(here).await.map_err(|reason| {
-            StepError::operator(
-                format!("kernel {} is not booted: {reason}", self.release),
-                "put that into GRUB_CMDLINE_LINUX in /etc/default/grub, make the menu anew with grub2-mkconfig, and try again",
-            )
+            StepError::operator(format!("kernel {} is not booted: {reason}", self.release), way_back::SAY_SO)
         })
     }
-}
-
-fn reboots_after_panic(here: &Here<'_>, grub: Grub, release: &KernelRelease) -> bool {
-    let options = grub.options_of(here.host, release).unwrap_or_default();
-    // The last one counts.
-    let value = options.split_whitespace().filter_map(|option| option.strip_prefix("panic=")).next_back();
-    value.is_some_and(|value| value != "0")
 }
 
 /// The packages of a kernel that are there.
@@ -152,7 +137,7 @@ pub(in crate::steps) async fn damage(
             return Ok(Some(format!("{path} is not what {part} brought")));
         }
     }
-    if let Err(missing) = kernel_files::complete(here.host, here.tools, release).await {
+    if let Some(missing) = kernel_files::missing(here.host, here.tools, release).await? {
         return Ok(Some(missing));
     }
     let grub = Grub::of(here.host);

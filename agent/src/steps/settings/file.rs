@@ -74,7 +74,7 @@ pub(super) async fn apply(here: &Here<'_>, file: &ManagedFile) -> Result<(), Ste
 }
 
 /// Keeps what was there before Windlass came.
-pub(super) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
+pub(in crate::steps) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
     let Attributes { kind, mode, uid, gid, .. } = match here.host.attributes(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         found => found.map_err(StepError::file("look at", path))?,

@@ -53,6 +53,51 @@ async fn a_kernel_that_panics_comes_back_to_the_old_one_and_a_person_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_kernel_is_tried_that_would_stand_still_when_it_panics() {
+    let host = with_two_kernels();
+    host.change(|node| node.lacks.push(crate::host::grubby::PROGRAM.into()));
+    assert_eq!(refused(&host, &boot(Some(NEW)), "does not say panic=30").await, ErrorClass::Blocked);
+    host.change(|node| drop(node.kernel_arguments.insert(NEW.into(), "ro panic=10".into())));
+    to_the_end(&host, &boot(Some(NEW))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_kernel_is_tried_where_grub_would_start_it_for_ever() {
+    for on in ["lvm", "diskfilter mdraid1x"] {
+        let host = with_two_kernels();
+        host.change(|node| {
+            node.boot_is_on = on.into();
+            node.broken_kernels.push(NEW.into());
+        });
+        assert_eq!(refused(&host, &boot(Some(NEW)), "started for ever").await, ErrorClass::Blocked);
+        to_the_end(&host, &boot(None)).await.unwrap();
+        assert!(!host.node().is_lost);
+    }
+    let host = with_two_kernels();
+    host.change(|node| {
+        node.boot_is_on = "lvm".into();
+        node.lacks.push("/usr/sbin/grub2-probe".into());
+    });
+    to_the_end(&host, &boot(Some(NEW))).await.unwrap();
+    assert_eq!(host.node().running_kernel, NEW, "nobody can say why not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kernel_that_is_the_default_and_was_never_run_has_to_prove_itself_too() {
+    let by_somebody = || {
+        let host = with_two_kernels();
+        host.change(|node| node.default_kernel = Some(NEW.into()));
+        host
+    };
+    let host = by_somebody();
+    host.change(|node| node.broken_kernels.push(NEW.into()));
+    let error = to_the_end(&host, &boot(Some(NEW))).await.unwrap_err();
+    assert!(error.to_string().contains("came back with kernel 5.14") && !host.node().is_lost, "{error}");
+    assert_eq!(host.effects()[&format!("start {NEW} with panic=30 rd.shell=0 rd.emergency=reboot")], 1);
+    survives_everything(by_somebody, &boot(Some(NEW))).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kernel_without_network_is_left_again_by_itself_and_a_person_is_told() {
     let deaf = || {
         let host = with_two_kernels();
@@ -112,6 +157,19 @@ async fn a_boot_that_is_over_is_not_ended_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kernel_that_runs_and_is_not_the_default_is_booted_again() {
+    let runs_new = || {
+        let host = with_two_kernels();
+        host.change(|node| node.running_kernel = NEW.into());
+        host
+    };
+    let host = runs_new();
+    assert!(to_the_end(&host, &boot(Some(NEW))).await.unwrap().changed);
+    assert_eq!((host.node().running_kernel.as_str(), host.effects()["reboot"]), (NEW, 1));
+    survives_everything(runs_new, &boot(Some(NEW))).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_power_cut_before_the_step_is_not_taken_for_its_boot() {
     let cut = || {
         let host = with_two_kernels();
@@ -133,6 +191,41 @@ async fn a_kernel_without_its_files_is_not_booted() {
     let host = with_two_kernels();
     host.change(|node| drop(node.files.insert(format!("/boot/initramfs-{NEW}.img").into(), "torn".into())));
     assert_eq!(refused(&host, &boot(Some(NEW)), "cannot be read to its end").await, ErrorClass::Blocked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_default_kernel_is_not_whole_is_not_rebooted() {
+    // /boot was full when somebody's own update made it, and the package manager said that all was well.
+    for content in ["", "torn"] {
+        let host = with_two_kernels();
+        host.change(|node| {
+            node.default_kernel = Some(NEW.into());
+            node.files.insert(format!("/boot/initramfs-{NEW}.img").into(), content.into());
+        });
+        assert_eq!(refused(&host, &boot(None), "which this reboot would start").await, ErrorClass::Blocked);
+        host.change(|node| drop(node.files.remove(std::path::Path::new(&format!("/boot/initramfs-{NEW}.img")))));
+        to_the_end(&host, &boot(None)).await.unwrap();
+        assert_eq!(host.node().running_kernel, NEW);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_on_which_nobody_can_tell_what_is_started_is_rebooted() {
+    let no_loader = FakeHost::new("node1");
+    no_loader.change(|node| node.default_kernel = None);
+    // Kernels in directories of their own, which have other names for everything.
+    let elsewhere = FakeHost::new("node1");
+    elsewhere.change(|node| node.lacks.push("/boot/vmlinuz-5.14.0-427.el9.x86_64".into()));
+    let rescued = FakeHost::new("node1");
+    rescued.change(|node| {
+        node.kernels.push("5.14.0-427.el9.x86_64".into());
+        node.default_kernel = Some("0-rescue-4f2a".into());
+        node.lacks.push("/lib/modules/0-rescue-4f2a/modules.dep".into());
+    });
+    for host in [no_loader, elsewhere, rescued] {
+        to_the_end(&host, &boot(None)).await.unwrap();
+        assert_eq!(host.effects()["reboot"], 1);
+    }
 }
 
 #[tokio::test]

@@ -53,6 +53,48 @@ async fn a_survey_names_the_kernel_and_what_goes_after_it() {
 }
 
 #[tokio::test]
+async fn the_release_of_another_kernel_is_told_by_its_package_or_by_the_one_with_its_files() {
+    let wish = |name: &str| {
+        let channel = KernelChannel::Package(name.parse().unwrap());
+        SurveyRequest { kernel: Some(KernelWish { channel, version: None, keep: 1 }), ..SurveyRequest::default() }
+    };
+    let core = |release: Option<&str>| ModelPackage {
+        provides_release: release.map(str::to_owned),
+        ..ModelPackage::new("kernel-rt-core", "6.2-1")
+    };
+    let meta = || ModelPackage { needs: vec!["kernel-rt-core".into()], ..ModelPackage::new("kernel-rt", "6.2-1") };
+    for (name, installed) in [("kernel-rt", false), ("kernel-rt-core", false), ("kernel-rt", true)] {
+        let host = node();
+        host.change(|node| {
+            let packages = [meta(), core(Some("6.2-1.x86_64+rt"))];
+            node.repository.extend(packages.clone());
+            node.packages.extend(packages.into_iter().filter(|_| installed));
+        });
+        let found = surveyed(&host, wish(name)).await.kernel;
+        let Some(Found::Due { due }) = found else { panic!("{found:?}") };
+        assert_eq!(due.release.as_str(), "6.2-1.x86_64+rt", "{name} {installed}");
+    }
+    let host = node();
+    host.change(|node| node.repository.extend([meta(), core(None)]));
+    let found = surveyed(&host, wish("kernel-rt")).await.kernel;
+    assert!(matches!(&found, Some(Found::Blocked { reason, .. }) if reason.contains("kernel-rt-core")), "{found:?}");
+}
+
+#[tokio::test]
+async fn no_kernel_is_offered_where_grub_would_start_it_for_ever() {
+    let host = node();
+    host.change(|node| node.boot_is_on = "diskfilter mdraid1x".into());
+    let found = look(&host).await;
+    assert!(matches!(&found, Found::Blocked { reason, .. } if reason.contains("lies on diskfilter")), "{found:?}");
+    host.change(|node| {
+        node.packages = vec![ModelPackage::new("kernel-lt", "6.2-1")];
+        node.running_kernel = NEW.into();
+        node.default_kernel = Some(NEW.into());
+    });
+    assert_eq!(look(&host).await, Found::AsWished, "the one that runs needs no trial");
+}
+
+#[tokio::test]
 async fn a_new_kernel_is_installed_and_the_default_stays_whatever_its_scripts_do() {
     let step = install(&due(&node()).await);
     let host = node();
@@ -61,6 +103,71 @@ async fn a_new_kernel_is_installed_and_the_default_stays_whatever_its_scripts_do
     assert_eq!(host.node().default_kernel.as_deref(), Some("6.1-1.x86_64"));
     let effects = survives_everything(node, &step).await;
     assert_eq!(effects["install kernel-lt-6.2-1.x86_64"], 1);
+}
+
+#[tokio::test]
+async fn power_that_fails_before_the_initramfs_is_made_leaves_a_node_that_starts() {
+    let step = install(&due(&node()).await);
+    let asked_for = |node: &mut Node| {
+        node.kernels_become_default = false;
+        node.files.insert("/etc/sysconfig/kernel".into(), "UPDATEDEFAULT=yes\nDEFAULTKERNEL=kernel-core\n".into());
+    };
+    let unnamed = |node: &mut Node| {
+        node.kernels_become_default = false;
+        node.newest_is_default = true;
+    };
+    let ways: [&dyn Fn(&mut Node); 2] = [&asked_for, &unnamed];
+    for way in ways {
+        let host = node();
+        host.change(|node| {
+            way(node);
+            node.power_fails_after = Some(1);
+        });
+        to_the_end(&host, &step).await.unwrap();
+        let node = host.node();
+        assert_eq!((node.is_lost, node.boots, node.default_kernel.as_deref()), (false, 2, Some("6.1-1.x86_64")));
+        assert!(!node.files.contains_key(std::path::Path::new(&format!("/boot/initramfs-{NEW}.img"))), "it is whole");
+        let prepared = || {
+            let host = super::kernel::node();
+            host.change(way);
+            host
+        };
+        survives_everything(prepared, &step).await;
+    }
+}
+
+#[tokio::test]
+async fn the_scripts_of_kernels_are_told_to_leave_the_default_alone_and_what_was_there_is_kept() {
+    let step = install(&due(&node()).await);
+    let host = node();
+    host.change(|node| drop(node.files.insert("/etc/sysconfig/kernel".into(), "UPDATEDEFAULT=yes\nX=1\n".into())));
+    to_the_end(&host, &step).await.unwrap();
+    let file = |name: &str| host.node().files[std::path::Path::new(name)].clone();
+    assert!(file("/etc/sysconfig/kernel").ends_with("UPDATEDEFAULT=no\nX=1\n"));
+    assert_eq!(file("/etc/sysconfig/kernel.before-windlass"), "UPDATEDEFAULT=yes\nX=1\n");
+    // A menu that is made by other scripts is nobody's who reads it.
+    let other = node();
+    other.change(|node| {
+        let entry = |release| format!("{}/model-{release}.conf", crate::host::boot_entries::DIRECTORY).into();
+        node.lacks = ["6.1-1.x86_64", "5.9-1.x86_64", "6.0-1.x86_64", NEW].map(entry).into();
+        node.lacks.push(crate::host::grubby::PROGRAM.into());
+        let menu = |release| format!("menuentry 'model-{release}' {{\nlinux /vmlinuz-{release} ro panic=30\n}}\n");
+        let menu = ["6.1-1.x86_64", NEW].map(menu).concat();
+        node.files.insert("/boot/grub2/grub.cfg".into(), format!("set default=\"${{saved_entry}}\"\n{menu}"));
+    });
+    to_the_end(&other, &step).await.unwrap();
+    assert!(!other.effects().contains_key("write /etc/sysconfig/kernel"));
+}
+
+#[tokio::test]
+async fn an_installation_that_fails_when_the_scripts_have_run_leaves_the_old_default() {
+    let step = install(&due(&node()).await);
+    let host = node();
+    host.change(|node| node.transactions_fail = true);
+    let error = to_the_end(&host, &step).await.unwrap_err();
+    assert!(error.to_string().contains("failed with exit code 1"), "{error}");
+    assert!(host.node().kernels.contains(&NEW.to_owned()), "it was installed all the same");
+    assert_eq!(host.node().default_kernel.as_deref(), Some("6.1-1.x86_64"));
 }
 
 /// A kernel that is in rpm's database and not, or not wholly, on the disk.
@@ -102,16 +209,23 @@ async fn a_kernel_that_a_power_cut_left_half_is_taken_out_and_installed_again() 
 }
 
 #[tokio::test]
-async fn a_new_kernel_reboots_if_it_panics_and_a_value_of_the_site_stays() {
+async fn a_new_kernel_is_left_if_it_panics_or_finds_no_root_and_values_of_the_site_stay() {
     let step = install(&due(&node()).await);
-    let host = node();
-    to_the_end(&host, &step).await.unwrap();
-    assert_eq!(host.effects()[&format!("start {NEW} with panic=30")], 1);
-    for (given, is_changed) in [("panic=5", false), ("panic=5 panic=0", true), ("ro", true)] {
+    let dracut = "rd.shell=0 rd.emergency=reboot";
+    for (given, added) in [
+        ("ro", format!("panic=30 {dracut}")),
+        ("panic=5", dracut.to_owned()),
+        ("panic=5 panic=0", format!("panic=30 {dracut}")),
+        ("panic=5 rd.shell", "rd.emergency=reboot".to_owned()),
+        ("rd.emergency=halt rd.shell=1", "panic=30".to_owned()),
+        ("panic=1 rd.shell=0 rd.emergency=poweroff", String::new()),
+    ] {
         let host = node();
         host.change(|node| drop(node.kernel_arguments.insert(NEW.into(), given.into())));
         to_the_end(&host, &step).await.unwrap();
-        assert_eq!(host.effects().contains_key(&format!("start {NEW} with panic=30")), is_changed, "{given}");
+        let starts: Vec<_> = host.effects().into_keys().filter(|effect| effect.starts_with("start ")).collect();
+        let wished = (!added.is_empty()).then(|| format!("start {NEW} with {added}"));
+        assert_eq!(starts, wished.into_iter().collect::<Vec<_>>(), "{given}");
     }
     let host = node();
     host.change(|node| node.lacks.push(crate::host::grubby::PROGRAM.into()));
@@ -153,6 +267,31 @@ async fn confirming_and_pruning_survive_everything() {
     survives_everything(runs_new, &NodeStep::ConfirmKernel { release }).await;
     let prune = due(&runs_new()).await.prune;
     survives_everything(runs_new, &NodeStep::PruneKernels { remove: prune }).await;
+}
+
+#[tokio::test]
+async fn with_an_old_kernel_goes_what_belongs_to_it_and_nothing_else() {
+    let needing = |name: &str, version: &str| {
+        let host = node();
+        host.change(|node| {
+            let needs = vec!["kernel-lt-5.9-1.x86_64".to_owned()];
+            node.packages.push(ModelPackage { needs, ..ModelPackage::new(name, version) });
+        });
+        host
+    };
+    let remove = vec![windlass_types::package::Package {
+        name: "kernel-lt".parse().unwrap(),
+        version: "5.9-1".parse().unwrap(),
+        arch: "x86_64".parse().unwrap(),
+    }];
+    let step = NodeStep::PruneKernels { remove };
+    for (name, version) in [("kmod-card", "5.9-1"), ("kernel-lt-tools", "6.0-1")] {
+        let class = refused(&needing(name, version), &step, &format!("{name}-{version}.x86_64")).await;
+        assert_eq!(class, ErrorClass::Blocked);
+    }
+    let effects = survives_everything(|| needing("kernel-lt-modules", "5.9-1"), &step).await;
+    let gone = ["remove kernel-lt-5.9-1.x86_64", "remove kernel-lt-modules-5.9-1.x86_64"];
+    assert_eq!(effects.keys().map(String::as_str).collect::<Vec<_>>(), gone);
 }
 
 #[tokio::test]

@@ -21,8 +21,9 @@ fn with_a_menu() -> FakeHost {
         node.kernels = vec![NEW.into()];
         node.lacks = [OLD, NEW].map(|kernel| format!("{}/model-{kernel}.conf", boot_entries::DIRECTORY).into()).into();
         node.lacks.push(grubby::PROGRAM.into());
-        let entry =
-            |kernel| format!("menuentry 'model-{kernel}' {{\n\tlinux16 /vmlinuz-{kernel} root=/dev/vda1 ro\n}}\n");
+        let entry = |kernel| {
+            format!("menuentry 'model-{kernel}' {{\n\tlinux16 /vmlinuz-{kernel} root=/dev/vda1 ro panic=10\n}}\n")
+        };
         let menu = format!("set default=\"${{saved_entry}}\"\n{}{}", entry(NEW), entry(OLD));
         node.files.insert("/boot/grub2/grub.cfg".into(), menu);
     });
@@ -46,7 +47,7 @@ async fn a_kernel_of_the_menu_is_booted_once_and_the_default_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_kernel_that_the_menu_does_not_have_is_not_booted() {
     let host = with_a_menu();
-    let menu = format!("menuentry 'model-{OLD}' {{\n\tlinux16 /vmlinuz-{OLD} root=/dev/vda1 ro\n}}\n");
+    let menu = format!("menuentry 'model-{OLD}' {{\n\tlinux16 /vmlinuz-{OLD} root=/dev/vda1 ro panic=10\n}}\n");
     host.change(|node| drop(node.files.insert("/boot/grub2/grub.cfg".into(), menu)));
     assert_eq!(refused(&host, &boot(NEW), "no entry").await, ErrorClass::Blocked);
 }

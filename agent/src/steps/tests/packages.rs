@@ -142,7 +142,6 @@ fn unended() -> FakeHost {
         let (old, new) = (node.packages.clone(), node.repository[1..4].to_vec());
         node.packages = vec![new[0].clone(), new[2].clone()];
         node.history = vec![ModelTransaction { come: node.packages.clone(), go: old, is_whole: false }];
-        node.files.insert(LOCK.into(), "4242".into());
     });
     host
 }
@@ -156,7 +155,10 @@ async fn a_transaction_without_an_end_is_told_and_what_it_brought_is_installed_o
     let again = ["reinstall web-2-1.x86_64", "reinstall words-2-1.x86_64"].map(|effect| (effect.to_owned(), 1));
     assert_eq!(effects.into_iter().collect::<Vec<_>>(), again);
     let at_work = unended();
-    at_work.change(|node| drop(node.files.insert("/proc/4242/cmdline".into(), "/usr/bin/dnf\0upgrade".into())));
+    at_work.change(|node| {
+        node.files.insert(LOCK.into(), "4242".into());
+        node.files.insert("/proc/4242/cmdline".into(), "/usr/bin/dnf\0upgrade".into());
+    });
     assert_eq!(surveyed(&at_work, SurveyRequest::default()).await.interrupted, None, "it goes on");
     let nothing_came = unended();
     nothing_came.change(|node| node.packages = node.history[0].go.clone());
@@ -165,6 +167,9 @@ async fn a_transaction_without_an_end_is_told_and_what_it_brought_is_installed_o
     gone.change(|node| node.repository.clear());
     let error = to_the_end(&gone, &NodeStep::RepairPackages).await.expect_err("it cannot be had");
     assert!(error.to_string().contains("web-2-1.x86_64"), "{error}");
+    // What a person can do then: any newer transaction that comes to its end.
+    gone.change(|node| node.history.push(ModelTransaction { is_whole: true, ..ModelTransaction::default() }));
+    assert!(!to_the_end(&gone, &NodeStep::RepairPackages).await.unwrap().changed);
 }
 
 #[tokio::test]
@@ -258,7 +263,7 @@ fn with_outdated_service(unit: &str) -> FakeHost {
     host.change(|node| {
         node.services[0].unit = unit.into();
         // The model's packages have the services that are called like them.
-        node.packages[0].name = unit.trim_end_matches(".service").into();
+        node.packages[0].name = unit.split(['@', '.']).next().unwrap().into();
         node.packages[0].at = node.now.0 / 1000 - 5;
         node.packages.push(ModelPackage { at: node.now.0 / 1000, ..ModelPackage::new("glibc", "2.34-1") });
     });
@@ -274,11 +279,15 @@ async fn a_service_that_is_older_than_its_package_is_restarted_once() {
     assert_eq!(survey.reboot_reasons, ["glibc-2.34-1.x86_64 was installed after the node was booted"]);
     let effects = survives_everything(make, &NodeStep::RestartServices { units: vec![unit] }).await;
     assert_eq!(effects["restart web.service"], 1);
+    let instance = surveyed(&with_outdated_service("web@1.service"), SurveyRequest::default()).await;
+    assert_eq!(instance.outdated_services, [UnitName::new("web@1.service").unwrap()]);
 }
 
 #[tokio::test]
 async fn what_would_end_a_session_or_ourselves_is_never_restarted_even_if_it_is_named() {
-    for unit in ["windlass-executor.service", "windlass-agent.service", "dbus.service", "systemd-logind.service"] {
+    let sessions = ["user@1000.service", "getty@tty1.service", "serial-getty@ttyS0.service"];
+    let others = ["windlass-executor.service", "windlass-agent.service", "dbus.service", "systemd-logind.service"];
+    for unit in others.into_iter().chain(sessions) {
         let host = with_outdated_service(unit);
         assert_eq!(surveyed(&host, SurveyRequest::default()).await.outdated_services, []);
         let step = NodeStep::RestartServices { units: vec![UnitName::new(unit).unwrap()] };

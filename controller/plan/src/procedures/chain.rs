@@ -14,7 +14,7 @@ use windlass_types::name::on_node::KernelRelease;
 use windlass_types::node_step::NodeStep;
 use windlass_types::package::{Transaction, UpdateScope};
 use windlass_types::setting::Setting;
-use windlass_types::survey::{Found, KernelDue, KernelWish, Survey};
+use windlass_types::survey::{Found, KernelDue, KernelWish, Kernels, Survey};
 
 use crate::plan::{Blocked, Note};
 use crate::step::{PlannedStep, Step};
@@ -157,15 +157,17 @@ impl<'a> Chain<'a> {
             let (package, release, changes) = (package.clone(), release.clone(), changes.clone());
             let reason = self.wish.kernel.as_ref().map(newest).unwrap_or_default();
             let step = self.plan(NodeStep::InstallKernel { package, release, changes }, reason);
-            self.steps.push(step.showing(&[format!("the default stays {}", self.default_kernel())]));
+            self.steps.push(step.showing(&[self.kept_default()]));
         }
         if let Some(Boot { once, reason }) = boot {
-            let shown: Vec<_> = once.iter().map(|_| self.way_back()).collect();
+            let shown: Vec<_> = once.iter().map(|release| self.way_back(release, due)).collect();
             let step = self.plan(NodeStep::Boot { boot_id: self.survey.boot_id.clone(), once }, reason);
             self.steps.push(step.showing(&shown));
         }
         let Some(due) = due else { return };
-        if self.survey.kernels.default.as_ref() != Some(&due.release) {
+        // One that is the default and was never run does not stay it until it has proved itself.
+        let kernels = &self.survey.kernels;
+        if kernels.running != due.release || kernels.default.as_ref() != Some(&due.release) {
             let (release, reason) = (due.release.clone(), "by then the node is healthy with it");
             let shown = format!("default {} -> {release}", self.default_kernel());
             let step = self.plan(NodeStep::ConfirmKernel { release }, reason).showing(&[shown]);
@@ -182,8 +184,20 @@ impl<'a> Chain<'a> {
         self.survey.kernels.default.as_ref().map_or("what the boot loader chooses", KernelRelease::as_str)
     }
 
-    fn way_back(&self) -> String {
-        format!("if it is not healthy then, the next boot is into {} again", self.default_kernel())
+    /// The kernel that runs is the default until another has proved itself.
+    fn kept_default(&self) -> String {
+        let running = &self.survey.kernels.running;
+        match &self.survey.kernels.default {
+            Some(other) if other != running => format!("until then the default is {running}, which runs, not {other}"),
+            _ => format!("the default stays {running}"),
+        }
+    }
+
+    fn way_back(&self, once: &KernelRelease, due: Option<&KernelDue>) -> String {
+        let Kernels { running, default, .. } = &self.survey.kernels;
+        let installs = due.is_some_and(|due| due.install.is_some());
+        let back = if installs || default.as_ref() == Some(once) { running.as_str() } else { self.default_kernel() };
+        format!("if it is not healthy then, the next boot is into {back} again")
     }
 
     fn services(&mut self, boots: bool) {
