@@ -20,6 +20,7 @@ mod exec;
 mod exit;
 mod export;
 mod failure;
+mod folded;
 mod follow;
 mod get;
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod reference;
 mod restore;
 mod run;
 mod run_bars;
+mod run_sheet;
 mod run_summary;
 mod run_watch;
 mod schema;
