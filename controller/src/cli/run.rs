@@ -99,7 +99,12 @@ pub(crate) async fn run(context: &Context, arguments: RunArgs) -> Result<Exit, F
     match arguments {
         RunArgs::List(arguments) => {
             let runs = get::runs(context, arguments.newest).await?;
-            get::print(context, &runs, arguments.list.output)
+            let exit = get::print(context, &runs, arguments.list.output)?;
+            let is_table = matches!(arguments.list.output, Format::Table | Format::Wide);
+            if let Some(run) = runs.iter().find(|run| is_table && run.is_under_way()) {
+                context.terminal.say(format_args!("next: windlass run show {}", Escaped(&run.name())));
+            }
+            Ok(exit)
         }
         RunArgs::Show(arguments) => show(context, &arguments.id.run, arguments.list.output).await,
         RunArgs::Attach(arguments) => run_watch::watch(context, &arguments.id.run, arguments.output).await,
