@@ -20,6 +20,7 @@ mod exec;
 mod exit;
 mod export;
 mod failure;
+mod folded;
 mod follow;
 mod get;
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod reference;
 mod restore;
 mod run;
 mod run_bars;
+mod run_sheet;
 mod run_summary;
 mod run_watch;
 mod schema;
@@ -73,7 +75,7 @@ use terminal::Terminal;
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version, propagate_version = false, arg_required_else_help = true)]
 #[command(max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Start with: windlass serve, then windlass token create NODE, then windlass get nodes.")]
+#[command(after_help = "Start with: windlass serve, then windlass token create NODE,\nthen windlass get nodes.")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -99,18 +101,19 @@ enum Command {
     /// Show what would be done so that a cluster becomes as its spec says
     #[command(
         after_help = "Examples:\n  windlass plan -f cluster.yaml\n  windlass plan -f cluster.yaml -o plan.json    \
-        then: windlass apply plan.json\n  windlass plan -f cluster.yaml --detailed-exitcode    ends with 2 if there is \
-        something to do"
+        then: windlass apply plan.json\n  windlass plan -f cluster.yaml --detailed-exitcode\n\n\
+        The last ends with 2 if there is something to do."
     )]
     Plan(plan::PlanArgs),
     /// Show how nodes and machines differ from their spec; changes nothing
     #[command(after_help = "Examples:\n  windlass diff -f cluster.yaml\n  windlass diff -f cluster.yaml \
-        --detailed-exitcode    ends with 2 if something differs")]
+        --detailed-exitcode\n\nThe last ends with 2 if something differs.")]
     Diff(plan::DiffArgs),
     /// Make a cluster as its spec says, and show how it comes along
     #[command(
-        after_help = "Examples:\n  windlass apply -f cluster.yaml\n  windlass apply plan.json    does exactly this \
-        plan, or refuses because the world changed\n  windlass apply -f cluster.yaml --yes -o json\n\n\
+        after_help = "Examples:\n  windlass apply -f cluster.yaml\n  windlass apply plan.json\n  windlass apply -f \
+        cluster.yaml --yes -o json\n\n\
+        With a saved plan exactly this is done, or nothing if the world changed.\n\
         Ctrl-C leaves the run running: windlass run attach RUN, windlass run stop RUN."
     )]
     Apply(apply::ApplyArgs),
@@ -149,7 +152,7 @@ enum Command {
     Get(get::GetArgs),
     /// Run a program on nodes
     #[command(after_help = "Examples:\n  windlass exec --all -- uptime\n  windlass exec node1 node2 -- df -h /\n  \
-        windlass exec -l role=worker --batch 10 --max-failures 2 --timeout 5m -- dnf -y update\n  \
+        windlass exec -l role/worker=yes --batch 10 --max-failures 2 \\\n    --timeout 5m -- dnf -y update\n  \
         windlass exec --all --detach -- systemctl restart docker\n\n\
         No shell reads the arguments; for a pipe or a variable: -- sh -c 'COMMAND'.\n\
         Ctrl-C leaves the job running: windlass attach JOB, windlass stop JOB.")]
@@ -160,7 +163,8 @@ enum Command {
     Stop(stop::StopArgs),
     /// Copy a file to nodes or from nodes
     #[command(after_help = "Examples:\n  windlass cp motd node1:/etc/motd\n  windlass cp --all motd :/etc/motd\n  \
-        windlass cp node1:/var/log/messages .\n  windlass cp -l role=worker :/var/log/messages logs    makes logs/NODE")]
+        windlass cp node1:/var/log/messages .\n  windlass cp -l role/worker=yes :/var/log/messages logs\n\n\
+        The last makes a file logs/NODE for each node.")]
     Cp(cp::CpArgs),
     /// Show what happened, and with -f what happens
     #[command(after_help = "Examples:\n  windlass events -f\n  windlass events --since 0 --node node1\n  \
@@ -442,5 +446,19 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:"), "{path:?}: {help}");
         }
+    }
+
+    #[test]
+    fn help_fits_eighty_columns_and_chooses_by_labels_that_clusters_have() {
+        fn look(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80 && !line.contains("-l role="), "{}: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(look);
+        }
+        let mut tree = Arguments::command();
+        tree.build();
+        look(&tree);
     }
 }

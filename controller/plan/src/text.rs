@@ -11,7 +11,8 @@ use windlass_types::cloud::{NetworkChoice, ServerSpec, SharedSpec};
 use windlass_types::escape::Escaped;
 use windlass_types::machine::MachineSpec;
 
-use self::wrap::{wrapped, wrapped_at};
+use self::wrap::wrapped;
+pub use self::wrap::wrapped_at;
 use crate::plan::{Blocked, Plan};
 use crate::step::{DiskEffect, Fate, Mark, PlannedStep, Step, Undo};
 

@@ -42,8 +42,9 @@ pub(crate) struct CheckArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckWhat {
     /// See as whom the controller uses a cloud, what there is to choose from, how much is left, and what is left over
-    #[command(after_help = "Examples:\n  windlass check cloud cybera     as clouds.yaml on the controller's machine \
-        calls it\n  windlass check cloud envvars    what the OS_* variables say that the controller was started with")]
+    #[command(after_help = "Examples:\n  windlass check cloud cybera\n  windlass check cloud envvars\n\n\
+        The name is the one in clouds.yaml on the controller's machine; envvars is what\n\
+        the OS_* variables say that the controller was started with.")]
     Cloud {
         /// The cloud's name
         cloud: String,

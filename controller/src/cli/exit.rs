@@ -12,7 +12,7 @@ pub enum Exit {
     Failed,
     /// There is something to do; only with `--detailed-exitcode`.
     ChangesPresent,
-    /// Some nodes failed.
+    /// Some nodes failed, or are not well.
     NodesFailed,
     /// A safety check refused.
     Unsafe,
@@ -22,7 +22,7 @@ pub enum Exit {
     Locked,
     /// Interrupted or detached; the work continues.
     Detached,
-    /// The command was not understood.
+    /// The command was not understood, or not confirmed.
     Usage,
     /// The controller cannot be reached.
     Unreachable,
@@ -76,12 +76,12 @@ impl Exit {
             Self::Done => "done, or nothing to do",
             Self::Failed => "failed",
             Self::ChangesPresent => "there is something to do (only with --detailed-exitcode)",
-            Self::NodesFailed => "some nodes failed",
+            Self::NodesFailed => "some nodes failed, or are not well",
             Self::Unsafe => "refused by a safety check",
             Self::TimedOut => "timed out waiting",
             Self::Locked => "someone else holds the lock",
             Self::Detached => "interrupted or detached; the work continues",
-            Self::Usage => "the command was not understood",
+            Self::Usage => "the command was not understood, or not confirmed",
             Self::Unreachable => "the controller cannot be reached",
             Self::NotPermitted => "not permitted",
             Self::Misconfigured => "the configuration is wrong",

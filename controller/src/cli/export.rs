@@ -22,10 +22,8 @@ const ROLE: &str = "role/";
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExportArgs {
     /// An Ansible inventory, as a dynamic inventory script writes it
-    #[command(
-        after_help = "Examples:\n  printf '#!/bin/sh\\nexec windlass export ansible \"$@\"\\n' > fleet && chmod +x \
-        fleet\n  ansible -i ./fleet role_worker -m ping"
-    )]
+    #[command(after_help = "Examples:\n  printf '#!/bin/sh\\nexec windlass export ansible \"$@\"\\n' > fleet\n  \
+        chmod +x fleet\n  ansible -i ./fleet role_worker -m ping")]
     Ansible {
         /// All groups and hosts; also without it
         #[arg(long, conflicts_with = "host")]

@@ -30,7 +30,7 @@ use crate::duration;
 #[derive(Debug, Subcommand)]
 pub(crate) enum GetArgs {
     /// Nodes, with what is known about them
-    #[command(after_help = "Examples:\n  windlass get nodes\n  windlass get nodes -l role=worker -o wide\n  \
+    #[command(after_help = "Examples:\n  windlass get nodes\n  windlass get nodes -l role/worker=yes -o wide\n  \
         windlass get nodes --fact os.id=centos -o name\n  windlass get nodes --refresh -o json")]
     Nodes(NodesArgs),
     /// One node, with every fact and its age
@@ -243,7 +243,17 @@ pub(crate) async fn list_nodes(
     context: &Context,
     selector: Option<v1::NodeSelector>,
 ) -> Result<Vec<NodeView>, Failure> {
-    Ok(raw_nodes(context, selector).await?.into_iter().map(NodeView::from).collect())
+    let mut nodes: Vec<_> = raw_nodes(context, selector).await?.into_iter().map(NodeView::from).collect();
+    // A controller that does not know of quarantines still knows its nodes.
+    if let Ok(answer) = context.runs().await?.list_holds(v1::ListHoldsRequest {}).await {
+        let holds = answer.into_inner().holds;
+        for hold in holds.into_iter().filter(|hold| hold.run.is_empty()) {
+            if let Some(node) = nodes.iter_mut().find(|node| node.name == hold.node) {
+                node.quarantine = Some(hold.reason);
+            }
+        }
+    }
+    Ok(nodes)
 }
 
 /// All chosen nodes, as the controller sends them.

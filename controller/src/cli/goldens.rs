@@ -153,6 +153,18 @@ fn nodes_fit_eighty_columns() {
 }
 
 #[test]
+fn a_node_in_quarantine_says_so_and_why() {
+    let mut quarantined = nodes()[0].clone();
+    quarantined.quarantine = Some("smoke\u{1b}".into());
+    let table = listed(std::slice::from_ref(&quarantined), Format::Table);
+    assert!(table.contains("  healthy,quarantined  "), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let page = sheet(&quarantined);
+    assert!(page.contains("\nquarantine    smoke\\u{1b}\n"), "{page}");
+    assert!(listed(&[quarantined], Format::Json).contains("\"quarantine\": \"smoke"));
+}
+
+#[test]
 fn nodes_in_other_formats() {
     compare("nodes-wide.txt", &listed(&nodes(), Format::Wide));
     compare("nodes-name.txt", &listed(&nodes(), Format::Name));

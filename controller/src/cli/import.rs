@@ -30,22 +30,24 @@ pub(crate) enum ImportArgs {
     #[command(
         after_help = "Examples:\n  windlass import terraform terraform.tfstate --cloud cybera > cluster.yaml\n  \
         terraform state pull | windlass import terraform - --cloud cybera --name k8s1\n\n\
-        What becomes of every resource of the state is told on stderr, with the commands to go on with."
+        What becomes of every resource of the state is told on stderr, with the commands\n\
+        to go on with."
     )]
     Terraform(TerraformArgs),
     /// Take over servers of a cloud that are there as the machines of a spec's nodes
     #[command(
         after_help = "Examples:\n  windlass import server -f cluster.yaml master1=k8s-master-1 node1=k8s-node-1\n  \
-        windlass import server -f cluster.yaml node1=3f0c6e1e-... --volume node1/docker=9a1b...\n\n\
-        Nothing is made, and nothing but tags and a security group is added. From then on `destroy` removes the\n\
-        servers, as it does those that Windlass made."
+        windlass import server -f cluster.yaml node1=3f0c6e1e-... \\\n    --volume node1/docker=9a1b...\n\n\
+        Nothing is made, and nothing but tags and a security group is added. From then\n\
+        on `destroy` removes the servers, as it does those that Windlass made."
     )]
     Server(server::ServerArgs),
     /// Take over what another controller, which is gone for good, has made of a spec's cluster
     #[command(after_help = "Example:\n  windlass import cluster -f cluster.yaml\n\n\
-        Two controllers may have clusters of one name in one project of a cloud, so each leaves alone what the other\n\
-        made. After this, nothing of that cluster is the other's. The nodes' agents still trust only the other\n\
-        controller: where there is a backup of it, `windlass restore` is what you want.")]
+        Two controllers may have clusters of one name in one project of a cloud, so each\n\
+        leaves alone what the other made. After this, nothing of that cluster is the\n\
+        other's. The nodes' agents still trust only the other controller: where there is\n\
+        a backup of it, `windlass restore` is what you want.")]
     Cluster(cluster::ClusterArgs),
 }
 

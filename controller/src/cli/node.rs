@@ -22,7 +22,7 @@ use super::suggest::near_node;
 pub(crate) enum NodeArgs {
     /// Set labels (KEY=VALUE) and remove labels (KEY-)
     #[command(
-        after_help = "Examples:\n  windlass node label node1 role=worker rack=r12\n  windlass node label node1 rack-"
+        after_help = "Examples:\n  windlass node label node1 tier=front rack=r12\n  windlass node label node1 rack-"
     )]
     Label(LabelArgs),
     /// Leave a node alone: no run takes it down any more

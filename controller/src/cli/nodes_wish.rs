@@ -23,8 +23,10 @@ use super::{plan, suggest};
 pub(crate) enum UpdateArgs {
     /// Update packages, node by node; exactly what is shown is installed
     #[command(
-        after_help = "Examples:\n  windlass update packages --all --security\n  windlass update packages -l role/worker=yes \
-        --exclude docker-ce --reboot-if-needed\n  windlass update packages node1 --only openssl --only curl"
+        after_help = "Examples:\n  windlass update packages --all\n  windlass update packages --all --security\n  \
+        windlass update packages -l role/worker=yes --exclude docker-ce\n  \
+        windlass update packages node1 --only openssl --only curl --reboot-if-needed\n\n\
+        Kernels are never touched here: windlass upgrade kernel --all."
     )]
     Packages(PackagesArgs),
 }
@@ -48,10 +50,10 @@ pub(crate) struct PackagesArgs {
     /// Only what the repositories call security updates
     #[arg(long, conflicts_with = "only")]
     security: bool,
-    /// Only this package; may be given again. One that is not installed is installed
+    /// Only this package, by its exact name; may be given again. One that is not installed is installed
     #[arg(long, value_name = "PACKAGE")]
     only: Vec<String>,
-    /// Never this package; may be given again. Kernels are never touched here
+    /// Never this package, by its exact name; may be given again. Kernels are never touched here
     #[arg(long, value_name = "PACKAGE")]
     exclude: Vec<String>,
     /// Reboot nodes on which what runs is not what is installed afterwards
@@ -66,13 +68,14 @@ pub(crate) struct PackagesArgs {
 pub(crate) struct KernelArgs {
     #[command(flatten)]
     choice: ChoiceArgs,
-    /// Where it comes from: distribution, elrepo-lt, elrepo-ml, or the name of a package
+    /// Where it comes from: distribution, elrepo-lt, elrepo-ml, or the name of a package; its repository must be on the node
+    /// already
     #[arg(long, value_name = "CHANNEL", default_value = "distribution")]
     channel: String,
     /// Exactly this version and release, such as 5.4.278-1.el7; otherwise the newest
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// Kernels kept besides the one that runs and the one before
+    /// Old kernels that stay beside the new one; 1 keeps the one before
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     keep: u32,
     #[command(flatten)]
@@ -84,7 +87,7 @@ pub(crate) struct KernelArgs {
 pub(crate) struct RebootArgs {
     #[command(flatten)]
     choice: ChoiceArgs,
-    /// Node by node, the next one when the last one is healthy again; needed for more than one node
+    /// One after the other: the next begins when the previous one is healthy again; needed for more than one node
     #[arg(long)]
     rolling: bool,
     /// Only nodes on which what runs is not what is installed
@@ -100,7 +103,7 @@ pub(crate) struct RulesArgs {
     /// Nodes that may be down at once; those that are down anyway count too
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     max_unavailable: u32,
-    /// When nodes may go down, such as "Tue 02:00-06:00 Europe/Berlin"
+    /// When nodes may go down, such as "Tue 02:00-06:00 Europe/Berlin"; several are separated by ;
     #[arg(long, value_name = "WINDOW")]
     window: Option<String>,
     /// What becomes of the others when a node fails: stop, pause, or continue:N for at most N failures

@@ -103,7 +103,23 @@ fn option(text: &mut String, argument: &clap::Arg) {
     }
     let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
     let environment = argument.get_env().map(|name| format!(" (`{}`)", name.to_string_lossy())).unwrap_or_default();
-    let _ = writeln!(text, "- `{name}`: {help}{environment}");
+    let _ = writeln!(text, "- `{name}`: {help}{}{environment}", values(argument));
+}
+
+/// What an option takes, and what it is without being given, where clap knows either.
+fn values(argument: &clap::Arg) -> String {
+    if !argument.get_action().takes_values() {
+        return String::new();
+    }
+    let list = |values: Vec<String>| values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
+    let possible = argument.get_possible_values();
+    let possible = possible.iter().filter(|value| !value.is_hide_set()).map(|value| value.get_name().to_owned());
+    let default = argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned());
+    let said =
+        [("possible", possible.collect::<Vec<_>>()), ("default", default.filter(|value| !value.is_empty()).collect())];
+    let said: Vec<_> = said.into_iter().filter(|(_, values)| !values.is_empty()).collect();
+    let said: Vec<_> = said.into_iter().map(|(what, values)| format!("{what}: {}", list(values))).collect();
+    if said.is_empty() { String::new() } else { format!(" ({})", said.join("; ")) }
 }
 
 #[cfg(test)]
@@ -119,6 +135,20 @@ mod tests {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains("## `windlass man`"), "hidden commands stay hidden");
+    }
+
+    #[test]
+    fn what_an_option_takes_and_its_default_are_in_the_reference() {
+        let text = markdown(super::super::Arguments::command());
+        for part in [
+            "(possible: `wait`, `skip`, `fail`; default: `wait`)\n",
+            "one before (default: `1`)\n",
+            "is written (possible: `text`, `json`; default: `text`)\n",
+            "- `--yes`: Do not ask\n",
+            "- `--reason TEXT`: Why, for the record\n",
+        ] {
+            assert!(text.contains(part) || text.contains(&part.replace("`--yes`", "`-y, --yes`")), "{part}\n{text}");
+        }
     }
 
     #[test]

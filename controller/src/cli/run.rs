@@ -11,7 +11,9 @@ use windlass_types::name::RunId;
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::{Cause, Failure};
+use super::folded::folded;
 use super::get::{self, ListArgs};
+use super::run_sheet::{Sheet, release};
 use super::run_watch::{self, RunFormat};
 use super::show::run::RunView;
 use super::show::{self, Format, Listed as _};
@@ -97,7 +99,12 @@ pub(crate) async fn run(context: &Context, arguments: RunArgs) -> Result<Exit, F
     match arguments {
         RunArgs::List(arguments) => {
             let runs = get::runs(context, arguments.newest).await?;
-            get::print(context, &runs, arguments.list.output)
+            let exit = get::print(context, &runs, arguments.list.output)?;
+            let is_table = matches!(arguments.list.output, Format::Table | Format::Wide);
+            if let Some(run) = runs.iter().find(|run| is_table && run.is_under_way()) {
+                context.terminal.say(format_args!("next: windlass run show {}", Escaped(&run.name())));
+            }
+            Ok(exit)
         }
         RunArgs::Show(arguments) => show(context, &arguments.id.run, arguments.list.output).await,
         RunArgs::Attach(arguments) => run_watch::watch(context, &arguments.id.run, arguments.output).await,
@@ -130,12 +137,20 @@ async fn stop(context: &Context, id: String) -> Result<Exit, Failure> {
     let is_over = !matches!(run.state(), v1::RunState::Running | v1::RunState::Paused);
     let state = if is_over { "has ended" } else { "is stopping; what was made stays" };
     if !run.holds.is_empty() {
-        let holds = run.holds.join(", ");
-        context
-            .terminal
-            .say(format_args!("it holds {}: windlass run retry {id} brings that to its end", Escaped(&holds)));
+        context.terminal.say(still_holds(&id, &run.holds));
     }
     told(context, &format!("run {id} {state}: windlass run attach {id}"))
+}
+
+/// Both ways for nodes that a stopped run has in the middle: to their end, or out of its hands.
+fn still_holds(id: &str, holds: &[String]) -> String {
+    let held = holds.join(", ");
+    format!(
+        "it holds {}, which may be half done:\n  windlass run retry {} goes on with that\n  {} gives it up",
+        Escaped(&held),
+        Escaped(id),
+        release(holds)
+    )
 }
 
 async fn retry(context: &Context, arguments: RetryArgs) -> Result<Exit, Failure> {
@@ -170,57 +185,13 @@ async fn show(context: &Context, id: &str, format: Format) -> Result<Exit, Failu
         Format::Json => show::json_document(&mut out, RunView::KIND, &RunView::from(run))?,
         Format::Yaml => show::yaml_document(&mut out, RunView::KIND, &RunView::from(run))?,
         Format::Name => writeln!(out, "{}", Escaped(&run.id))?,
-        Format::Table | Format::Wide => sheet(&mut out, &run)?,
+        Format::Table | Format::Wide => {
+            let sheet = Sheet(&run).to_string();
+            write!(out, "{}", if context.terminal.stdout_is_terminal { folded(&sheet) } else { sheet })?;
+        }
     }
     out.flush()?;
     Ok(Exit::Done)
-}
-
-/// A run as people read it: what it is doing, what waits and for what, what failed.
-fn sheet(out: &mut dyn std::io::Write, run: &v1::Run) -> std::io::Result<()> {
-    let view = RunView::from(run.clone());
-    let on = if run.cluster.is_empty() { "nodes".to_owned() } else { format!("cluster {}", Escaped(&run.cluster)) };
-    writeln!(out, "run {} on {on}, by {}: {}", Escaped(&run.id), Escaped(&run.created_by), view.state())?;
-    if !run.paused.is_empty() {
-        writeln!(out, "  paused: {}", Escaped(&run.paused))?;
-    }
-    if !run.holds.is_empty() {
-        writeln!(out, "  holds {}", Escaped(&run.holds.join(", ")))?;
-    }
-    writeln!(out, "  {} of {} steps done", run.done_count, run.step_count)?;
-    for step in &run.steps {
-        let state = show::run::step_state(step);
-        let again = if step.attempt > 1 { format!(", attempt {}", step.attempt) } else { String::new() };
-        writeln!(out, "  {:<10} {}{again}", state, Escaped(&step.id))?;
-        if !step.message.is_empty() {
-            writeln!(out, "             {}", Escaped(&step.message))?;
-        }
-        if !step.advice.is_empty() && step.state() != v1::StepState::Done {
-            writeln!(out, "             do: {}", Escaped(&step.advice))?;
-        }
-        if !step.console_tail.is_empty() && step.state() != v1::StepState::Done {
-            writeln!(out, "             the end of its console:")?;
-            step.console_tail.lines().try_for_each(|line| writeln!(out, "               {}", Escaped(line)))?;
-        }
-    }
-    for queued in &run.queued {
-        let (node, reason, id) = (Escaped(&queued.node), Escaped(&queued.reason), Escaped(&run.id));
-        if run.ended_unix_millis == 0 {
-            writeln!(out, "  waits for  {node}: {reason}")?;
-            writeln!(out, "             do: bring it back; windlass run stop {id} ends the whole run")?;
-        } else {
-            writeln!(out, "  left out   {node}: {reason}")?;
-            writeln!(out, "             do: windlass run retry {id} when it is back")?;
-        }
-    }
-    run.blocked.iter().try_for_each(|blocked| writeln!(out, "  left as it is: {}", Escaped(blocked)))?;
-    let id = Escaped(&run.id);
-    match run.state() {
-        v1::RunState::Running => writeln!(out, "next: windlass run attach {id}"),
-        v1::RunState::Paused => writeln!(out, "next: windlass run resume {id}, or windlass run retry {id}"),
-        v1::RunState::Failed | v1::RunState::Stopped => writeln!(out, "next: windlass run retry {id}"),
-        v1::RunState::Succeeded | v1::RunState::Unspecified => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -228,31 +199,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_shows_what_waits_and_for_what() {
-        let step = v1::RunStep {
-            id: "boot/node2".into(),
-            state: v1::StepState::Waiting.into(),
-            message: "waits: node1 is down\u{1b}[2J".into(),
-            advice: "windlass status".into(),
-            console_tail: "Kernel panic\u{1b}[2J\n".into(),
-            ..Default::default()
-        };
-        let run = v1::Run {
-            id: "r7".into(),
-            state: v1::RunState::Running.into(),
-            created_by: "alice".into(),
-            holds: vec!["node1".into()],
-            steps: vec![step],
-            step_count: 1,
-            ..Default::default()
-        };
-        let mut out = Vec::new();
-        sheet(&mut out, &run).expect("written");
+    fn what_a_stopped_run_holds_can_be_brought_to_its_end_or_given_up() {
         assert_eq!(
-            String::from_utf8(out).expect("text"),
-            "run r7 on nodes, by alice: running\n  holds node1\n  0 of 1 steps done\n  waiting    boot/node2\n             \
-             waits: node1 is down\\u{1b}[2J\n             do: windlass status\n             the end of its console:\n               Kernel \
-             panic\\u{1b}[2J\nnext: windlass run attach r7\n"
+            still_holds("r7", &["node1".into(), "node2\u{1b}".into()]),
+            "it holds node1, node2\\u{1b}, which may be half done:\n  windlass run retry r7 goes on with that\n  \
+             windlass node release NODE --reason TEXT gives it up"
         );
     }
 }

@@ -13,8 +13,10 @@ use windlass_types::escape::Escaped;
 use super::context::{Context, run_client};
 use super::exit::Exit;
 use super::failure::{Cause, Failure};
+use super::folded::folded;
 use super::follow::may_pass;
 use super::run_bars::Bars;
+use super::run_sheet::release;
 use super::show::event::EventView;
 use super::show::run::RunView;
 use super::show::{self, Listed as _};
@@ -166,7 +168,8 @@ async fn conclude(context: &Context, run: v1::Run, format: RunFormat) -> Result<
         out.flush()?;
         return Ok(exit);
     }
-    context.terminal.say(report(&run));
+    let report = report(&run);
+    context.terminal.say(if context.terminal.stderr_is_terminal { folded(&report) } else { report });
     if let Some(table) = run_summary::table(&run) {
         context.terminal.say(table);
     }
@@ -206,6 +209,21 @@ fn report(run: &v1::Run) -> String {
         plan::duration(seconds),
         run.steps.len()
     );
+    text.push_str(&not_done(run));
+    for queued in &run.queued {
+        let (node, reason, id) = (Escaped(&queued.node), Escaped(&queued.reason), Escaped(&run.id));
+        text.push_str(&format!("{node} is left out, {reason}: windlass run retry {id} when it is back\n"));
+    }
+    for blocked in &run.blocked {
+        text.push_str(&format!("left as it is: {}\n", Escaped(blocked)));
+    }
+    text.push_str(&ways_on(run));
+    text
+}
+
+/// Steps that failed, with the end of their console, and those that were not begun.
+fn not_done(run: &v1::Run) -> String {
+    let mut text = String::new();
     for step in run.steps.iter().filter(|step| step.state() == v1::StepState::Failed) {
         text.push_str(&format!("\n{} failed: {}\n", Escaped(&step.id), Escaped(&step.message)));
         if !step.console_tail.is_empty() {
@@ -223,19 +241,23 @@ fn report(run: &v1::Run) -> String {
         };
         text.push_str(&format!("{} was not begun: {why}\n", Escaped(&step.id)));
     }
+    text
+}
+
+/// How a run that did not end well is taken up again, and how what it holds is taken from it.
+fn ways_on(run: &v1::Run) -> String {
+    let (id, holds) = (Escaped(&run.id), run.holds.join(", "));
+    let mut text = String::new();
     if !run.holds.is_empty() {
-        let (id, holds) = (Escaped(&run.id), run.holds.join(", "));
-        text.push_str(&format!("it still holds {}: windlass run retry {id}\n", Escaped(&holds)));
-    }
-    for queued in &run.queued {
-        let (node, reason, id) = (Escaped(&queued.node), Escaped(&queued.reason), Escaped(&run.id));
-        text.push_str(&format!("{node} is left out, {reason}: windlass run retry {id} when it is back\n"));
-    }
-    for blocked in &run.blocked {
-        text.push_str(&format!("left as it is: {}\n", Escaped(blocked)));
+        text.push_str(&format!("it still holds {}, and no other run gets that\n", Escaped(&holds)));
     }
     if run.state() == v1::RunState::Failed {
-        text.push_str(&format!("when that is mended: windlass run retry {}\n", Escaped(&run.id)));
+        text.push_str(&format!("when that is mended: windlass run retry {id}\n"));
+    } else if !run.holds.is_empty() {
+        text.push_str(&format!("to bring it to its end: windlass run retry {id}\n"));
+    }
+    if !run.holds.is_empty() {
+        text.push_str(&format!("to give it up: {}\n", release(&run.holds)));
     }
     text
 }
@@ -280,6 +302,20 @@ mod tests {
              create/node1 failed: wrong-signature: GPG check FAILED\\u{1b}[2J\n  the end of its console:\n    one\n    \
              two\\u{1b}[2J\n  do: see the key\nwhen that is mended: windlass run retry r7\n"
         );
+    }
+
+    #[test]
+    fn a_node_that_it_still_holds_is_brought_to_its_end_or_given_up() {
+        let held = |state| v1::Run { holds: vec!["node1".into()], ..run(state, &[]) };
+        let release = "to give it up: windlass node release node1 --reason TEXT\n";
+        for (state, retry) in
+            [(v1::RunState::Failed, "when that is mended"), (v1::RunState::Stopped, "to bring it to its end")]
+        {
+            let text = report(&held(state));
+            let said =
+                format!("it still holds node1, and no other run gets that\n{retry}: windlass run retry r7\n{release}");
+            assert!(text.ends_with(&said), "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use tokio::time::Instant;
 use windlass_proto::v1;
@@ -15,9 +16,11 @@ use windlass_types::time::UnixMillis;
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::folded::folded;
 use super::get;
 use super::run::now;
-use super::show::{self, ResultFormat, utc};
+use super::run_sheet::{resume, retry_or_release};
+use super::show::{self, ResultFormat, local_in, utc};
 use crate::duration;
 
 /// How often a waiting command looks.
@@ -32,7 +35,7 @@ const NEWEST_RUNS: u32 = 50;
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// Wait until all nodes are healthy and no run is under way
+    /// Wait until all nodes are healthy, none is quarantined and no run is under way
     #[arg(long)]
     wait: bool,
     /// Longest wait
@@ -70,6 +73,8 @@ struct HoldView {
     by: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
+    #[serde(skip)]
+    since_millis: UnixMillis,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,6 +85,9 @@ struct UnderWay {
     #[serde(skip_serializing_if = "String::is_empty")]
     paused: String,
     waiting: Vec<String>,
+    /// How it is let go on, if it is paused and somebody must.
+    #[serde(skip)]
+    resume: Option<String>,
 }
 
 /// Shows how everything is.
@@ -95,7 +103,10 @@ pub(crate) async fn run(context: &Context, arguments: StatusArgs) -> Result<Exit
     }
     let mut out = context.terminal.out();
     match arguments.output {
-        ResultFormat::Text => write!(out, "{}", text(&view))?,
+        ResultFormat::Text => {
+            let text = text(&view, &TimeZone::system());
+            write!(out, "{}", if context.terminal.stdout_is_terminal { folded(&text) } else { text })?;
+        }
         ResultFormat::Json => show::json_document(&mut out, "Status", &view)?,
     }
     out.flush()?;
@@ -132,15 +143,28 @@ async fn look(context: &Context) -> Result<StatusView, Failure> {
     for listed in listed.iter().filter(|run| matches!(run.state(), v1::RunState::Running | v1::RunState::Paused)) {
         view.runs.push(UnderWay::from(now(context, &listed.id).await?));
     }
-    let is_left_alone = |hold: &HoldView| hold.run.is_empty();
-    view.is_well = view.ill.is_empty() && !view.holds.iter().any(is_left_alone);
+    view.is_well = view.ill.is_empty() && view.quarantined().next().is_none();
     Ok(view)
+}
+
+impl StatusView {
+    fn quarantined(&self) -> impl Iterator<Item = &HoldView> {
+        self.holds.iter().filter(|hold| hold.run.is_empty())
+    }
+
+    /// A run that has ended and holds nodes still, with these nodes.
+    fn left_in_hand(&self) -> Option<(&str, Vec<String>)> {
+        let has_ended = |hold: &&HoldView| !hold.run.is_empty() && !self.runs.iter().any(|run| run.id == hold.run);
+        let run = &self.holds.iter().find(has_ended)?.run;
+        Some((run, self.holds.iter().filter(|hold| hold.run == *run).map(|hold| hold.node.clone()).collect()))
+    }
 }
 
 impl From<v1::Hold> for HoldView {
     fn from(hold: v1::Hold) -> Self {
-        let since = utc(UnixMillis(hold.since_unix_millis));
-        Self { node: hold.node, run: hold.run, since, by: hold.by, reason: hold.reason }
+        let since_millis = UnixMillis(hold.since_unix_millis);
+        let since = utc(since_millis);
+        Self { node: hold.node, run: hold.run, since, by: hold.by, reason: hold.reason, since_millis }
     }
 }
 
@@ -150,16 +174,26 @@ impl From<v1::Run> for UnderWay {
         let waiting = run.steps.iter().filter(waits).map(|step| format!("{} {}", step.id, step.message));
         let awaited = run.queued.iter().map(|queued| format!("{} is waited for: {}", queued.node, queued.reason));
         let waiting = waiting.chain(awaited).collect();
-        Self { waiting, id: run.id, done: run.done_count, steps: run.step_count, paused: run.paused }
+        let resume = if run.state() == v1::RunState::Paused { resume(&run) } else { None };
+        Self { waiting, resume, id: run.id, done: run.done_count, steps: run.step_count, paused: run.paused }
     }
 }
 
-fn text(view: &StatusView) -> String {
-    let mut text = match (view.ill.len(), view.nodes) {
-        (0, 1) => "1 node, healthy\n".to_owned(),
-        (0, nodes) => format!("{nodes} nodes, all healthy\n"),
-        (ill, nodes) => format!("{ill} of {nodes} nodes not healthy\n"),
+/// The first line: all of it in a few words.
+fn summary(view: &StatusView) -> String {
+    let nodes = match (view.ill.len(), view.nodes) {
+        (0, 1) => "1 node, healthy".to_owned(),
+        (0, nodes) => format!("{nodes} nodes, all healthy"),
+        (ill, nodes) => format!("{ill} of {nodes} nodes not healthy"),
     };
+    match view.quarantined().count() {
+        0 => nodes,
+        quarantined => format!("{nodes}; {quarantined} quarantined"),
+    }
+}
+
+fn text(view: &StatusView, zone: &TimeZone) -> String {
+    let mut text = format!("{}\n", summary(view));
     for ill in &view.ill {
         text.push_str(&format!("  {}: {}\n", Escaped(&ill.node), Escaped(&ill.reason)));
     }
@@ -167,7 +201,7 @@ fn text(view: &StatusView) -> String {
         text.push_str(&format!("  {} needs a reboot: {}\n", Escaped(&ill.node), Escaped(&ill.reason)));
     }
     for hold in &view.holds {
-        let (node, by, since) = (Escaped(&hold.node), Escaped(&hold.by), &hold.since);
+        let (node, by, since) = (Escaped(&hold.node), Escaped(&hold.by), local_in(hold.since_millis, zone.clone()));
         text.push_str(&match hold.run.as_str() {
             "" => format!("  {node} is quarantined by {by} since {since}: {}\n", Escaped(&hold.reason)),
             run => format!("  {node} is held by run {} of {by} since {since}\n", Escaped(run)),
@@ -190,34 +224,48 @@ fn text(view: &StatusView) -> String {
 /// What to type next, the most urgent first.
 fn next(view: &StatusView) -> Vec<String> {
     let run = view.runs.first().map(|run| format!("windlass run show {}", Escaped(&run.id)));
+    let resume = view.runs.iter().find_map(|run| run.resume.clone());
+    let held = view.left_in_hand().map(|(run, nodes)| retry_or_release(run, &nodes));
     let ill = view.ill.first().map(|ill| format!("windlass get node {}", Escaped(&ill.node)));
-    let aside = view.holds.iter().find(|hold| hold.run.is_empty());
+    let aside = view.quarantined().next();
     let aside = aside.map(|hold| format!("windlass node release {}, once that is over", Escaped(&hold.node)));
     let idle = view.runs.is_empty() && !view.reboot_needed.is_empty();
     let reboot = idle.then(|| "windlass reboot --rolling --all --if-needed".to_owned());
-    run.into_iter().chain(ill).chain(aside).chain(reboot).collect()
+    [run, resume, held, ill, aside, reboot].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_not_well_is_named_and_who_waits_for_whom() {
-        let ill = |node: &str, reason: &str| Ill { node: node.into(), reason: reason.into() };
-        let hold = |node: &str, run: &str, reason: &str| HoldView {
+    fn ill(node: &str, reason: &str) -> Ill {
+        Ill { node: node.into(), reason: reason.into() }
+    }
+
+    fn hold(node: &str, run: &str, reason: &str) -> HoldView {
+        HoldView::from(v1::Hold {
             node: node.into(),
             run: run.into(),
-            since: "2026-01-01T00:00:00Z".into(),
+            since_unix_millis: 1_767_225_600_000,
             by: "alice".into(),
             reason: reason.into(),
-        };
+            ..v1::Hold::default()
+        })
+    }
+
+    fn said(view: &StatusView) -> String {
+        text(view, &TimeZone::fixed(jiff::tz::offset(2)))
+    }
+
+    #[test]
+    fn what_is_not_well_is_named_and_who_waits_for_whom() {
         let run = UnderWay {
             id: "r7".into(),
             done: 2,
             steps: 9,
             paused: String::new(),
             waiting: (2..7).map(|nth| format!("boot/node{nth} waits: 1 down")).collect(),
+            resume: None,
         };
         let view = StatusView {
             is_well: false,
@@ -228,12 +276,42 @@ mod tests {
             runs: vec![run],
         };
         assert_eq!(
-            text(&view),
-            "1 of 9 nodes not healthy\n  node1: not connected\\u{1b}[2J\n  node2 needs a reboot: kernel\n  node1 is held by run \
-             r7 of alice since 2026-01-01T00:00:00Z\n  node9 is quarantined by alice since 2026-01-01T00:00:00Z: smoke\n\
+            said(&view),
+            "1 of 9 nodes not healthy; 1 quarantined\n  node1: not connected\\u{1b}[2J\n  node2 needs a reboot: kernel\n  \
+             node1 is held by run r7 of alice since 2026-01-01T02:00:00+02:00\n  node9 is quarantined by alice since \
+             2026-01-01T02:00:00+02:00: smoke\n\
              run r7: 2 of 9 steps done\n  boot/node2 waits: 1 down\n  boot/node3 waits: 1 down\n  boot/node4 waits: 1 down\n  \
              and 2 more that wait\nnext: windlass run show r7\nnext: windlass get node node1\n\
              next: windlass node release node9, once that is over\n"
+        );
+    }
+
+    #[test]
+    fn a_node_that_an_ended_run_holds_has_a_way_out() {
+        let view = StatusView { nodes: 3, holds: vec![hold("node1", "r7", "")], ..StatusView::default() };
+        assert_eq!(
+            said(&view),
+            "3 nodes, all healthy\n  node1 is held by run r7 of alice since 2026-01-01T02:00:00+02:00\n\
+             next: windlass run retry r7, or windlass node release node1 --reason TEXT\n"
+        );
+    }
+
+    #[test]
+    fn a_paused_run_says_how_it_goes_on() {
+        let step = v1::RunStep { state: v1::StepState::Failed.into(), ..Default::default() };
+        let run = v1::Run {
+            id: "r7".into(),
+            state: v1::RunState::Paused.into(),
+            paused: "boot/node1 failed".into(),
+            steps: vec![step],
+            step_count: 1,
+            ..Default::default()
+        };
+        let view = StatusView { is_well: true, nodes: 1, runs: vec![UnderWay::from(run)], ..StatusView::default() };
+        assert_eq!(
+            said(&view),
+            "1 node, healthy\nrun r7: 0 of 1 steps done, paused: boot/node1 failed\nnext: windlass run show r7\n\
+             next: windlass run resume r7, or windlass run retry r7\n"
         );
     }
 }

@@ -137,6 +137,15 @@ fn every_example_is_read_and_fits_the_schema() {
 }
 
 #[test]
+fn the_example_that_the_manual_goes_through_is_the_one_that_is_read() {
+    let text = text(&example("existing.yaml")).expect("readable");
+    let (_, shown) = text.split_once("apiVersion").expect("a spec");
+    let manual = std::fs::read_to_string(example("../docs/migrating.md")).expect("the manual");
+    assert!(manual.contains(&format!("```yaml\napiVersion{shown}```")), "docs/migrating.md shows another one");
+    assert_eq!(Cluster::parse(&text).expect("a good spec").provider(), ProviderKind::Existing);
+}
+
+#[test]
 fn the_schema_and_the_reader_agree() {
     assert_eq!(fits(GOOD), Ok(()));
     for (from, to) in [

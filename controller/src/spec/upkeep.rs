@@ -68,7 +68,7 @@ pub struct Kernel {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub version: Option<PackageVersion>,
-    /// Old kernels that stay besides the one that runs; by default 1.
+    /// Old kernels that stay beside the new one; by default 1, which keeps the one before.
     #[serde(default = "default_keep")]
     #[schemars(range(min = 1))]
     pub keep: NonZeroU32,

@@ -175,7 +175,8 @@ impl<'a> Chain<'a> {
         }
         if !due.prune.is_empty() {
             let keep = self.wish.kernel.as_ref().map_or(1, |wish| wish.keep);
-            let reason = format!("besides the one that runs and the default, {keep} stay");
+            let stay = if keep == 1 { "1 old one stays".to_owned() } else { format!("{keep} old ones stay") };
+            let reason = format!("beside the new kernel, {stay}");
             self.push(NodeStep::PruneKernels { remove: due.prune.clone() }, reason);
         }
     }

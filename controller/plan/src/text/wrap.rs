@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lines of 80 columns, and lists that do not run away.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use windlass_types::escape::Escaped;
 
@@ -39,8 +39,12 @@ pub(super) fn wrapped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     wrapped_at(f, INDENT, text)
 }
 
-/// Breaks at spaces; continued lines stand two further in.
-pub(super) fn wrapped_at(f: &mut fmt::Formatter<'_>, indent: usize, text: &str) -> fmt::Result {
+/// One line of text for people, escaped and indented: broken at spaces before it is wider than 80 columns; continued lines
+/// stand two further in.
+///
+/// # Errors
+/// If `f` does not take it.
+pub fn wrapped_at(f: &mut impl fmt::Write, indent: usize, text: &str) -> fmt::Result {
     let text = Escaped(text).to_string();
     let mut column = indent;
     write!(f, "{:indent$}", "")?;

@@ -73,6 +73,9 @@ pub(crate) struct NodeView {
     pub(crate) status: NodeStatus,
     /// What else should be known: `reboot-needed`, `clock-skewed`.
     pub(crate) flags: Vec<ConditionKind>,
+    /// Why no run may take it down; absent when it is not in quarantine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quarantine: Option<String>,
     /// Operators' labels.
     pub(crate) labels: BTreeMap<String, String>,
     /// Every condition.
@@ -120,6 +123,7 @@ impl From<v1::Node> for NodeView {
             name: node.name,
             status: status(&conditions),
             flags: flags(&conditions),
+            quarantine: None,
             labels: node.labels,
             conditions,
             agent_version: node.agent_version,
@@ -174,9 +178,12 @@ fn flags(conditions: &[ConditionView]) -> Vec<ConditionKind> {
 }
 
 impl NodeView {
-    /// Status and flags in one word: `healthy,reboot-needed`.
+    /// Status, quarantine and flags in one word: `healthy,quarantined,reboot-needed`.
     pub(crate) fn status_text(&self) -> String {
         let mut text = self.status.as_str().to_owned();
+        if self.quarantine.is_some() {
+            text.push_str(",quarantined");
+        }
         for flag in &self.flags {
             text.push(',');
             text.push_str(&flag.to_string());
@@ -186,11 +193,8 @@ impl NodeView {
 
     /// The colour of its status.
     pub(crate) const fn tone(&self) -> Tone {
-        if matches!(self.status, NodeStatus::Healthy) && !self.flags.is_empty() {
-            Tone::Warning
-        } else {
-            self.status.tone()
-        }
+        let is_noted = self.quarantine.is_some() || !self.flags.is_empty();
+        if matches!(self.status, NodeStatus::Healthy) && is_noted { Tone::Warning } else { self.status.tone() }
     }
 
     /// How long it has been up, by its own clock.

@@ -34,6 +34,9 @@ pub(crate) fn write(
     let mut sheet = Sheet { out, colour };
     sheet.line("name", &node.name, None)?;
     writeln!(sheet.out, "{:VALUE_COLUMN$}{}", "status", toned(colour, node.tone(), node.status_text()))?;
+    if let Some(reason) = &node.quarantine {
+        sheet.line("quarantine", reason, None)?;
+    }
     for (key, value) in &node.labels {
         sheet.line("label", &format!("{key}={value}"), None)?;
     }

@@ -166,6 +166,11 @@ pub(crate) fn step_state(step: &v1::RunStep) -> &'static str {
 }
 
 impl RunView {
+    /// Whether it has not ended.
+    pub(crate) fn is_under_way(&self) -> bool {
+        matches!(self.state, "running" | "paused")
+    }
+
     /// Where it stands, in a word.
     pub(crate) const fn state(&self) -> &'static str {
         self.state
@@ -180,7 +185,7 @@ impl Listed for RunView {
     }
 
     fn header(_wide: bool) -> Vec<&'static str> {
-        vec!["RUN", "CLUSTER", "STATE", "STEPS", "BY", "AGE"]
+        vec!["RUN", "ON", "STATE", "DONE", "BY", "AGE"]
     }
 
     fn cells(&self, _wide: bool, now: UnixMillis) -> Vec<Cell> {
@@ -191,11 +196,41 @@ impl Listed for RunView {
         };
         vec![
             Cell::new(&self.id),
-            Cell::new(&self.cluster),
+            Cell::new(if self.cluster.is_empty() { "nodes" } else { &self.cluster }),
             Cell::new(self.state).toned(tone),
-            Cell::new(self.step_count),
+            Cell::new(format!("{}/{}", self.done_count, self.step_count)),
             Cell::new(&self.created_by),
             Cell::new(Age(now.since(self.created_millis))),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::show::{self, Format};
+
+    #[test]
+    fn a_list_says_on_what_and_how_far_each_run_came() {
+        let run = |id: &str, cluster: &str, state: v1::RunState, done_count| {
+            let (id, cluster, created_by) = (id.into(), cluster.into(), "alice".into());
+            RunView::from(v1::Run {
+                id,
+                cluster,
+                created_by,
+                state: state.into(),
+                done_count,
+                step_count: 9,
+                ..Default::default()
+            })
+        };
+        let runs = [run("r7", "", v1::RunState::Running, 2), run("r6", "k8s1", v1::RunState::Succeeded, 9)];
+        let mut out = Vec::new();
+        show::list(&mut out, &runs, Format::Table, false, UnixMillis(60_000)).expect("a vector takes everything");
+        assert_eq!(
+            String::from_utf8(out).expect("text"),
+            "RUN  ON     STATE      DONE  BY     AGE\nr7   nodes  running    2/9   alice  1m\n\
+             r6   k8s1   succeeded  9/9   alice  1m\n"
+        );
     }
 }
