@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use windlass_plan::difference::differences;
 use windlass_plan::plan::SCHEMA;
-use windlass_plan::{Hooks, NodeWish, Plan, Policy, Snapshot, Step};
+use windlass_plan::{NodeWish, Plan, Policy, Snapshot, Step};
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::cloud::Need;
 use windlass_types::digest::Sha256Digest;
@@ -189,14 +189,13 @@ impl Runs {
         proposal: &Proposal,
         now: UnixMillis,
     ) -> Result<Option<ClusterRecord>, Refusal> {
-        let Proposal { plan, inputs, members, .. } = proposal;
+        let Proposal { plan, members, .. } = proposal;
         let Some((name, provider)) = plan.cluster.clone().zip(plan.provider.clone()) else { return Ok(None) };
-        let wishes = inputs.wishes.iter().filter(|(_, wish)| wish.hooks != Hooks::default());
-        let hooks = wishes.map(|(node, wish)| (node.clone(), wish.hooks.clone())).collect();
-        let new = ClusterRecord { name, provider, since: now, nodes: members.clone(), hooks };
-        if !matches!(wish, Wish::Destruction { .. }) {
-            return Ok(Some(new));
+        let new = |hooks| ClusterRecord { name, provider, since: now, nodes: members.clone(), hooks };
+        if let Wish::Spec { cluster, .. } = wish {
+            return Ok(Some(new(cluster.hooks())));
         }
+        let new = new(BTreeMap::new());
         let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
         let mut left = known.into_iter().find(|record| record.name == new.name).unwrap_or(new);
         let destroyed: BTreeSet<_> = plan.destroyed().into_iter().collect();

@@ -71,6 +71,19 @@ impl Cluster {
         wishes.filter(|wish| wish.as_ref().is_ok_and(|(_, wish)| !wish.is_empty()) || wish.is_err()).collect()
     }
 
+    /// What is done on each node before and after it goes down; nodes for which nothing is are left out.
+    #[must_use]
+    pub fn hooks(&self) -> BTreeMap<NodeName, Hooks> {
+        let nodes = self.body.nodes.value.iter().map(|node| &node.value);
+        let hooks = nodes.map(|node| (node.name.clone(), self.hooks_of(node)));
+        hooks.filter(|(_, hooks)| *hooks != Hooks::default()).collect()
+    }
+
+    fn hooks_of(&self, node: &Node) -> Hooks {
+        let hooks = node.hooks.as_ref().unwrap_or(&self.body.hooks);
+        Hooks { before: hook(hooks.before.as_ref()), after: hook(hooks.after.as_ref()) }
+    }
+
     fn wish(
         &self,
         node: &Node,
@@ -96,8 +109,7 @@ impl Cluster {
             None if has_updates => RebootWish::IfNeeded,
             None => RebootWish::Never,
         };
-        let hooks = node.hooks.as_ref().unwrap_or(&body.hooks);
-        let hooks = Hooks { before: hook(hooks.before.as_ref()), after: hook(hooks.after.as_ref()) };
+        let hooks = self.hooks_of(node);
         Ok(NodeWish { settings: self.settings(node, files, templates)?, packages, kernel, reboot, hooks })
     }
 
