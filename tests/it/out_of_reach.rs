@@ -200,6 +200,22 @@ async fn a_run_that_shall_pause_after_a_failure_is_paused_when_the_controller_is
 }
 
 #[tokio::test]
+async fn a_node_whose_repositories_do_not_answer_holds_nobody_else_up() {
+    let bastion = Bastion::start().await;
+    let nodes = outdated(&bastion, &["node1", "node2"]).await;
+    nodes[1].host.change(|node| node.repositories_are_down = true);
+    let updated = bastion.words("update packages --all --unreachable skip --yes").await;
+    assert!(updated.code == 3 && updated.stderr.contains("node2: cannot be asked, and is skipped"), "{updated:?}");
+    assert_eq!(nodes.iter().map(version).collect::<Vec<_>>(), ["2-1", "1-1"]);
+    nodes[1].host.change(|node| node.repositories_are_down = false);
+    let due = bastion.words("update packages --all --dry-run --detailed-exitcode").await;
+    assert_eq!(due.code, 2, "{due:?}");
+    bastion.words("update packages --all --yes").await.done();
+    let none = bastion.words("update packages --all --dry-run --detailed-exitcode").await;
+    assert_eq!((version(&nodes[1]).as_str(), none.code), ("2-1", 0), "{none:?}");
+}
+
+#[tokio::test]
 async fn a_run_is_known_by_its_own_id_only() {
     let bastion = Bastion::start().await;
     let _nodes = outdated(&bastion, &["node1"]).await;

@@ -53,6 +53,9 @@ impl Kind for Repair {
 
 /// What an interrupted transaction left.
 pub(super) async fn interrupted(here: &Here<'_>, installed: &[Installed]) -> Result<Option<String>, StepError> {
+    if is_under_way(here).await? {
+        return Ok(None);
+    }
     if let Some(left) = left_in_the_database(here, installed) {
         return Ok(Some(left));
     }
@@ -73,7 +76,21 @@ fn left_in_the_database(here: &Here<'_>, installed: &[Installed]) -> Option<Stri
     (!unfinished.is_empty()).then(|| format!("yum has not finished what {YUM_STATE}/{} says", unfinished[0]))
 }
 
-/// The last transaction of dnf, if it was cut off. One that is under way has no end either.
+/// Whether somebody's package manager is in the middle of a transaction. What it has not come to yet looks like what an
+/// interrupted one leaves.
+async fn is_under_way(here: &Here<'_>) -> Result<bool, StepError> {
+    for lock in history::LOCKS {
+        let holder = here.host.read(lock.as_ref()).ok().and_then(|holder| holder.trim().parse().ok());
+        if let Some(holder) = holder
+            && here.tools.run(&history::is_at_work(holder)).await?.code == 0
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The last transaction of dnf, if it was cut off.
 async fn unended(here: &Here<'_>) -> Result<Option<Unended>, StepError> {
     let Some(ask) = Manager::of(here.host).and_then(|manager| manager.last_transaction()) else { return Ok(None) };
     let asking = Box::pin(async { here.tools.run(&ask).await.map(|ran| ran.stdout) });
@@ -82,13 +99,7 @@ async fn unended(here: &Here<'_>) -> Result<Option<Unended>, StepError> {
         Err(ToolError::Failed { .. }) => return Ok(None),
         told => told?,
     };
-    let Some(unended) = history::parse_unended(&told) else { return Ok(None) };
-    let holder = here.host.read(history::LOCK.as_ref()).ok().and_then(|holder| holder.trim().parse().ok());
-    let is_at_work = match holder {
-        Some(holder) => here.tools.run(&history::is_at_work(holder)).await?.code == 0,
-        None => false,
-    };
-    Ok((!is_at_work).then_some(unended))
+    Ok(history::parse_unended(&told))
 }
 
 /// What it has brought and is still there.
@@ -113,8 +124,11 @@ async fn bring_again(here: &Here<'_>, unended: &Unended) -> Result<(), StepError
     }
 }
 
-/// Mends it.
+/// Mends it. A transaction that is under way comes to its end by itself, and the next one waits for it.
 pub(super) async fn mend(here: &Here<'_>) -> Result<(), StepError> {
+    if is_under_way(here).await? {
+        return Ok(());
+    }
     if here.tools.run(&rpm::list()).await.is_err() {
         here.tools.run(&rpm::rebuild()).await?;
     }

@@ -118,6 +118,9 @@ pub(crate) struct RulesArgs {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: end with 2 if there is something to do
+    #[arg(long, requires = "dry_run")]
+    detailed_exitcode: bool,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
@@ -204,15 +207,15 @@ pub(crate) async fn carry_out(
         let mut out = context.terminal.out();
         plan::json(&mut out, &planned, (answer.expected_millis, answer.expected_is_guess), "")?;
         out.flush()?;
-        return Ok(Exit::Done);
+        return Ok(plan::told(&planned, rules.detailed_exitcode));
     }
     context.terminal.say(shown(&planned, &answer));
+    if rules.dry_run && !planned.steps.is_empty() {
+        context.terminal.say("to do this: the same command without --dry-run");
+        return Ok(plan::told(&planned, rules.detailed_exitcode));
+    }
     if planned.steps.is_empty() {
         return nothing_to_do(&planned, what);
-    }
-    if rules.dry_run {
-        context.terminal.say("to do this: the same command without --dry-run");
-        return Ok(Exit::Done);
     }
     context.terminal.confirm("do this?", rules.yes)?;
     let request = v1::ApplyNodesRequest { wish: Some(wish), plan: answer.plan, sha256: answer.sha256 };

@@ -142,10 +142,12 @@ pub(crate) async fn run(context: &Context, arguments: PlanArgs) -> Result<Exit, 
     }
     out.flush()?;
     hint(context, &arguments, &proposed);
-    Ok(match (arguments.detailed_exitcode, proposed.plan.is_empty()) {
-        (true, false) => Exit::ChangesPresent,
-        (_, true) | (false, _) => Exit::Done,
-    })
+    Ok(told(&proposed.plan, arguments.detailed_exitcode))
+}
+
+/// How a command ends that only shows a plan.
+pub(super) fn told(plan: &Plan, in_detail: bool) -> Exit {
+    if in_detail && !plan.is_empty() { Exit::ChangesPresent } else { Exit::Done }
 }
 
 /// Writes a plan for programs.

@@ -158,8 +158,11 @@ impl Runs {
 }
 
 /// What there is to do about a step that waits for its node.
-pub(super) fn waits_for_its_node(run: &RunId) -> String {
-    format!("it goes on when the node is back; `windlass run stop {run}` ends the whole run")
+pub(super) fn waits_for_its_node(run: &RunId, node: &NodeName) -> String {
+    format!(
+        "it goes on when the node is back; if its machine is off: `windlass machine power {node} on`; to end the whole run: \
+         `windlass run stop {run}`"
+    )
 }
 
 /// That moment, if there is one.

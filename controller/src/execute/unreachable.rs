@@ -66,7 +66,7 @@ impl Runs {
 
     /// Tells that a step waits for its node.
     pub(super) fn tell_it_waits(&self, run: &ActiveRun, step: &StepId, node: &NodeName) {
-        self.holds_up(run, step, format!("waits until {node} is connected"), waits_for_its_node(&run.id()));
+        self.holds_up(run, step, format!("waits until {node} is connected"), waits_for_its_node(&run.id(), node));
     }
 
     /// Whether a node could have had its turn if only it were connected.

@@ -8,7 +8,7 @@ use futures_util::stream::{BoxStream, unfold};
 use serde_json::json;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
-use windlass_plan::PlannedStep;
+use windlass_plan::{NodeWish, PlannedStep};
 use windlass_proto::refusal::Refusal;
 use windlass_proto::v1;
 use windlass_proto::v1::run_service_server::RunService;
@@ -207,6 +207,27 @@ fn head(record: &RunRecord) -> v1::Run {
         done_count: 0,
         queued: queued.collect(),
         plan_revision: record.revision,
+        what: what(record),
+    }
+}
+
+/// What a run does, in a few words.
+fn what(record: &RunRecord) -> String {
+    let plan = &record.plan;
+    if let Some(cluster) = &plan.cluster {
+        let verb = if plan.destroyed().is_empty() { "apply" } else { "destroy in" };
+        return format!("{verb} {cluster}");
+    }
+    let mut wishes = record.inputs.wishes.iter();
+    let Some((node, wish)) = wishes.next() else { return plan.subject() };
+    let on = match wishes.len() {
+        0 => node.to_string(),
+        others => format!("{} nodes", others + 1),
+    };
+    match wish {
+        NodeWish { packages: Some(_), .. } => format!("packages on {on}"),
+        NodeWish { kernel: Some(_), .. } => format!("kernel of {on}"),
+        _ => format!("reboot {on}"),
     }
 }
 

@@ -10,9 +10,9 @@ use crate::host::tools::{Program, argv};
 /// A file of a few bytes.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// dnf holds this while it changes packages. That it is not there says nothing of how the last transaction ended: as a
-/// machine comes up systemd-tmpfiles(8) removes it.
-pub const LOCK: &str = "/var/lib/dnf/rpmdb_lock.pid";
+/// dnf holds the first of these while it changes packages, and yum the other while it runs. That they are not there says
+/// nothing of how the last transaction ended: as a machine comes up systemd-tmpfiles(8) removes them.
+pub const LOCKS: [&str; 2] = ["/var/lib/dnf/rpmdb_lock.pid", "/run/yum.pid"];
 
 /// Where dnf keeps its history: what it says of its last transaction stays the same while these do.
 pub const FILES: [&str; 2] = ["/var/lib/dnf/history.sqlite", "/var/lib/dnf/history.sqlite-wal"];
@@ -29,10 +29,10 @@ pub struct Unended {
     pub comes: Vec<String>,
 }
 
-/// Whether a process is a dnf, by its exit code. Asked outside of the executor's sandbox, which shows no others.
+/// Whether a process is a dnf or a yum, by its exit code. Asked outside of the executor's sandbox, which shows no others.
 #[must_use]
 pub fn is_at_work(process: u32) -> Program {
-    let ask = Program::query(argv(["grep", "-qs", "dnf", &format!("/proc/{process}/cmdline")]), LOOK);
+    let ask = Program::query(argv(["grep", "-qsE", "dnf|yum", &format!("/proc/{process}/cmdline")]), LOOK);
     ask.answering(1).answering(2)
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::packages::ModelPackage;
 use super::{Node, Scripted};
-use crate::host::dnf::history::LOCK;
+use crate::host::dnf::history::LOCKS;
 
 /// The number of a dnf that is not there any more.
 const NOBODY: &str = "4242";
@@ -34,7 +34,7 @@ fn traces(node: &Node) -> &'static [&'static str] {
         "yum" => {
             &["/var/lib/yum/transaction-all.2026-01-01.00:00.00", "/var/lib/yum/transaction-done.2026-01-01.00:00.00"]
         }
-        _ => &[LOCK],
+        _ => &[LOCKS[0]],
     }
 }
 

@@ -10,7 +10,7 @@ use windlass_types::facts::{BlockDevice, Cpu, NetworkInterface, Os, PackageManag
 use windlass_types::time::UnixMillis;
 
 use super::{ModelPackage, ModelTransaction};
-use crate::host::dnf::history::LOCK;
+use crate::host::dnf::history::LOCKS;
 use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager, procfs};
 
 /// When the model's time begins: some moment in 2025.
@@ -47,6 +47,8 @@ pub struct Node {
     pub power_fails_after: Option<usize>,
     /// The package manager says that it failed, when all is done.
     pub transactions_fail: bool,
+    /// None of its repositories answers.
+    pub repositories_are_down: bool,
     /// Files that are not there, whatever the rest says.
     pub lacks: Vec<PathBuf>,
     /// Links that are not root's, through which it does not go.
@@ -148,7 +150,7 @@ impl Node {
         }
         self.booted_at = self.now;
         // systemd-tmpfiles takes the lock away as the machine comes up.
-        self.files.retain(|path, _| !path.starts_with("/run") && path != Path::new(LOCK));
+        self.files.retain(|path, _| !path.starts_with("/run") && path != Path::new(LOCKS[0]));
     }
 
     fn starts(&self, release: &str) -> bool {

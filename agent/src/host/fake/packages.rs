@@ -125,6 +125,9 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         return Some(says(1, refused));
     }
     let plan = match words.as_slice() {
+        ["makecache"] if node.repositories_are_down => {
+            return Some(says(1, "Error: Failed to download metadata for repo 'baseos'\n"));
+        }
         ["makecache"] => return Some(says(0, "")),
         ["history", "list"] => return Some((history::list(node), Vec::new())),
         ["history", "info", "last"] => return Some((history::last(node), Vec::new())),

@@ -25,8 +25,9 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
             let is_there = node.all_files().get(&path).is_some_and(|content| !content.is_empty());
             Some((Scripted { exit_code: i32::from(!is_there), stdout: String::new() }, Vec::new()))
         }
-        ("grep", ["-qs", words, path]) => {
-            let has = node.all_files().get(&PathBuf::from(path)).is_some_and(|content| content.contains(words));
+        ("grep", ["-qsE", words, path]) => {
+            let has = |content: &String| words.split('|').any(|word| content.contains(word));
+            let has = node.all_files().get(&PathBuf::from(path)).is_some_and(has);
             Some((Scripted { exit_code: i32::from(!has), stdout: String::new() }, Vec::new()))
         }
         ("lsinitrd", [path]) => {

@@ -11,11 +11,10 @@ use std::path::Path;
 
 use windlass_types::name::on_node::KernelRelease;
 
-use super::super::settings::file::keep;
+use super::super::settings::file::rewrite;
 use super::super::{Here, StepError};
 use super::{make_default, started_by_default};
 use crate::host::boot_entries;
-use crate::host::change::NewFile;
 use crate::host::grub::Grub;
 use crate::observe::kernel::default_release;
 
@@ -48,12 +47,7 @@ pub(super) async fn leave_it_alone(here: &Here<'_>) -> Result<(), StepError> {
         Err(_) => return Ok(()),
     };
     let Some(wished) = without_update(&text) else { return Ok(()) };
-    let mut file = NewFile::of_root(wished.as_bytes());
-    if let Ok(there) = here.host.attributes(path) {
-        (file.mode, file.uid, file.gid) = (there.mode, there.uid, there.gid);
-        keep(here, path).await?;
-    }
-    here.host.place(path, &file).await.map_err(StepError::file("write", path))
+    rewrite(here, path, &wished).await
 }
 
 /// Whether the distribution is one whose scripts read that file; some take its absence for a yes.

@@ -73,8 +73,18 @@ pub(super) async fn apply(here: &Here<'_>, file: &ManagedFile) -> Result<(), Ste
     here.host.place(path, &new).await.map_err(StepError::file("write", path))
 }
 
+/// Gives a file of the system another content, and nothing else: who may read it stays as it was.
+pub(in crate::steps) async fn rewrite(here: &Here<'_>, path: &Path, content: &str) -> Result<(), StepError> {
+    let mut file = NewFile::of_root(content.as_bytes());
+    if let Ok(there) = here.host.attributes(path) {
+        (file.mode, file.uid, file.gid) = (there.mode, there.uid, there.gid);
+    }
+    keep(here, path).await?;
+    here.host.place(path, &file).await.map_err(StepError::file("write", path))
+}
+
 /// Keeps what was there before Windlass came.
-pub(in crate::steps) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
+pub(super) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
     let Attributes { kind, mode, uid, gid, .. } = match here.host.attributes(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         found => found.map_err(StepError::file("look at", path))?,

@@ -9,7 +9,6 @@ use windlass_types::name::on_node::PackageName;
 use windlass_types::survey::{Found, SettingDue};
 
 use super::{Here, StepError, blocked, due, file};
-use crate::host::change::NewFile;
 use crate::host::dnf::Manager;
 
 const REMARK: &str = "# Written by Windlass: packages.locked of the cluster's spec.";
@@ -46,13 +45,8 @@ pub(super) async fn apply(here: &Here<'_>, names: &[PackageName]) -> Result<(), 
     let wished = locking(&text, here.manager()?, names).map_err(|Foreign(line)| {
         StepError::blocked(format!("{} excludes packages already: {line}", path.display()), "plan again")
     })?;
-    let mut file = NewFile::of_root(wished.as_bytes());
-    if let Ok(there) = here.host.attributes(&path) {
-        // The password of a proxy may be in it, which not everybody may read.
-        (file.mode, file.uid, file.gid) = (there.mode, there.uid, there.gid);
-        file::keep(here, &path).await?;
-    }
-    here.host.place(&path, &file).await.map_err(StepError::file("write", &path))
+    // The password of a proxy may be in it, which not everybody may read.
+    file::rewrite(here, &path, &wished).await
 }
 
 /// One that cannot be read is never taken for an empty one: it would be written over.

@@ -10,7 +10,6 @@ use windlass_types::setting::SelinuxMode;
 use windlass_types::survey::{Found, SettingDue};
 
 use super::{Here, StepError, blocked, due_if_any, file};
-use crate::host::change::NewFile;
 use crate::host::tools::{Program, argv};
 
 const CONFIG: &str = "/etc/selinux/config";
@@ -46,8 +45,7 @@ pub(super) async fn apply(here: &Here<'_>, mode: SelinuxMode) -> Result<(), Step
     let config = here.host.read(path).map_err(StepError::file("read", path))?;
     let wished = with_mode(&config, mode);
     if wished != config {
-        file::keep(here, path).await?;
-        here.host.place(path, &NewFile::of_root(wished.as_bytes())).await.map_err(StepError::file("write", path))?;
+        file::rewrite(here, path, &wished).await?;
     }
     let now = if mode == SelinuxMode::Enforcing { "1" } else { "0" };
     if here.host.read(Path::new(ENFORCE)).is_ok_and(|enforce| enforce.trim() != now) {

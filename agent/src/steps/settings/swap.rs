@@ -8,7 +8,6 @@ use windlass_types::name::on_node::UnitName;
 use windlass_types::survey::{Found, SettingDue};
 
 use super::{Here, StepError, due_if_any, file};
-use crate::host::change::NewFile;
 use crate::host::systemctl::{self, on_units};
 use crate::host::tools::{Program, argv};
 
@@ -37,8 +36,7 @@ pub(super) async fn apply(here: &Here<'_>) -> Result<(), StepError> {
     // The units that follow from fstab go with its lines; they are looked for before, and masked with the others.
     let units = units(here).await?;
     if wished != fstab {
-        file::keep(here, path).await?;
-        here.host.place(path, &NewFile::of_root(wished.as_bytes())).await.map_err(StepError::file("write", path))?;
+        file::rewrite(here, path, &wished).await?;
     }
     if !units.is_empty() {
         here.tools.run(&on_units("mask", &units.iter().collect::<Vec<_>>())).await?;

@@ -8,7 +8,7 @@ use windlass_types::package::{PackagesWish, Transaction, UpdateScope};
 use windlass_types::survey::{Found, Survey, SurveyRequest};
 
 use super::{refused, survives_everything, to_the_end};
-use crate::host::dnf::history::LOCK;
+use crate::host::dnf::history::LOCKS;
 use crate::host::fake::{FakeHost, ModelPackage, ModelTransaction};
 
 /// Two packages of which one needs the other, installed in version 1; the repository has version 2.
@@ -154,12 +154,17 @@ async fn a_transaction_without_an_end_is_told_and_what_it_brought_is_installed_o
     let effects = survives_everything(unended, &NodeStep::RepairPackages).await;
     let again = ["reinstall web-2-1.x86_64", "reinstall words-2-1.x86_64"].map(|effect| (effect.to_owned(), 1));
     assert_eq!(effects.into_iter().collect::<Vec<_>>(), again);
-    let at_work = unended();
-    at_work.change(|node| {
-        node.files.insert(LOCK.into(), "4242".into());
-        node.files.insert("/proc/4242/cmdline".into(), "/usr/bin/dnf\0upgrade".into());
-    });
-    assert_eq!(surveyed(&at_work, SurveyRequest::default()).await.interrupted, None, "it goes on");
+    for (lock, program) in LOCKS.into_iter().zip(["/usr/bin/dnf\0upgrade", "/usr/bin/python\0/usr/bin/yum\0update"]) {
+        let at_work = unended();
+        at_work.change(|node| {
+            node.files.insert(lock.into(), "4242\n".into());
+            node.files.insert("/proc/4242/cmdline".into(), program.into());
+            // As in the middle of it: the new one is there, and the old one still.
+            node.packages.extend(node.history[0].go.clone());
+        });
+        assert_eq!(surveyed(&at_work, SurveyRequest::default()).await.interrupted, None, "it goes on");
+        assert!(!to_the_end(&at_work, &NodeStep::RepairPackages).await.unwrap().changed, "it is not mended meanwhile");
+    }
     let nothing_came = unended();
     nothing_came.change(|node| node.packages = node.history[0].go.clone());
     assert_eq!(surveyed(&nothing_came, SurveyRequest::default()).await.interrupted, None);

@@ -20,6 +20,7 @@ use crate::duration::Age;
 pub(crate) struct RunView {
     id: String,
     cluster: String,
+    what: String,
     state: &'static str,
     created_by: String,
     created_at: String,
@@ -112,6 +113,7 @@ impl From<v1::Run> for RunView {
             plan_revision: run.plan_revision,
             id: run.id,
             cluster: run.cluster,
+            what: run.what,
             created_by: run.created_by,
             paused: run.paused,
             holds: run.holds,
@@ -185,7 +187,7 @@ impl Listed for RunView {
     }
 
     fn header(_wide: bool) -> Vec<&'static str> {
-        vec!["RUN", "ON", "STATE", "DONE", "BY", "AGE"]
+        vec!["RUN", "WHAT", "STATE", "DONE", "BY", "AGE"]
     }
 
     fn cells(&self, _wide: bool, now: UnixMillis) -> Vec<Cell> {
@@ -196,7 +198,7 @@ impl Listed for RunView {
         };
         vec![
             Cell::new(&self.id),
-            Cell::new(if self.cluster.is_empty() { "nodes" } else { &self.cluster }),
+            Cell::new(&self.what),
             Cell::new(self.state).toned(tone),
             Cell::new(format!("{}/{}", self.done_count, self.step_count)),
             Cell::new(&self.created_by),
@@ -212,11 +214,11 @@ mod tests {
 
     #[test]
     fn a_list_says_on_what_and_how_far_each_run_came() {
-        let run = |id: &str, cluster: &str, state: v1::RunState, done_count| {
-            let (id, cluster, created_by) = (id.into(), cluster.into(), "alice".into());
+        let run = |id: &str, what: &str, state: v1::RunState, done_count| {
+            let (id, what, created_by) = (id.into(), what.into(), "alice".into());
             RunView::from(v1::Run {
                 id,
-                cluster,
+                what,
                 created_by,
                 state: state.into(),
                 done_count,
@@ -224,13 +226,16 @@ mod tests {
                 ..Default::default()
             })
         };
-        let runs = [run("r7", "", v1::RunState::Running, 2), run("r6", "k8s1", v1::RunState::Succeeded, 9)];
+        let runs = [
+            run("r7", "reboot 3 nodes", v1::RunState::Running, 2),
+            run("r6", "apply k8s1", v1::RunState::Succeeded, 9),
+        ];
         let mut out = Vec::new();
         show::list(&mut out, &runs, Format::Table, false, UnixMillis(60_000)).expect("a vector takes everything");
         assert_eq!(
             String::from_utf8(out).expect("text"),
-            "RUN  ON     STATE      DONE  BY     AGE\nr7   nodes  running    2/9   alice  1m\n\
-             r6   k8s1   succeeded  9/9   alice  1m\n"
+            "RUN  WHAT            STATE      DONE  BY     AGE\nr7   reboot 3 nodes  running    2/9   alice  1m\n\
+             r6   apply k8s1      succeeded  9/9   alice  1m\n"
         );
     }
 }
