@@ -16,9 +16,9 @@
 //! - [`as_planned`]: whether a node still is as it was when it was planned for.
 //! - [`machine`], [`health`]: following a machine, and a node, until it is healthy.
 //! - [`console`]: what a machine says on its console. [`stages`]: how far it is.
-//! - [`times`], [`step_times`]: how long that takes.
+//! - [`times`], [`step_times`]: how long that takes; [`expected`]: how long a plan does.
 //! - [`stored`]: what happens while the state cannot be written.
-//! - [`unreachable`]: what becomes of a step whose node is away at its turn.
+//! - [`out_of_reach`]: what becomes of a step whose node is away at its turn.
 //! - `trouble`: what is said of a machine that does not become a node.
 //! - [`apply`]: from a plan that was shown to a run; [`possible`]: whether it could be carried out.
 
@@ -28,11 +28,13 @@ pub mod console;
 mod console_tail;
 mod control;
 mod drive;
+mod expected;
 mod health;
 mod hold;
 mod later;
 pub mod machine;
 mod on_node;
+mod out_of_reach;
 mod possible;
 pub mod record;
 pub mod run;
@@ -43,7 +45,6 @@ pub mod steps;
 mod stored;
 pub mod times;
 mod trouble;
-mod unreachable;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -274,7 +275,10 @@ impl Runs {
             record.state = RunState::Running;
         }
         if let Some(why) = run.rests() {
-            (record.state, record.paused) = (RunState::Paused, Some(format!("{why}; it goes on by itself then")));
+            (record.state, record.paused) = (
+                RunState::Paused,
+                Some(format!("its state cannot be stored ({why}); when it can, it goes on by itself")),
+            );
         }
         let steps = run.progress().records().map(|(planned, known)| (planned.id.clone(), known.clone())).collect();
         RunView { holds: self.held_by(&record.id), record, steps }

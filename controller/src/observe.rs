@@ -236,12 +236,22 @@ impl Observer {
         Ok(())
     }
 
-    /// Forgets that a node belongs to a cluster.
+    /// Forgets that a node belongs to a cluster, and what was to be done before and after it goes down.
     ///
     /// # Errors
-    /// If the store cannot be written.
-    pub async fn let_go(&self, cluster: &ClusterName, node: &NodeName) -> Result<(), StoreError> {
-        let _: Committed = self.store.commit(Transaction::new().delete(member_key(cluster, node))).await?;
+    /// If the store cannot be read or written.
+    pub async fn let_go(&self, cluster: &ClusterName, node: &NodeName) -> Result<(), ObserveError> {
+        let transaction = Transaction::new().delete(member_key(cluster, node));
+        let known = self.clusters().await?.into_iter().find(|record| record.name == *cluster);
+        let transaction = match known {
+            Some(mut record) => {
+                record.nodes.retain(|other| other != node);
+                record.hooks.remove(node);
+                know(transaction, &record)
+            }
+            None => transaction,
+        };
+        let _: Committed = self.store.commit(transaction).await?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a cluster's spec has done before and after its nodes go down is done by whatever takes them down.
 
+use windlass_agent::host::fake::ModelPackage;
 use windlass_tests::bastion::Bastion;
 use windlass_tests::modelled::ModelledNode;
 use windlass_tests::wait::{LONG, wait_until};
@@ -54,4 +55,28 @@ async fn a_service_is_switched_off_in_its_nodes_turn_between_the_hooks() {
     for what in ["stop sshd.service", DRAIN, UNDRAIN] {
         assert_eq!(effects(&nodes, what), [1, 1], "{what}");
     }
+}
+
+#[tokio::test]
+async fn repositories_come_first_and_a_service_is_switched_off_with_the_packages_under_one_lease() {
+    let bastion = Bastion::start().await;
+    let nodes = nodes(&bastion).await;
+    for node in &nodes {
+        node.host.change(|node| {
+            node.enabled.push("sshd.service".into());
+            node.packages = vec![ModelPackage::new("words", "1-1")];
+            node.repository = vec![ModelPackage::new("words", "2-1")];
+        });
+    }
+    let _: String =
+        bastion.write("key.asc", "-----BEGIN PGP PUBLIC KEY BLOCK-----\nx\n-----END PGP PUBLIC KEY BLOCK-----\n");
+    let settings = "  packages: {update: all}\n  settings:\n    services: {sshd.service: off}\n    repositories: \
+                    [{name: extra, url: http://10.0.2.2/, gpgKey: key.asc}]\n";
+    let spec = bastion.write("cluster.yaml", &SPEC.replace("SETTINGS", settings));
+    let applied = bastion.words(&format!("apply -f {spec} --yes")).await;
+    assert_eq!(applied.code, 0, "{applied:?}");
+    for what in ["stop sshd.service", DRAIN, UNDRAIN] {
+        assert_eq!(effects(&nodes, what), [1, 1], "{what}: {applied:?}");
+    }
+    assert!(nodes.iter().all(|node| node.host.node().packages[0].version == "2-1"), "{applied:?}");
 }

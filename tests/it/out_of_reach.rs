@@ -39,6 +39,22 @@ fn version(node: &ModelledNode) -> String {
     node.host.node().packages[0].version.clone()
 }
 
+#[tokio::test]
+async fn nodes_that_are_away_are_skipped_although_as_many_are_away_as_may_be_down() {
+    let bastion = Bastion::start().await;
+    let mut nodes = outdated(&bastion, &["node1", "node2", "node3"]).await;
+    nodes[0].hold_programs(TRANSACTION);
+    let begun = bastion.words("update packages --all --unreachable skip --yes --detach").await;
+    assert_eq!(begun.code, 7, "{begun:?}");
+    shows(&bastion, "run show r1", "running    packages/node1").await;
+    nodes[1..].iter_mut().for_each(ModelledNode::switch_off);
+    shows(&bastion, "status", "2 of 3 nodes not healthy").await;
+    nodes[0].hold_programs(None);
+    let ended = bastion.words("run attach r1").await;
+    assert!(ended.code == 3 && ended.stderr.contains("is skipped: node3 is not connected"), "{ended:?}");
+    assert_eq!(nodes.iter().map(version).collect::<Vec<_>>(), ["2-1", "1-1", "1-1"]);
+}
+
 /// Three nodes, of which two are at work and the third goes away before its turn.
 async fn goes_away_before_its_turn(bastion: &Bastion, rule: &str) -> Vec<ModelledNode> {
     let mut nodes = outdated(bastion, &["node1", "node2", "node3"]).await;

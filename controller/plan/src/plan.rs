@@ -13,7 +13,7 @@ use crate::spec::sha256;
 use crate::step::{Disruption, Mark, PlannedStep, Step, StepId};
 
 /// The form of a plan. One of another form is not run.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,9 +140,8 @@ impl Plan {
     #[must_use]
     pub fn unanswered(&self) -> BTreeSet<NodeName> {
         let queued = self.queued.iter().filter(|queued| queued.after.is_none()).map(|queued| &queued.node);
-        let with_steps: BTreeSet<_> = self.steps.iter().filter_map(|planned| planned.step.node()).collect();
-        let blocked = self.blocked.iter().map(|blocked| &blocked.node).filter(|node| !with_steps.contains(node));
-        queued.chain(blocked).cloned().collect()
+        let whole = self.blocked.iter().filter(|blocked| blocked.part.is_empty()).map(|blocked| &blocked.node);
+        queued.chain(whole).cloned().collect()
     }
 
     /// How many steps have this mark.

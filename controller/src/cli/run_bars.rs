@@ -248,8 +248,8 @@ mod tests {
                  next: windlass run resume r7, or windlass run retry r7"
             )
         );
-        let rests = run(v1::RunState::Paused, "the disk is full; it goes on by itself then", &[]);
-        assert_eq!(notice(&rests).as_deref(), Some("PAUSED: the disk is full; it goes on by itself then"));
+        let rests = run(v1::RunState::Paused, "the disk is full; it goes on by itself", &[]);
+        assert_eq!(notice(&rests).as_deref(), Some("PAUSED: the disk is full; it goes on by itself"));
     }
 
     #[test]

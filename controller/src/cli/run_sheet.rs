@@ -11,7 +11,7 @@ use super::show::run::RunView;
 
 /// How the controller ends what it says of a run that cannot be recorded. Such a run is shown as paused, and nobody need let
 /// it go on.
-const BY_ITSELF: &str = "it goes on by itself then";
+const BY_ITSELF: &str = "it goes on by itself";
 
 /// A run on one page.
 pub(crate) struct Sheet<'a>(pub(crate) &'a v1::Run);
@@ -147,7 +147,7 @@ mod tests {
             (nobody(v1::RunState::Stopped), Some("windlass run retry r7")),
             (paused("boot/node1 failed", failed()), Some("windlass run resume r7, or windlass run retry r7")),
             (paused("alice paused it", v1::RunStep::default()), Some("windlass run resume r7")),
-            (paused("the disk is full; it goes on by itself then", failed()), None),
+            (paused("the disk is full; it goes on by itself", failed()), None),
             (nobody(v1::RunState::Succeeded), None),
         ] {
             assert_eq!(next(&run).as_deref(), said);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use windlass_plan::difference::differences;
 use windlass_plan::plan::SCHEMA;
-use windlass_plan::{NodeWish, Plan, Policy, Snapshot, Step};
+use windlass_plan::{NodeWish, Plan, Policy, Snapshot};
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::cloud::Need;
 use windlass_types::digest::Sha256Digest;
@@ -21,11 +21,9 @@ use windlass_types::survey::SurveyRequest;
 use windlass_types::time::UnixMillis;
 
 use super::record::{Inputs, RunRecord, StoredRepository};
-use super::times::{Crowd, Times};
 use super::{Runs, refusal};
 use crate::observe::{ClusterRecord, ObserveError};
 use crate::spec::Cluster;
-use crate::store::StoreError;
 
 /// Differences that are named; more help nobody.
 const MOST_DIFFERENCES: usize = 5;
@@ -182,7 +180,8 @@ impl Runs {
         Ok(Some(id))
     }
 
-    /// What is kept of the cluster that a plan is about: of a spec what it says, of a destruction what it leaves.
+    /// What is kept of the cluster that a plan is about: of a spec what it says. What a destruction takes is forgotten when it
+    /// is gone.
     async fn kept_of_cluster(
         &self,
         wish: &Wish,
@@ -191,60 +190,14 @@ impl Runs {
     ) -> Result<Option<ClusterRecord>, Refusal> {
         let Proposal { plan, members, .. } = proposal;
         let Some((name, provider)) = plan.cluster.clone().zip(plan.provider.clone()) else { return Ok(None) };
-        let new = |hooks| ClusterRecord { name, provider, since: now, nodes: members.clone(), hooks };
-        if let Wish::Spec { cluster, .. } = wish {
-            return Ok(Some(new(cluster.hooks())));
-        }
-        let new = new(BTreeMap::new());
         let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
-        let mut left = known.into_iter().find(|record| record.name == new.name).unwrap_or(new);
-        let destroyed: BTreeSet<_> = plan.destroyed().into_iter().collect();
-        left.nodes.retain(|node| !destroyed.contains(node));
-        left.hooks.retain(|node, _| !destroyed.contains(node));
-        Ok(Some(left))
-    }
-
-    /// How long a plan takes, milliseconds, and whether that is a guess: first the machines, then the nodes, so many at
-    /// once as may be down.
-    async fn expected(&self, plan: &Plan) -> Result<(u64, bool), Refusal> {
-        let (machines, is_guess) = self.expected_of_machines(plan).await?;
-        let nodes = self.expected_of_nodes(plan).await.map_err(|error| crate::join::store(&error))?;
-        Ok((machines + nodes.0, is_guess || nodes.1))
-    }
-
-    async fn expected_of_nodes(&self, plan: &Plan) -> Result<(u64, bool), StoreError> {
-        let (mut free, mut leased): (BTreeMap<_, u64>, BTreeMap<_, u64>) = Default::default();
-        let mut is_guess = false;
-        for planned in &plan.steps {
-            if let Step::OnNode { node, step } = &planned.step {
-                let part = if planned.lease { &mut leased } else { &mut free };
-                let (expected, is_guessed) = self.with.step_times.expected_or_guess(step).await?;
-                *part.entry(node).or_default() += expected;
-                is_guess |= is_guessed;
-            }
-        }
-        let longest = leased.values().max().copied().unwrap_or(0);
-        let at_once = u64::from(plan.policy.max_unavailable.max(1));
-        let down = (leased.values().sum::<u64>() / at_once).max(longest);
-        Ok((free.values().max().copied().unwrap_or(0) + down, is_guess))
-    }
-
-    async fn expected_of_machines(&self, plan: &Plan) -> Result<(u64, bool), Refusal> {
-        let kind = plan.provider.as_ref().filter(|kind| **kind != ProviderKind::Existing);
-        let Some(kind) = kind else { return Ok((0, false)) };
-        let provider = self.with.observer.provider(kind).await.map_err(|error| unobserved(&error))?;
-        let new = plan.steps.iter().find_map(|planned| match &planned.step {
-            Step::CreateMachine { machine, .. } => Some(machine),
-            _ => None,
-        });
-        let accel = match new {
-            Some(machine) => provider.accel(machine).await,
-            None => None,
-        };
-        let known = self.with.times.known(kind, accel).await.map_err(|error| crate::join::store(&error))?;
-        let is_guess = known.is_none();
-        let alone = known.unwrap_or_else(|| Times::guess(accel));
-        Ok((Crowd::of(plan, provider.processors()).whole(&alone), is_guess))
+        let known = known.into_iter().find(|record| record.name == name);
+        let (nodes, hooks) = Default::default();
+        let record = known.unwrap_or(ClusterRecord { name, provider, since: now, nodes, hooks });
+        Ok(Some(match wish {
+            Wish::Spec { cluster, .. } => ClusterRecord { nodes: members.clone(), hooks: cluster.hooks(), ..record },
+            Wish::Nodes { .. } | Wish::Destruction { .. } => record,
+        }))
     }
 
     async fn plan_spec(

@@ -79,7 +79,7 @@ impl Runs {
             None => self.reopened(id).await?,
         };
         let recording = run.recording.lock().await;
-        let again = {
+        let (before, again) = {
             let mut progress = run.progress();
             if under_way.is_some() && run.record().state.is_final() {
                 return Err(Refusal::new(Reason::RunInProgress, format!("run {id} is ending")).advise("try again"));
@@ -88,20 +88,23 @@ impl Runs {
                 return Err(Refusal::new(Reason::RunInProgress, format!("run {id} is stopping"))
                     .advise("try again when it has ended"));
             }
-            progress.retry()
+            let before: Vec<_> =
+                progress.records().map(|(planned, known)| (planned.id.clone(), known.clone())).collect();
+            (before, progress.retry())
         };
         if again.is_empty() && (under_way.is_some() || run.record().plan.queued.is_empty()) {
             return Err(Refusal::new(Reason::BadRequest, format!("nothing of run {id} failed"))
                 .advise("a new plan says what is left to do"));
         }
-        let record = {
-            let mut record = run.record();
-            (record.state, record.ended_at, record.stop_requested, record.paused) =
-                (RunState::Running, None, false, None);
-            record.clone()
-        };
+        let known = run.record().clone();
+        let (state, ended_at, stop_requested, paused) = (RunState::Running, None, false, None);
+        let record = RunRecord { state, ended_at, stop_requested, paused, ..known };
+        if let Err(error) = self.with.records.reopen(&record, &again).await {
+            before.into_iter().for_each(|(id, step)| drop(run.progress().change(&id, |known| *known = step)));
+            return Err(refusal(&error));
+        }
+        *run.record() = record;
         run.progress().tell(Told::default());
-        self.with.records.reopen(&record, &again).await.map_err(|error| refusal(&error))?;
         drop(recording);
         let steps = again.len();
         self.with.events.emit_in_run(EventKind::RunRetried, None, id, format!("{by} retries run {id}: {steps} steps"));
@@ -120,11 +123,14 @@ impl Runs {
     /// # Errors
     /// As [`crate::arbiter::Arbiter::release`].
     pub async fn release(&self, node: &NodeName, reason: &str, by: &str) -> Result<(bool, Option<Held>), Refusal> {
-        let released = self.with.arbiter.release(node, reason, by).await?;
-        let under_lease = |action: &Action| matches!(action, Action::Step(order) if order.lease.is_some());
-        let withdrawn = self.with.jobs.withdraw(|job| job.nodes.contains(node) && under_lease(&job.action)).await;
-        withdrawn.map_err(|error| crate::join::store(&error))?;
-        Ok(released)
+        let released = self.with.arbiter.release(node, reason, by).await;
+        // Also where there was no lease any more: the time before, this may have failed.
+        if released.as_ref().err().is_none_or(|refusal| refusal.reason == Reason::NotFound) {
+            let under_lease = |action: &Action| matches!(action, Action::Step(order) if order.lease.is_some());
+            let withdrawn = self.with.jobs.withdraw(|job| job.nodes.contains(node) && under_lease(&job.action)).await;
+            withdrawn.map_err(|error| crate::join::store(&error))?;
+        }
+        released
     }
 
     async fn reopened(&self, id: &RunId) -> Result<Arc<ActiveRun>, Refusal> {
@@ -164,9 +170,11 @@ impl Runs {
         if let Some(why) = &why {
             self.with.events.emit_in_run(EventKind::RunPaused, None, id, format!("run {id} is paused: {why}"));
         }
-        let mut told = run.progress().told().clone();
-        told.pause = why;
-        run.progress().tell(told);
+        {
+            let mut progress = run.progress();
+            let told = Told { pause: why, ..progress.told().clone() };
+            progress.tell(told);
+        }
         run.nudge.notify_one();
         run.signal();
         Ok(())

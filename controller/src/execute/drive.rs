@@ -12,9 +12,10 @@ use windlass_types::time::UnixMillis;
 
 use super::health::at;
 use super::hold::Held;
+use super::out_of_reach::Fate;
+use super::record::RunRecord;
 use super::steps::{StepEnd, StepFailure};
-use super::stored::stored;
-use super::unreachable::Fate;
+use super::stored::{rest, stored};
 use super::{ActiveRun, Runs};
 
 /// A timer is never set for longer: clocks are put right meanwhile.
@@ -218,14 +219,21 @@ impl Runs {
 
     async fn finish(&self, run: &Arc<ActiveRun>, verdict: RunState) {
         self.give_back(run).await;
-        let _recording = run.recording.lock().await;
-        let mut record = run.record().clone();
-        record.state = verdict;
-        record.paused = None;
-        record.ended_at = Some(self.with.clock.now());
-        record.done_count = Some(run.progress().done_count());
         stored(run, || self.with.step_times.keep()).await;
-        stored(run, || self.with.records.finish(&record)).await;
+        // Tried again without the lock: whoever tells the run something meanwhile is answered.
+        let (_recording, record) = loop {
+            let recording = run.recording.lock().await;
+            let (ended_at, done_count) = (Some(self.with.clock.now()), Some(run.progress().done_count()));
+            let record = RunRecord { state: verdict, paused: None, ended_at, done_count, ..run.record().clone() };
+            match self.with.records.finish(&record).await {
+                Ok(()) => break (recording, record),
+                Err(error) => {
+                    drop(recording);
+                    rest(run, &error).await;
+                }
+            }
+        };
+        run.set_rests(None);
         let id = record.id.clone();
         let held: Vec<_> = self.held_by(&id).into_iter().map(String::from).collect();
         let holds = if held.is_empty() { String::new() } else { format!(" and still holds {}", held.join(", ")) };

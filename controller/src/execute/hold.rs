@@ -13,10 +13,11 @@ use windlass_types::event::EventKind;
 use windlass_types::name::NodeName;
 use windlass_types::time::UnixMillis;
 
+use super::out_of_reach::Fate;
 use super::stored::{rest, stored};
-use super::unreachable::Fate;
 use super::{ActiveRun, Runs};
 use crate::arbiter::{Answer, Known};
+use crate::store::StoreError;
 
 /// Rules that speak against every node alike: when one node is refused for them, so are the others.
 const FOR_ALL: [&str; 2] = ["max-unavailable", "window"];
@@ -125,22 +126,24 @@ impl Runs {
         let mut general: Option<Objection> = None;
         for (step, node) in asking {
             let answer = match &general {
-                Some(objection) => Answer::Refused(vec![objection.clone()]),
-                None => loop {
+                Some(objection) if self.is_connected(&node) => Answer::Refused(vec![objection.clone()]),
+                Some(_) | None => {
                     let judge = |known: &Known| {
                         known.write(&mut snapshot);
                         objections(&Scene { snapshot: &snapshot, run: &id, policy: &policy, now }, &node)
                     };
                     match self.with.arbiter.request(&id, &node, &by, judge).await {
-                        Ok(answer) => break answer,
-                        Err(error) => rest(run, &error).await,
+                        Ok(answer) => answer,
+                        // By the time that it can be stored the clock and the nodes are others: everything is judged anew.
+                        Err(error) => return self.judged_anew(run, &error).await,
                     }
-                },
+                }
             };
             match answer {
                 Answer::Granted(_) => run.progress().set_in_hand(&node, true),
                 Answer::Refused(why) => {
-                    if self.is_only_away(&node, &why) && self.decide(run, held, &step, &node).await == Fate::Ended {
+                    if self.is_only_away(run, &node, &why) && self.decide(run, held, &step, &node).await == Fate::Ended
+                    {
                         // Who may begin now is another question than before.
                         return;
                     }
@@ -152,6 +155,13 @@ impl Runs {
         }
         held.opens = policy.window.and_then(|window| window.opens(now));
         run.signal();
+    }
+
+    async fn judged_anew(&self, run: &ActiveRun, error: &StoreError) {
+        rest(run, error).await;
+        // If it still cannot be stored, that is said again.
+        run.set_rests(None);
+        run.nudge.notify_one();
     }
 
     /// Nodes that count when it is asked how many are down; empty if all do. A run may wait for days, and its nodes'

@@ -13,7 +13,7 @@ use windlass_types::name::NodeName;
 use windlass_types::survey::{Survey, SurveyRequest};
 
 use super::record::RunRecord;
-use super::stored::stored;
+use super::stored::rest;
 use super::{ActiveRun, Runs};
 use crate::survey::Surveyed;
 
@@ -97,7 +97,12 @@ impl Runs {
             return;
         }
         record.revision += 1;
-        stored(run, || self.with.records.grow(&record, &before.plan)).await;
+        if let Err(error) = self.with.records.grow(&record, &before.plan).await {
+            drop(recording);
+            // They are asked again then.
+            rest(run, &error).await;
+            return run.set_rests(None);
+        }
         let now = self.with.clock.now();
         run.surveyed().extend(asked.into_iter().map(|node| (node, now)));
         {

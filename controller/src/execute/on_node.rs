@@ -18,6 +18,7 @@ use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
 use super::as_planned::Comparison;
 use super::steps::{StepEnd, StepFailure};
+use super::stored::stored;
 use super::{ActiveRun, Runs};
 use crate::jobs::NewJob;
 use crate::survey;
@@ -145,8 +146,8 @@ impl Runs {
         let boots = matches!(step, NodeStep::Boot { .. });
         let answers = tokio::select! {
             answers = self.with.jobs.answers(&job.id, None) => answers.map_err(failed)?,
-            gone = self.stays_away(run, node), if boots => return Err(self.given_up(&job.id, gone).await),
-            gone = self.attended(run, &planned.id, node), if !boots => return Err(self.given_up(&job.id, gone).await),
+            gone = self.stays_away(run, node), if boots => return Err(self.given_up(run, &job.id, gone).await),
+            gone = self.attended(run, &planned.id, node), if !boots => return Err(self.given_up(run, &job.id, gone).await),
         };
         match answers.into_iter().find(|(name, _)| name == node) {
             Some((_, answer)) => {
@@ -163,11 +164,9 @@ impl Runs {
 
     /// An order that nobody waits for any more. A node that has it reports when it comes back, and the next order finds that
     /// done; one that has not is never told: by then another node may be down.
-    async fn given_up(&self, job: &JobId, gone: StepFailure) -> StepFailure {
-        match self.with.jobs.withdraw(|record| record.id == *job).await {
-            Ok(()) => gone,
-            Err(error) => StepFailure::ours("take the order back", &error),
-        }
+    async fn given_up(&self, run: &ActiveRun, job: &JobId, gone: StepFailure) -> StepFailure {
+        stored(run, || self.with.jobs.withdraw(|record| record.id == *job)).await;
+        gone
     }
 
     fn attempt(&self, run: &ActiveRun, node: &NodeName, outcome: &Outcome) -> Attempt {

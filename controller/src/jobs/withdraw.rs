@@ -23,7 +23,11 @@ impl Jobs {
                 run.record.withdrawn = true;
                 run.record.clone()
             };
-            self.records.save(&record).await?;
+            if let Err(error) = self.records.save(&record).await {
+                // Whoever asks again shall find it as it is stored.
+                job.run().record.withdrawn = false;
+                return Err(error);
+            }
         }
         Ok(())
     }

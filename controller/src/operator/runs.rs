@@ -8,6 +8,7 @@ use futures_util::stream::{BoxStream, unfold};
 use serde_json::json;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
+use windlass_plan::step::Mark;
 use windlass_plan::{NodeWish, PlannedStep};
 use windlass_proto::refusal::Refusal;
 use windlass_proto::v1;
@@ -215,7 +216,8 @@ fn head(record: &RunRecord) -> v1::Run {
 fn what(record: &RunRecord) -> String {
     let plan = &record.plan;
     if let Some(cluster) = &plan.cluster {
-        let verb = if plan.destroyed().is_empty() { "apply" } else { "destroy in" };
+        let only_destroys = !plan.destroyed().is_empty() && plan.count(Mark::Add) + plan.count(Mark::Change) == 0;
+        let verb = if only_destroys { "destroy in" } else { "apply" };
         return format!("{verb} {cluster}");
     }
     let mut wishes = record.inputs.wishes.iter();

@@ -37,13 +37,13 @@ impl<'a> Chain<'a> {
         let (steps, blocked, notes) = Default::default();
         let mut chain = Self { node, steps, blocked, notes, later: None, wish, survey };
         let (brings_repositories, mut disruptive) = chain.settings();
-        let first = chain.steps.len();
-        chain.steps.append(&mut disruptive);
         if brings_repositories && (wish.packages.is_some() || wish.kernel.is_some()) {
+            // With them what disrupts: one lease, and one pair of hooks.
             chain.later = Some("it gets other repositories first".to_owned());
-            chain.under_a_lease(first);
             return chain;
         }
+        let first = chain.steps.len();
+        chain.steps.append(&mut disruptive);
         let packages = chain.found("packages", survey.packages.as_ref());
         let kernel = chain.found("kernel", survey.kernel.as_ref());
         let boot = chain.boot(packages, kernel);

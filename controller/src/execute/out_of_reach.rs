@@ -69,8 +69,11 @@ impl Runs {
         self.holds_up(run, step, format!("waits until {node} is connected"), waits_for_its_node(&run.id(), node));
     }
 
-    /// Whether a node could have had its turn if only it were connected.
-    pub(super) fn is_only_away(&self, node: &NodeName, why: &[Objection]) -> bool {
-        matches!(why, [only] if only.predicate == "node-down") && !self.is_connected(node)
+    /// Whether a node could have had its turn if only it were connected. Others that are away are no reason to wait for it,
+    /// but those that the run has in hand are.
+    pub(super) fn is_only_away(&self, run: &ActiveRun, node: &NodeName, why: &[Objection]) -> bool {
+        let is_idle = run.progress().in_hand().is_empty();
+        let is_of_it = |one: &Objection| one.predicate == "node-down" || is_idle && one.predicate == "max-unavailable";
+        !self.is_connected(node) && why.iter().any(|one| one.predicate == "node-down") && why.iter().all(is_of_it)
     }
 }
