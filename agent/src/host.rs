@@ -169,6 +169,9 @@ pub trait Observe: Send + Sync + Debug {
     /// If it is missing or fails.
     async fn package_manager_version(&self, program: &Path) -> Result<String, ExecError>;
 
+    /// Whether rpm is in the middle of a transaction, whoever began it.
+    fn rpm_is_at_work(&self) -> bool;
+
     /// The packages that everything uses, as rpm(8) prints them; nothing where there is no rpm.
     ///
     /// # Errors
@@ -297,12 +300,20 @@ impl Observe for RealHost {
         self.package_manager.or_ask(vec![self.modified(program).ok()], ask).await
     }
 
+    fn rpm_is_at_work(&self) -> bool {
+        rpm::LOCKS.iter().any(|lock| rpm::is_held(Path::new(lock)))
+    }
+
     /// Some tens of milliseconds of rpm after a transaction, and else four times stat(2).
     async fn core_packages(&self) -> Result<String, ExecError> {
         let stamps = self.stamps(rpm::DATABASES);
         // Where there is no database rpm would make one.
         if stamps.iter().all(Option::is_none) || !Path::new(rpm::PROGRAM).exists() {
             return Ok(String::new());
+        }
+        if self.rpm_is_at_work() {
+            // It would be asked in vain until its end, and an old database does not bear a reader that is killed.
+            return Ok(self.core_packages.kept().unwrap_or_default());
         }
         self.core_packages.or_ask(stamps, stdout(rpm::core_command())).await
     }

@@ -139,13 +139,18 @@ impl Change for RealHost {
 
     async fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         let place = Place::of(path)?;
-        DirBuilder::new().mode(0o700).create(place.path())?;
-        let made = OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(place.path())?;
-        if let Some(label) = self.labels.wished(&place.path(), path, FileKind::Directory).await {
+        // By another name until it is as it shall be: one that is there is taken for done.
+        let temporary = place.beside(".windlass");
+        let label = self.labels.wished(&place.path(), path, FileKind::Directory).await;
+        std::fs::remove_dir(&temporary).or_else(ignore_absent)?;
+        DirBuilder::new().mode(0o700).create(&temporary)?;
+        let made = OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(&temporary)?;
+        if let Some(label) = label {
             label.give(&made);
         }
         std::os::unix::fs::fchown(&made, Some(uid), Some(gid))?;
         made.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        std::fs::rename(&temporary, place.path())?;
         place.directory.sync_all()
     }
 
@@ -281,5 +286,10 @@ mod tests {
         host.make_directory(&path, 0o750, file.uid, file.gid).await.unwrap();
         let made = host.attributes(&path).unwrap();
         assert_eq!((made.kind, made.mode), (FileKind::Directory, 0o750));
+        assert_eq!(host.list(dir.path()).unwrap(), [".ssh"]);
+        // What an interrupted one left is in nobody's way.
+        std::fs::create_dir(dir.path().join(".new.windlass")).unwrap();
+        host.make_directory(&dir.path().join("new"), 0o755, file.uid, file.gid).await.unwrap();
+        assert_eq!(host.list(dir.path()).unwrap(), [".ssh", "new"]);
     }
 }

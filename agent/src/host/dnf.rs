@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use windlass_types::action::{Argv, BadAction};
 use windlass_types::name::on_node::{PackageName, RepositoryId};
-use windlass_types::package::Package;
+use windlass_types::package::{CORE, Package};
 
 use super::Observe;
 use super::package_manager::PROGRAMS;
@@ -232,12 +232,17 @@ pub fn is_kernel(name: &PackageName) -> bool {
     KERNELS.iter().any(|kernel| kernel.strip_suffix('*').map_or(name == *kernel, |start| name.starts_with(start)))
 }
 
-/// Whether there is a notice in what [`Manager::notices`] shows: its id, its kind, and the package that it is about.
+/// Whether there is a notice of the distribution's own in what [`Manager::notices`] shows: its id, its kind, and the package
+/// that it is about. Others, such as EPEL, have notices also where the distribution has none; so one about a package counts
+/// that only the distribution brings.
 #[must_use]
 pub fn has_notice(text: &str) -> bool {
-    let is_package = |word: &str| word.matches('-').count() >= 2 && word.contains('.');
-    text.lines()
-        .any(|line| line.split_whitespace().count() >= 3 && line.split_whitespace().last().is_some_and(is_package))
+    let is_of_distribution = |word: &str| {
+        let name = word.rsplitn(3, '-').nth(2).filter(|_| word.contains('.'));
+        name.is_some_and(|name| name.starts_with("kernel") || CORE.contains(&name))
+    };
+    let mut last_words = text.lines().filter(|line| line.split_whitespace().count() >= 3);
+    last_words.any(|line| line.split_whitespace().last().is_some_and(is_of_distribution))
 }
 
 /// What a file for `shell` says. A version that goes back has its own word in yum, and only there.
@@ -283,12 +288,13 @@ mod tests {
     fn a_notice_is_told_from_other_lines() {
         // As dnf 4 and yum 3 print them.
         for line in [
-            "RHSA-2024:2679 Important/Sec. libxml2-2.9.13-6.el9_4.x86_64\n",
-            "i ALSA-2024:3835  Moderate/Sec.  libreoffice-core-1:6.4.7.2-17.el8_10.x86_64\n",
-            "FEDORA-EPEL-2023-1 bugfix      htop-3.2.2-1.el7.x86_64\n",
+            "RHSA-2024:2679 Important/Sec. openssl-libs-1:3.0.7-28.el9_4.x86_64\n",
+            "i ALSA-2024:3835  Moderate/Sec.  kernel-core-4.18.0-553.el8_10.x86_64\n",
         ] {
             assert!(has_notice(line), "{line}");
         }
+        // EPEL has notices also where the distribution has none.
+        assert!(!has_notice("FEDORA-EPEL-2023-1 bugfix      htop-3.2.2-1.el7.x86_64\n"));
         for line in ["", "\n", "updateinfo list done\n", "Last metadata expiration check: 0:01:02 ago on Mon.\n"] {
             assert!(!has_notice(line), "{line}");
         }

@@ -288,6 +288,10 @@ impl Observe for FakeHost {
         Ok(self.node().package_manager.version)
     }
 
+    fn rpm_is_at_work(&self) -> bool {
+        self.node().rpm_is_at_work
+    }
+
     async fn core_packages(&self) -> Result<String, ExecError> {
         self.tool(Method::CorePackages, "/usr/bin/rpm").await?;
         Ok(packages::by_name(&self.node(), &windlass_types::package::CORE))

@@ -43,8 +43,8 @@ pub async fn missing(
     let Some(image) = images.iter().find(|path| has(path)) else {
         return Ok(Some(format!("{} is missing or empty", images[0])));
     };
-    if !is_readable(host, tools, image).await? {
-        return Ok(Some(format!("{image} cannot be read to its end")));
+    if let Some(why) = unreadable(host, tools, image).await? {
+        return Ok(Some(format!("{image} cannot be read to its end: {why}")));
     }
     // Written last by the package's scripts; without it no module is found. The agent's own sandbox hides it.
     let modules = format!("/lib/modules/{release}/modules.dep");
@@ -52,14 +52,15 @@ pub async fn missing(
     Ok((looked.code != 0).then(|| format!("{modules} is missing or empty")))
 }
 
-/// Whether an initramfs was written to its end. Where nothing can tell, that it is there has to do.
-async fn is_readable(host: &dyn Change, tools: &dyn Tools, image: &str) -> Result<bool, ToolError> {
+/// Why an initramfs cannot be read, if it cannot: mostly it was not written to its end. Where nothing can tell, that it is
+/// there has to do.
+async fn unreadable(host: &dyn Change, tools: &dyn Tools, image: &str) -> Result<Option<String>, ToolError> {
     let Some(lister) = LISTERS.into_iter().find(|program| host.modified(Path::new(program)).is_ok()) else {
-        return Ok(true);
+        return Ok(None);
     };
     match tools.run(&Program::query(argv([lister, image]), LIST_LIMIT)).await {
-        Err(ToolError::Failed { .. }) => Ok(false),
-        listed => listed.map(|_| true),
+        Err(error @ ToolError::Failed { .. }) => Ok(Some(error.to_string())),
+        listed => listed.map(|_| None),
     }
 }
 

@@ -30,6 +30,11 @@ impl<K: PartialEq, A: Clone> Remembered<K, A> {
         }
     }
 
+    /// The kept answer, whatever became since of what it depends on.
+    pub(super) fn kept(&self) -> Option<A> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, answer)| answer.clone())
+    }
+
     /// The answer of `ask`, kept.
     pub(super) async fn ask<E>(&self, key: K, ask: impl Future<Output = Result<A, E>>) -> Result<A, E> {
         let answer = ask.await?;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! rpm(8): what is installed, and since when.
 
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::FcntlArg;
 use windlass_types::name::on_node::{Architecture, PackageName, PackageVersion};
 use windlass_types::package::{CORE, Package, is_core};
 use windlass_types::time::UnixMillis;
@@ -159,6 +162,24 @@ pub fn version_of(text: &str) -> Option<PackageVersion> {
     PackageVersion::new(text.strip_prefix("0:").unwrap_or(text)).ok()
 }
 
+/// Held by whoever runs a transaction, by whatever name: dnf, yum, PackageKit, or rpm itself.
+pub const LOCKS: [&str; 2] = ["/var/lib/rpm/.rpm.lock", "/usr/lib/sysimage/rpm/.rpm.lock"];
+
+/// Whether another process holds such a lock, as fcntl(2) tells.
+#[must_use]
+pub fn is_held(lock: &Path) -> bool {
+    let Ok(file) = File::open(lock) else { return false };
+    let mut asked = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as nix::libc::c_short,
+        l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let answered = nix::fcntl::fcntl(&file, FcntlArg::F_GETLK(&mut asked));
+    answered.is_ok() && asked.l_type == nix::libc::F_WRLCK as nix::libc::c_short
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, proptest};
@@ -211,5 +232,26 @@ mod tests {
         fn garbage_does_not_panic(text in any::<String>()) {
             let _ = (parse_list(&text), parse_found(&text), parse_owners(&text), damaged(&text));
         }
+    }
+
+    #[test]
+    fn a_lock_that_somebody_else_holds_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".rpm.lock");
+        assert!(!is_held(&path), "there is none");
+        let file = File::create(&path).unwrap();
+        assert!(!is_held(&path), "nobody holds it");
+        let whole = nix::libc::flock {
+            l_type: nix::libc::F_WRLCK as nix::libc::c_short,
+            l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        // Owned by the open file, and so by somebody else than this process.
+        nix::fcntl::fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)).unwrap();
+        assert!(is_held(&path));
+        drop(file);
+        assert!(!is_held(&path), "it is given back");
     }
 }

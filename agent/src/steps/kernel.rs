@@ -4,7 +4,7 @@
 //! Until a kernel has proved itself the default is the one before it, whatever the distribution's own scripts do: a node
 //! that does not come up with the new one comes up with the old one.
 
-mod default;
+pub(super) mod default;
 pub(super) mod install;
 pub(super) mod way_back;
 

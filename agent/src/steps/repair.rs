@@ -13,9 +13,12 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use windlass_types::package::Package;
 
+use super::kernel::default;
 use super::{Check, Here, Kind, StepError};
 use crate::host::dnf::Manager;
 use crate::host::dnf::history::{self, Unended};
+use crate::host::dnf::is_kernel;
+use crate::host::grub::Grub;
 use crate::host::rpm::{self, Installed};
 use crate::host::rpm_version::compare;
 use crate::host::tools::ToolError;
@@ -79,6 +82,9 @@ fn left_in_the_database(here: &Here<'_>, installed: &[Installed]) -> Option<Stri
 /// Whether somebody's package manager is in the middle of a transaction. What it has not come to yet looks like what an
 /// interrupted one leaves.
 async fn is_under_way(here: &Here<'_>) -> Result<bool, StepError> {
+    if here.host.rpm_is_at_work() {
+        return Ok(true);
+    }
     for lock in history::LOCKS {
         let holder = here.host.read(lock.as_ref()).ok().and_then(|holder| holder.trim().parse().ok());
         if let Some(holder) = holder
@@ -114,7 +120,17 @@ async fn bring_again(here: &Here<'_>, unended: &Unended) -> Result<(), StepError
         return Ok(());
     }
     let program = super::packages::program(here.manager()?.reinstall(&packages))?;
-    match here.tools.run(&program).await {
+    // A kernel's scripts run again with it, and may make it the default before they make its initramfs.
+    let guards_default = packages.iter().any(|package| is_kernel(&package.name)) && Grub::of(here.host).is_some();
+    if guards_default {
+        default::keep_running(here).await?;
+        default::leave_it_alone(here).await?;
+    }
+    let ran = here.tools.run(&program).await;
+    if guards_default {
+        default::keep_running(here).await?;
+    }
+    match ran {
         Err(error @ ToolError::Failed { .. }) => Err(StepError::operator(
             format!("what transaction {} of dnf has brought cannot be installed again: {error}", unended.number),
             "see that the repositories have these versions; or, if `rpm -V` finds the packages whole, `dnf -y reinstall` any \

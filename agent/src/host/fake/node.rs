@@ -47,6 +47,8 @@ pub struct Node {
     pub power_fails_after: Option<usize>,
     /// The package manager says that it failed, when all is done.
     pub transactions_fail: bool,
+    /// Somebody's rpm is in the middle of a transaction.
+    pub rpm_is_at_work: bool,
     /// None of its repositories answers.
     pub repositories_are_down: bool,
     /// Files that are not there, whatever the rest says.

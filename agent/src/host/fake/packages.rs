@@ -263,7 +263,10 @@ fn newer(node: &Node, excluded: &[&str], only_security: bool) -> Plan {
 fn notices(node: &Node) -> String {
     let is_there = |package: &&ModelPackage| node.packages.iter().any(|p| p.name == package.name);
     let about = node.repository.iter().filter(|package| package.is_security).filter(is_there);
-    about.map(|package| format!("MODEL-2026:1 Important/Sec. {}\n", package.full())).collect()
+    let of_distribution =
+        about.clone().next().map(|_| "MODEL-2026:0 Important/Sec. glibc-2.34-100.el9.x86_64\n".to_owned());
+    let lines = about.map(|package| format!("MODEL-2026:1 Important/Sec. {}\n", package.full()));
+    of_distribution.into_iter().chain(lines).collect()
 }
 
 fn newest<'a>(node: &'a Node, name: &str) -> Option<&'a ModelPackage> {

@@ -26,7 +26,7 @@ const KEY: &str = "UPDATEDEFAULT=";
 const REMARK: &str = "# Written by Windlass: a new kernel becomes the default when it has proved itself.";
 
 /// Makes the kernel that runs the default by its name, if it is not.
-pub(super) async fn keep_running(here: &Here<'_>) -> Result<(), StepError> {
+pub(in crate::steps) async fn keep_running(here: &Here<'_>) -> Result<(), StepError> {
     let running = KernelRelease::new(here.running_kernel()?)
         .map_err(|error| StepError::Unreadable { program: "uname", reason: error.to_string() })?;
     let is_default = default_release(here.host).await.as_deref() == Some(running.as_str());
@@ -38,7 +38,7 @@ pub(super) async fn keep_running(here: &Here<'_>) -> Result<(), StepError> {
 }
 
 /// Tells the scripts of kernels to leave the default alone, now and later.
-pub(super) async fn leave_it_alone(here: &Here<'_>) -> Result<(), StepError> {
+pub(in crate::steps) async fn leave_it_alone(here: &Here<'_>) -> Result<(), StepError> {
     let path = Path::new(SCRIPTS_READ);
     let text = match here.host.content(path) {
         Ok(content) => String::from_utf8_lossy(&content).into_owned(),

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use windlass_types::name::on_node::KernelRelease;
 use windlass_types::package::{Package, PackageChange};
 
+use super::super::boot::no_boot_loader;
 use super::super::packages::{exactly, left_to_do};
 use super::super::{Check, Here, Kind, StepError, repair};
 use super::{default, way_back};
@@ -32,14 +33,21 @@ impl Install<'_> {
     }
 
     /// Whether the node would come back from it by itself, and it is not the default.
-    async fn is_ready(&self, here: &Here<'_>) -> Result<(), String> {
-        let grub = Grub::of(here.host).ok_or("there is no GRUB on this node")?;
+    async fn is_ready(&self, here: &Here<'_>) -> Result<(), StepError> {
+        let grub = Grub::of(here.host).ok_or_else(no_boot_loader)?;
         if let Some(reason) = way_back::stands_still(here, grub, self.release) {
-            return Err(reason);
+            let reason = format!("kernel {} is not booted: {reason}", self.release);
+            return Err(StepError::operator(reason, way_back::say_so(grub)));
         }
         let is_default = default_release(here.host).await.as_deref() == Some(self.release.as_str());
         let runs = here.running_kernel().is_ok_and(|running| running == self.release.as_str());
-        if is_default && !runs { Err("it is the default before it has proved itself".to_owned()) } else { Ok(()) }
+        if !is_default || runs {
+            return Ok(());
+        }
+        Err(StepError::operator(
+            format!("kernel {} is the default before it has proved itself", self.release),
+            "make the kernel that runs the default, with grubby --set-default or grub2-set-default",
+        ))
     }
 
     /// The package and all that comes with it, whole.
@@ -108,9 +116,7 @@ impl Kind for Install<'_> {
                 format!("remove {} with dnf and plan again; the default is what it was", self.package),
             ));
         }
-        self.is_ready(here).await.map_err(|reason| {
-            StepError::operator(format!("kernel {} is not booted: {reason}", self.release), way_back::SAY_SO)
-        })
+        self.is_ready(here).await
     }
 }
 

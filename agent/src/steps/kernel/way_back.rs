@@ -19,9 +19,14 @@ const PANIC: &str = "panic=30";
 /// shell for somebody. A site's own values are left alone.
 const LEFT_BY_ITSELF: [&str; 3] = [PANIC, "rd.shell=0", "rd.emergency=reboot"];
 
-/// Whoever makes the menu by other means than grubby has to say it.
-pub(in crate::steps) const SAY_SO: &str =
-    "put that into GRUB_CMDLINE_LINUX in /etc/default/grub, make the menu anew with grub2-mkconfig, and try again";
+/// How a person has a boot entry say something: whoever makes the menu by other means than grubby has to.
+pub(super) const fn say_so(grub: Grub) -> &'static str {
+    if grub.has_grubby() {
+        "see `grubby --info=ALL`; put that there with `grubby --update-kernel=KERNEL --args=...`, and try again"
+    } else {
+        "put that into GRUB_CMDLINE_LINUX in /etc/default/grub, make the menu anew with grub2-mkconfig, and try again"
+    }
+}
 
 /// Sees that there is a way back from a kernel that is about to be started once.
 pub(in crate::steps) async fn prepare(here: &Here<'_>, grub: Grub, release: &KernelRelease) -> Result<(), StepError> {
@@ -30,8 +35,9 @@ pub(in crate::steps) async fn prepare(here: &Here<'_>, grub: Grub, release: &Ker
         keep_running(here).await?;
     }
     be_left_by_itself(here, release).await?;
-    stands_still(here, grub, release)
-        .map_or(Ok(()), |reason| Err(StepError::blocked(format!("kernel {release} is not booted: {reason}"), SAY_SO)))
+    stands_still(here, grub, release).map_or(Ok(()), |reason| {
+        Err(StepError::blocked(format!("kernel {release} is not booted: {reason}"), say_so(grub)))
+    })
 }
 
 /// Has the entry of a kernel say so where grubby is. Elsewhere the menu is made from the distribution's configuration alone.
@@ -86,9 +92,10 @@ pub(in crate::steps) async fn forgets_once(here: &Here<'_>, grub: Grub) -> Resul
                 "GRUB's environment block lies on {layer}, where GRUB cannot write that it has started it"
             )))
         }),
-        Err(error @ ToolError::Failed { .. }) => {
-            Err(blocked(format!("where GRUB's environment block lies is not told: {error}")))
-        }
+        Err(error @ ToolError::Failed { .. }) => Err(StepError::blocked(
+            format!("it cannot be told whether GRUB could take back that it is to start a kernel once: {error}"),
+            "see `grub2-probe --target=abstraction /boot/grub2/grubenv` on the node, and /boot/grub2/device.map",
+        )),
         Err(error) => Err(error.into()),
     }
 }

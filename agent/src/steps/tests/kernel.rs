@@ -8,7 +8,7 @@ use windlass_types::survey::{Found, KernelChannel, KernelDue, KernelWish, Survey
 
 use super::packages::surveyed;
 use super::{refused, survives_everything, to_the_end};
-use crate::host::fake::{FakeHost, ModelPackage, Node};
+use crate::host::fake::{FakeHost, ModelPackage, ModelTransaction, Node};
 
 const NEW: &str = "6.2-1.x86_64";
 
@@ -50,6 +50,27 @@ async fn a_survey_names_the_kernel_and_what_goes_after_it() {
     // Beside the new one, the one that runs now is kept.
     let prune: Vec<String> = due.prune.iter().map(ToString::to_string).collect();
     assert_eq!(prune, ["kernel-lt-6.0-1.x86_64", "kernel-lt-5.9-1.x86_64"]);
+}
+
+#[tokio::test]
+async fn a_kernel_that_somebody_began_to_install_is_whole_afterwards_and_not_the_default() {
+    let make = || {
+        let host = node();
+        host.change(|node| {
+            let kernel = ModelPackage::new("kernel-lt", "6.2-1");
+            node.packages.push(kernel.clone());
+            node.kernels.push(NEW.into());
+            node.kernels_become_default = false;
+            node.files.insert("/etc/sysconfig/kernel".into(), "UPDATEDEFAULT=yes\n".into());
+            node.history = vec![ModelTransaction { come: vec![kernel], go: vec![], is_whole: false }];
+        });
+        host
+    };
+    let effects = survives_everything(make, &NodeStep::RepairPackages).await;
+    assert_eq!(effects["reinstall kernel-lt-6.2-1.x86_64"], 1);
+    let host = make();
+    to_the_end(&host, &NodeStep::RepairPackages).await.unwrap();
+    assert_eq!(host.node().default_kernel.as_deref(), Some("6.1-1.x86_64"));
 }
 
 #[tokio::test]

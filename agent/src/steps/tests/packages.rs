@@ -165,6 +165,9 @@ async fn a_transaction_without_an_end_is_told_and_what_it_brought_is_installed_o
         assert_eq!(surveyed(&at_work, SurveyRequest::default()).await.interrupted, None, "it goes on");
         assert!(!to_the_end(&at_work, &NodeStep::RepairPackages).await.unwrap().changed, "it is not mended meanwhile");
     }
+    let by_another_name = unended();
+    by_another_name.change(|node| node.rpm_is_at_work = true);
+    assert_eq!(surveyed(&by_another_name, SurveyRequest::default()).await.interrupted, None, "PackageKit goes on");
     let nothing_came = unended();
     nothing_came.change(|node| node.packages = node.history[0].go.clone());
     assert_eq!(surveyed(&nothing_came, SurveyRequest::default()).await.interrupted, None);
