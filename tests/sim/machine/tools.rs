@@ -32,10 +32,10 @@ fn changes(argv: &Argv) -> bool {
     let words: Vec<_> = argv.as_slice().iter().map(String::as_str).collect();
     let has = |word: &str| words.contains(&word);
     match argv.program().rsplit('/').next().unwrap_or_default() {
-        "dnf" => has("-y") && !has("--downloadonly"),
+        "dnf" => has("-y") && !has("--downloadonly") && !has("makecache"),
         "rpm" => has("-e"),
         "systemctl" => !has("show"),
-        "test" | "grep" | "lsinitrd" => false,
+        "test" | "grep" | "lsinitrd" | "grub2-probe" => false,
         _ => true,
     }
 }
