@@ -53,7 +53,7 @@ impl Runs {
             };
             let surveyed = asked.map_err(|refusal| StepFailure::said(refusal.message, refusal.advice))?;
             let Some(why) = surveyed.unsurveyed.get(node) else { break surveyed };
-            if self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected) {
+            if self.is_connected(node) {
                 let message = format!("{node} cannot be asked how it is: {why}");
                 return Err(StepFailure::said(message, format!("`windlass run retry {}`", run.id())));
             }

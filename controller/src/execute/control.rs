@@ -8,7 +8,7 @@ use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::action::Action;
 use windlass_types::event::EventKind;
 use windlass_types::name::{NodeName, RunId};
-use windlass_types::run::RunState;
+use windlass_types::run::{RunState, StepState};
 
 use super::record::RunRecord;
 use super::run::Told;
@@ -88,8 +88,8 @@ impl Runs {
                 return Err(Refusal::new(Reason::RunInProgress, format!("run {id} is stopping"))
                     .advise("try again when it has ended"));
             }
-            let before: Vec<_> =
-                progress.records().map(|(planned, known)| (planned.id.clone(), known.clone())).collect();
+            let ended = progress.records().filter(|(_, known)| known.state.is_final());
+            let before: Vec<_> = ended.map(|(planned, known)| (planned.id.clone(), known.clone())).collect();
             (before, progress.retry())
         };
         if again.is_empty() && (under_way.is_some() || run.record().plan.queued.is_empty()) {
@@ -100,7 +100,13 @@ impl Runs {
         let (state, ended_at, stop_requested, paused) = (RunState::Running, None, false, None);
         let record = RunRecord { state, ended_at, stop_requested, paused, ..known };
         if let Err(error) = self.with.records.reopen(&record, &again).await {
-            before.into_iter().for_each(|(id, step)| drop(run.progress().change(&id, |known| *known = step)));
+            let mut progress = run.progress();
+            for (id, step) in before {
+                // What has begun meanwhile goes on.
+                if progress.state(&id) == StepState::Waiting {
+                    progress.change(&id, |known| *known = step);
+                }
+            }
             return Err(refusal(&error));
         }
         *run.record() = record;

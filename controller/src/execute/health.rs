@@ -37,8 +37,7 @@ impl Runs {
     /// # Errors
     /// If it is not in time, or the run is stopped.
     pub(super) async fn until_connected(&self, run: &ActiveRun, node: &NodeName) -> Result<(), StepFailure> {
-        let is_connected =
-            || self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected).then_some(());
+        let is_connected = || self.is_connected(node).then_some(());
         match self.wait_for(run, BACK_WITHIN, is_connected).await? {
             Some(()) => Ok(()),
             None => Err(self.too_long_away(run, node, BACK_WITHIN).await),
@@ -76,7 +75,7 @@ impl Runs {
         let mut since = None;
         loop {
             turns.mark_unchanged();
-            let is_so = self.with.fleet.standing(node).is_some_and(|standing| standing.is_connected) == is_connected;
+            let is_so = self.is_connected(node) == is_connected;
             since = if is_so { since.or_else(|| Some(Instant::now())) } else { None };
             tokio::select! {
                 () = at(since.map(|since| since + lasting)) => return,

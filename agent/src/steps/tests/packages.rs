@@ -119,14 +119,19 @@ async fn a_package_that_changed_in_between_stops_the_step() {
     assert_eq!(refused(&host, &step, "web is neither 1-1").await, ErrorClass::Blocked);
 }
 
+/// A node on which the power fails after so much of a transaction, and which has brought it to its end.
+pub(super) async fn after_a_power_cut(host: FakeHost, transaction: &Transaction, after: usize) -> FakeHost {
+    host.change(|node| node.power_fails_after = Some(after));
+    to_the_end(&host, &NodeStep::ChangePackages(transaction.clone())).await.unwrap();
+    assert_eq!(installed(&host), ["web-2-1.x86_64", "words-2-1.x86_64"], "after {after}");
+    host
+}
+
 #[tokio::test]
 async fn power_that_fails_within_a_transaction_leaves_nothing_half() {
     let transaction = update(&outdated()).await;
     for after in 0..=2 {
-        let host = outdated();
-        host.change(|node| node.power_fails_after = Some(after));
-        to_the_end(&host, &NodeStep::ChangePackages(transaction.clone())).await.unwrap();
-        assert_eq!(installed(&host), ["web-2-1.x86_64", "words-2-1.x86_64"], "after {after}");
+        let host = after_a_power_cut(outdated(), &transaction, after).await;
         let installs = host.effects().into_iter().filter(|(effect, _)| effect.starts_with("install "));
         assert!(installs.map(|(_, count)| count).eq([1, 1]), "after {after}: {:?}", host.effects());
         // What had come by then is installed once more: its scripts may have been cut off.

@@ -8,7 +8,7 @@ use windlass_types::outcome::ErrorClass;
 use windlass_types::package::UpdateScope;
 use windlass_types::survey::{Found, KernelChannel, KernelWish, SurveyRequest};
 
-use super::packages::{installed, look, outdated, shown, surveyed, update};
+use super::packages::{after_a_power_cut, installed, look, outdated, shown, surveyed, update};
 use super::{refused, survives_everything, to_the_end};
 use crate::host::fake::{FakeHost, ModelPackage};
 
@@ -58,10 +58,7 @@ async fn a_package_that_yum_cannot_find_is_named_though_it_would_go_on_with_the_
 async fn a_transaction_of_yum_that_the_power_ends_is_told_and_finished() {
     let transaction = update(&old()).await;
     for after in 0..=2 {
-        let host = old();
-        host.change(|node| node.power_fails_after = Some(after));
-        to_the_end(&host, &NodeStep::ChangePackages(transaction.clone())).await.unwrap();
-        assert_eq!(installed(&host), ["web-2-1.x86_64", "words-2-1.x86_64"], "after {after}");
+        let host = after_a_power_cut(old(), &transaction, after).await;
         assert_eq!(surveyed(&host, SurveyRequest::default()).await.interrupted, None, "after {after}");
     }
     let left = || {
