@@ -14,6 +14,7 @@
 //! - [`steps`]: what each step does; [`on_node`]: those that a node does itself.
 //! - [`shared`]: what the machines of a cluster share.
 //! - [`as_planned`]: whether a node still is as it was when it was planned for.
+//! - [`power`]: machines that lose their power are switched on again.
 //! - [`machine`], [`health`]: following a machine, and a node, until it is healthy.
 //! - [`console`]: what a machine says on its console. [`stages`]: how far it is.
 //! - [`times`], [`step_times`]: how long that takes; [`expected`]: how long a plan does.
@@ -36,6 +37,7 @@ pub mod machine;
 mod on_node;
 mod out_of_reach;
 mod possible;
+mod power;
 pub mod record;
 pub mod run;
 mod shared;
@@ -114,6 +116,8 @@ pub struct Runs {
     active: Mutex<HashMap<RunId, Arc<ActiveRun>>>,
     /// Who makes a run that has ended one that is under way: one after the other.
     reopening: tokio::sync::Mutex<()>,
+    /// Changes whenever something happened to a machine.
+    machines: signal::Sender<u64>,
 }
 
 /// A run under way.
@@ -227,7 +231,8 @@ impl Runs {
             let known = with.records.steps(&record).await?;
             active.insert(record.id.clone(), ActiveRun::new(record, known));
         }
-        Ok(Arc::new(Self { with, active: Mutex::new(active), reopening: tokio::sync::Mutex::default() }))
+        let (active, machines) = (Mutex::new(active), signal::channel(0).0);
+        Ok(Arc::new(Self { with, active, reopening: tokio::sync::Mutex::default(), machines }))
     }
 
     /// Continues the runs a former process left under way.
@@ -343,7 +348,12 @@ impl Runs {
 
     fn spawn(self: &Arc<Self>, run: &Arc<ActiveRun>) {
         let (runs, run) = (Arc::clone(self), Arc::clone(run));
-        tokio::spawn(async move { runs.drive(&run).await });
+        tokio::spawn(async move {
+            tokio::select! {
+                () = runs.drive(&run) => {}
+                never = runs.keep_on(&run) => match never {},
+            }
+        });
     }
 
     pub(crate) fn tell(&self, run: &ActiveRun, kind: EventKind, step: &StepId, message: String) {

@@ -262,6 +262,16 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// If there is no such machine, or it does not obey.
     async fn power(&self, machine: &MachineKey, action: PowerAction) -> Result<(), ProviderError>;
 
+    /// Nodes of this cluster whose machines are off although nobody switched them off through Windlass. None where that
+    /// cannot be known.
+    ///
+    /// # Errors
+    /// If the provider cannot tell.
+    async fn without_power(&self, cluster: &ClusterName) -> Result<Vec<NodeName>, ProviderError> {
+        let _is_not_told = cluster;
+        Ok(Vec::new())
+    }
+
     /// Gives a machine one more empty disk. One with this serial that is there already is left as it is.
     ///
     /// # Errors

@@ -55,6 +55,7 @@ mod machines;
 mod machines_refused;
 mod manual;
 mod out_of_reach;
+mod power;
 mod renewal;
 mod restore;
 mod rolls;

@@ -35,6 +35,8 @@ pub enum Guest {
     Killed,
     /// It boots and never gets any further.
     Stuck,
+    /// The test itself is what boots.
+    Elsewhere,
 }
 
 /// A failure that was asked for.
@@ -124,6 +126,14 @@ impl FakeProvider {
         }
     }
 
+    /// Whether a machine has power.
+    #[must_use]
+    pub fn is_on(&self, node: &str) -> bool {
+        self.machines()
+            .values()
+            .any(|machine| machine.report.name.as_str() == node && machine.report.power == PowerState::On)
+    }
+
     /// Ends all machines; one that is booting finds no place any more.
     pub fn clear(&self) {
         self.machines().clear();
@@ -181,7 +191,7 @@ impl FakeProvider {
                 );
             }
             Guest::Killed => return self.kill(key.name.as_str()),
-            Guest::Stuck => return,
+            Guest::Stuck | Guest::Elsewhere => return,
         }
         if is_new {
             mark("stage=agent-installed state=reached");
@@ -325,14 +335,23 @@ impl Provider for Shared {
     }
 
     async fn power(&self, machine: &MachineKey, action: PowerAction) -> Result<(), ProviderError> {
-        assert_ne!(action, PowerAction::Off, "nobody asks for that");
+        let power = if action == PowerAction::Off { PowerState::Off } else { PowerState::On };
         {
             let mut machines = self.0.machines();
             let report = &mut machines.get_mut(machine).ok_or_else(missing)?.report;
-            (report.power, report.note) = (PowerState::On, None);
+            (report.power, report.note) = (power, None);
         }
-        self.0.boot(machine.clone());
+        if power == PowerState::On {
+            self.0.boot(machine.clone());
+        }
         Ok(())
+    }
+
+    async fn without_power(&self, _cluster: &ClusterName) -> Result<Vec<NodeName>, ProviderError> {
+        let machines = self.0.machines();
+        let reports = machines.values().map(|machine| &machine.report);
+        let dark = reports.filter(|report| report.power == PowerState::Off && report.note.is_some());
+        Ok(dark.map(|report| report.name.clone()).collect())
     }
 
     async fn attach_disk(&self, machine: &MachineKey, disk: &DiskSpec) -> Result<(), ProviderError> {

@@ -117,6 +117,13 @@ impl ModelledNode {
         }
     }
 
+    /// Its machine loses power: nothing of it goes on.
+    pub fn lose_power(&mut self) {
+        self.switch_off();
+        self.host.lose_power();
+        self.machine.runner.lose_power();
+    }
+
     /// How often something happened to the machine.
     #[must_use]
     pub fn effect(&self, what: &str) -> u64 {

@@ -120,6 +120,7 @@ impl Runs {
         }
         run.nudge.notify_one();
         run.signal();
+        self.look_at_machines();
         Ok(self.seen(&run))
     }
 

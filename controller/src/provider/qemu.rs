@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use windlass_types::cloud::Need;
 use windlass_types::machine::{Accel, AccelChoice, DiskSpec, MachineReport, MachineSpec, PowerState, ProviderKind};
-use windlass_types::name::ClusterName;
+use windlass_types::name::{ClusterName, NodeName};
 
 use super::exec::find;
 use super::{
@@ -134,10 +134,12 @@ impl QemuProvider {
         Record::read(&self.directory(key), key)?.ok_or_else(|| QemuError::NoMachine(key.clone()))
     }
 
+    fn runs(&self, record: &Record) -> bool {
+        Process::find(&self.directory(&MachineKey::of(&record.spec)), &record.id).is_some()
+    }
+
     fn report(&self, record: &Record) -> MachineReport {
-        let directory = self.directory(&MachineKey::of(&record.spec));
-        let runs = Process::find(&directory, &record.id).is_some();
-        match runs {
+        match self.runs(record) {
             true => record.report(PowerState::On, self.watch.note(&record.id)),
             false => record.report(PowerState::Off, record.ended.clone()),
         }
@@ -218,6 +220,12 @@ impl Provider for QemuProvider {
         let turn = self.turn(machine);
         let _turn = turn.lock().await;
         Ok(self.set_power(machine, action).await?)
+    }
+
+    async fn without_power(&self, cluster: &ClusterName) -> Result<Vec<NodeName>, ProviderError> {
+        let mut records = self.records(Some(cluster))?;
+        records.retain(|record| record.complete && record.is_off_by_itself() && !self.runs(record));
+        Ok(records.into_iter().map(|record| record.spec.name).collect())
     }
 
     async fn attach_disk(&self, machine: &MachineKey, disk: &DiskSpec) -> Result<(), ProviderError> {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use windlass_types::event::EventKind;
+
 use super::Controller;
 use crate::provider::{MachineNews, Provider};
 
@@ -21,6 +23,9 @@ impl Controller {
         loop {
             let MachineNews { machine, kind, message } = provider.news().await;
             self.events.emit(kind, Some(&machine.name), None, message);
+            if kind == EventKind::MachineStopped {
+                self.runs.look_at_machines();
+            }
         }
     }
 }

@@ -40,6 +40,7 @@ impl QemuProvider {
         self.let_go(key, record).await?;
         let accel = self.accel_for(tools, key, record.spec.accel).await?;
         record.accel = Some(accel);
+        let ended = record.ended.take();
         record.shall_be_on();
         record.write(&directory)?;
         let network = Network::new(&self.place, &record.spec);
@@ -55,7 +56,9 @@ impl QemuProvider {
         match process {
             Ok(process) => self.listen(key, record, process).await,
             Err(error) => {
+                // As it was: why it is off is still so.
                 record.shall_be_off();
+                record.ended = ended;
                 record.write(&directory)?;
                 return Err(error);
             }

@@ -153,6 +153,11 @@ impl Record {
         (self.on_since_boot, self.ended) = (None, None);
     }
 
+    /// Whether nobody switched it off here, if it is off.
+    pub(super) fn is_off_by_itself(&self) -> bool {
+        self.on_since_boot.is_some() || self.ended.is_some()
+    }
+
     /// Whether the host is still in the boot in which it was switched on.
     pub(super) fn is_of_this_boot(&self) -> bool {
         self.on_since_boot.as_deref() == Some(&boot_of_host())

@@ -61,6 +61,35 @@ async fn a_machine_is_started_again_in_the_moment_its_process_was_killed() {
 }
 
 #[tokio::test]
+async fn only_a_machine_that_nobody_switched_off_here_has_lost_its_power() {
+    let mut place = Place::new();
+    for name in ["node1", "node2", "node3"] {
+        place.created(name).await;
+    }
+    place.power("node2", PowerAction::Off).await;
+    let cluster = key("node1").cluster;
+    assert!(place.provider.without_power(&cluster).await.expect("it tells").is_empty());
+    place.process("node1").expect("it runs").kill().expect("killed");
+    news(&place).await;
+    assert_eq!(place.provider.without_power(&cluster).await.expect("it tells"), [key("node1").name]);
+    // Also to a controller that was away and has not looked around yet.
+    place.restart();
+    let process = place.process("node3").expect("it runs");
+    process.kill().expect("killed");
+    assert!(process.has_gone_within(Duration::from_secs(30)).await);
+    let both = [key("node1").name, key("node3").name];
+    assert_eq!(place.provider.without_power(&cluster).await.expect("it tells"), both);
+    // One that cannot be started now has lost it still.
+    let kept = place.machine("node1").join("root.qcow2");
+    std::fs::rename(&kept, kept.with_extension("away")).expect("moved");
+    place.provider.power(&key("node1"), PowerAction::On).await.expect_err("it has no disk");
+    assert_eq!(place.provider.without_power(&cluster).await.expect("it tells"), both);
+    std::fs::rename(kept.with_extension("away"), &kept).expect("moved");
+    place.power("node1", PowerAction::On).await;
+    assert_eq!(place.provider.without_power(&cluster).await.expect("it tells"), [key("node3").name]);
+}
+
+#[tokio::test]
 async fn what_is_done_through_windlass_is_not_told_as_news() {
     let place = Place::new();
     place.created("node1").await;
