@@ -9,7 +9,7 @@
 
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as Turn, watch};
@@ -45,6 +45,8 @@ pub struct Known {
     pub leases: BTreeMap<NodeName, Held>,
     /// Nodes on which nothing is begun.
     pub quarantined: BTreeMap<NodeName, Quarantine>,
+    /// Nodes that somebody is taking down without a run, whatever is still seen of them.
+    pub by_hand: BTreeSet<NodeName>,
     next: u64,
 }
 
@@ -55,6 +57,10 @@ impl Known {
         snapshot.leases = self.leases.values().map(status).collect();
         let reason = |(node, quarantine): (&NodeName, &Quarantine)| (node.clone(), quarantine.reason.clone());
         snapshot.quarantined = self.quarantined.iter().map(reason).collect();
+        for status in snapshot.nodes.iter_mut().filter(|status| self.by_hand.contains(&status.name)) {
+            status.is_healthy = false;
+            status.reason = "somebody is switching its machine".to_owned();
+        }
     }
 }
 
@@ -78,7 +84,7 @@ impl Arbiter {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, ArbiterError> {
         let (leases, quarantined, next) = record::read(store.as_ref()).await?;
-        let known = Mutex::new(Known { leases, quarantined, next });
+        let known = Mutex::new(Known { leases, quarantined, next, ..Known::default() });
         Ok(Arc::new(Self { store, events, clock, turn: Turn::default(), known, changed: watch::channel(0).0 }))
     }
 
@@ -110,6 +116,34 @@ impl Arbiter {
             None => self.grant(run, node, by, known.next).await?,
         };
         Ok(Answer::Granted(lease))
+    }
+
+    /// Somebody takes a node down without a run, unless `judge` names what speaks against it. Until [`Arbiter::end_by_hand`] it
+    /// counts as one that is down.
+    ///
+    /// # Errors
+    /// What speaks against it.
+    pub async fn begin_by_hand<Objection>(
+        &self,
+        node: &NodeName,
+        judge: impl FnOnce(&Known) -> Vec<Objection>,
+    ) -> Result<(), Vec<Objection>> {
+        let _one_at_a_time = self.turn.lock().await;
+        let objections = judge(&self.known());
+        if !objections.is_empty() {
+            return Err(objections);
+        }
+        self.change(|known| {
+            known.by_hand.insert(node.clone());
+        });
+        Ok(())
+    }
+
+    /// How the node is can be seen again.
+    pub fn end_by_hand(&self, node: &NodeName) {
+        self.change(|known| {
+            known.by_hand.remove(node);
+        });
     }
 
     async fn grant(&self, run: &RunId, node: &NodeName, by: &str, number: u64) -> Result<Lease, StoreError> {

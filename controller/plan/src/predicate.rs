@@ -55,9 +55,70 @@ pub fn objections(scene: &Scene<'_>, node: &NodeName) -> Vec<Objection> {
     .collect()
 }
 
+/// What speaks against a person who takes a node down, without a run: a run that is at work there, also while the node boots
+/// for it, and too many others that are down. Windows and quarantines hold back runs, and not people; with a node that is down
+/// already nothing more is lost.
+#[must_use]
+pub fn objections_by_hand(scene: &Scene<'_>, node: &NodeName) -> Vec<Objection> {
+    let is_well = scene.snapshot.node(node).is_some_and(|status| status.is_connected && status.is_healthy);
+    let others = is_well.then(|| max_unavailable::objection(scene, node));
+    [other_holder::objection(scene, node), others.flatten()].into_iter().flatten().collect()
+}
+
 impl Scene<'_> {
     /// Whether the run has the node in hand already: then it is to finish what it began.
     fn has_in_hand(&self, node: &NodeName) -> bool {
         self.snapshot.lease(node).is_some_and(|status| status.lease.run == *self.run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use windlass_types::node_step::Lease;
+
+    use super::*;
+    use crate::snapshot::{LeaseStatus, NodeStatus};
+
+    fn named(name: &str) -> NodeName {
+        NodeName::new(name).expect("a name")
+    }
+
+    fn node(name: &str, is_connected: bool, is_healthy: bool) -> NodeStatus {
+        let (reason, labels, is_revoked) = (String::new(), BTreeMap::new(), false);
+        NodeStatus { name: named(name), is_connected, is_healthy, is_revoked, reason, labels }
+    }
+
+    fn rules(nodes: Vec<NodeStatus>, held: &[&str]) -> Vec<&'static str> {
+        let run = RunId::new("r7").expect("a run");
+        let lease = |name: &&str| LeaseStatus {
+            lease: Lease { number: 1, node: named(name), run: run.clone() },
+            since: UnixMillis(0),
+            by: "admin".to_owned(),
+        };
+        let leases = held.iter().map(lease).collect();
+        let snapshot = Snapshot { nodes, leases, ..Snapshot::default() };
+        let nobody = RunId::new("r0").expect("a run");
+        let scene = Scene { snapshot: &snapshot, run: &nobody, policy: &Policy::default(), now: UnixMillis(0) };
+        objections_by_hand(&scene, &named("node1")).into_iter().map(|objection| objection.predicate).collect()
+    }
+
+    #[test]
+    fn a_person_takes_a_node_down_unless_a_run_has_it_or_another_is_down() {
+        assert_eq!(rules(vec![node("node1", true, true), node("node2", true, true)], &[]), [""; 0]);
+        assert_eq!(rules(vec![node("node1", true, true), node("node2", false, false)], &[]), ["max-unavailable"]);
+        assert_eq!(rules(vec![node("node1", true, true)], &["node1"]), ["other-holder"]);
+        assert_eq!(rules(vec![node("node1", true, true), node("node2", true, true)], &["node2"]), ["max-unavailable"]);
+    }
+
+    #[test]
+    fn with_a_node_that_is_down_nothing_more_is_lost() {
+        assert_eq!(rules(vec![node("node1", false, false), node("node2", false, false)], &[]), [""; 0]);
+        assert_eq!(rules(vec![node("node1", true, false), node("node2", false, false)], &[]), [""; 0]);
+        assert_eq!(rules(vec![node("node2", false, false)], &[]), [""; 0]);
+        // The run that has it may be what mends it, or may have it boot.
+        assert_eq!(rules(vec![node("node1", false, false)], &["node1"]), ["other-holder"]);
+        assert_eq!(rules(vec![node("node1", true, false), node("node2", false, false)], &["node1"]), ["other-holder"]);
     }
 }

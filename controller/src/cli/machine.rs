@@ -33,6 +33,9 @@ pub(crate) struct PowerArgs {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Also if a run has the node in hand, or another node of its cluster is down
+    #[arg(long)]
+    force: bool,
 }
 
 /// What to do with a machine's power.
@@ -51,7 +54,7 @@ enum Power {
 /// # Errors
 /// If it is not confirmed, or the controller cannot be reached or refuses.
 pub(crate) async fn run(context: &Context, arguments: MachineArgs) -> Result<Exit, Failure> {
-    let MachineArgs::Power(PowerArgs { node, action, yes }) = arguments;
+    let MachineArgs::Power(PowerArgs { node, action, yes, force }) = arguments;
     let (action, verb, done) = match action {
         Power::On => (v1::PowerAction::On, "switch on", "is on"),
         Power::Off => (v1::PowerAction::Off, "switch off", "is off"),
@@ -61,7 +64,7 @@ pub(crate) async fn run(context: &Context, arguments: MachineArgs) -> Result<Exi
         let question = format!("{verb} the machine of {node}? What runs there ends at once, as in a power cut.");
         context.terminal.confirm(&question, yes)?;
     }
-    let request = v1::SetMachinePowerRequest { node: node.clone(), action: action.into() };
+    let request = v1::SetMachinePowerRequest { node: node.clone(), action: action.into(), force };
     let answer = context.machines().await?.set_machine_power(request).await;
     answer.map_err(|status| Failure::call(format!("{verb} the machine of {node}"), &status))?;
     let mut out = context.terminal.out();

@@ -103,14 +103,19 @@ impl MachineService for MachineApi {
                 return Err(Refusal::new(Reason::BadRequest, "the power action is missing").into());
             }
         };
-        let arguments = json!({ "action": action.to_string() });
+        let arguments = json!({ "action": action.to_string(), "force": message.force });
         let object = format!("machine/{}", message.node.chars().take(64).collect::<String>());
         let wish = Wish { caller: &caller, verb: "machine power", object, arguments };
         let work = async {
             let (provider, key) = self.find(message.node).await?;
-            provider.power(&key, action).await.map_err(|error| refused(&error))?;
-            let text = format!("{caller} switched the machine of {}: {action}", key.name);
-            self.0.events.emit(EventKind::MachinePower, Some(&key.name), None, text);
+            let name = key.name.clone();
+            let switch = async move { provider.power(&key, action).await.map_err(|error| refused(&error)) };
+            match action {
+                PowerAction::Off | PowerAction::Reset if !message.force => self.0.runs.by_hand(&name, switch).await?,
+                PowerAction::On | PowerAction::Off | PowerAction::Reset => switch.await?,
+            }
+            let text = format!("{caller} switched the machine of {name}: {action}");
+            self.0.events.emit(EventKind::MachinePower, Some(&name), None, text);
             Ok(())
         };
         self.0.changes.run(wish, work).await?;
