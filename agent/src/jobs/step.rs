@@ -19,7 +19,7 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::on_node::BootId;
 use windlass_types::name::{BadName, JobId};
 use windlass_types::node_step::{NodeStep, StepOrder};
-use windlass_types::outcome::{Ending, Outcome};
+use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
 use super::runner::{End, Running};
 use super::work::{Beginning, Worked, at, failed, with_output};
@@ -53,7 +53,7 @@ pub(super) async fn step(
         _ = stops.recv() => return Worked::bare(Outcome::bare(Ending::Stopped)),
         () = at(deadline) => return Worked::bare(Outcome::bare(Ending::TimedOut)),
     };
-    if let Err(ending) = take_lease(jobs, order, step) {
+    if let Err(ending) = still_in_time(jobs, order, step, beginning).and_then(|()| take_lease(jobs, order, step)) {
         return Worked::bare(Outcome::bare(ending));
     }
     let spool = match output(jobs, order, step, beginning) {
@@ -84,6 +84,18 @@ fn output(jobs: &Jobs, order: &Order, step: &StepOrder, beginning: &Beginning) -
         Spool::remove_of(&root, &order.job)?;
     }
     Spool::open(&root, &order.job, limit)
+}
+
+/// A node that was off for long does not take up what it had not begun: it may not be its turn any more. The controller
+/// orders it anew if it still is.
+fn still_in_time(jobs: &Jobs, order: &Order, step: &StepOrder, beginning: &Beginning) -> Result<(), Ending> {
+    let is_begun = jobs.table().journal.state().step(&order.job).intended;
+    let is_late = order.expires.is_some_and(|expires| jobs.parts.clock.now() > expires);
+    if matches!(beginning, Beginning::Fresh) || !step.step.needs_lease() || is_begun || !is_late {
+        return Ok(());
+    }
+    let message = "the order had expired before anything of it was begun".to_owned();
+    Err(Ending::Failed { message, class: ErrorClass::Transient })
 }
 
 /// Remembers the lease before anything is done under it.

@@ -20,6 +20,14 @@ pub enum StepError {
         /// What to do.
         advice: String,
     },
+    /// It was tried, and may work another time.
+    #[error("{reason}: {advice}")]
+    Passing {
+        /// What is wrong.
+        reason: String,
+        /// What to do if it does not pass.
+        advice: String,
+    },
     /// It was tried, and a person must look.
     #[error("{reason}: {advice}")]
     Operator {
@@ -66,6 +74,11 @@ impl StepError {
         Self::Operator { reason: reason.into(), advice: advice.into() }
     }
 
+    /// It may pass by itself.
+    pub(crate) fn passing(reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Passing { reason: reason.into(), advice: advice.into() }
+    }
+
     /// A file operation failed.
     pub(crate) fn file(operation: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
@@ -84,7 +97,8 @@ impl StepError {
             | Self::Tool(ToolError::NotStarted { .. } | ToolError::NotKept { .. } | ToolError::Failed { .. }) => {
                 ErrorClass::Operator
             }
-            Self::Tool(ToolError::Lost { .. } | ToolError::TimedOut { .. } | ToolError::Stopped) => {
+            Self::Passing { .. }
+            | Self::Tool(ToolError::Lost { .. } | ToolError::TimedOut { .. } | ToolError::Stopped) => {
                 ErrorClass::Transient
             }
         }
@@ -98,6 +112,7 @@ impl StepError {
             Self::Refused(message) => Ending::Refused { message: message.clone() },
             Self::Tool(_)
             | Self::Blocked { .. }
+            | Self::Passing { .. }
             | Self::Operator { .. }
             | Self::File { .. }
             | Self::Unreadable { .. } => Ending::Failed { message: ErrorChain(self).to_string(), class: self.class() },

@@ -28,7 +28,8 @@ pub(super) struct ChangePackages<'a> {
 #[async_trait]
 impl Kind for ChangePackages<'_> {
     async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
-        let installed = here.installed().await?;
+        // A database that cannot be read is mended before anything else.
+        let Some(installed) = here.readable().await? else { return Ok(Check::Ready) };
         let left = left_to_do(&self.transaction.changes, &installed)?;
         let is_whole = repair::interrupted(here, &installed).await?.is_none();
         Ok(if left.is_empty() && is_whole { Check::AlreadyDone } else { Check::Ready })
@@ -58,6 +59,14 @@ impl Here<'_> {
     pub(super) async fn installed(&self) -> Result<Vec<Installed>, StepError> {
         let ran = self.tools.run(&rpm::list()).await?;
         rpm::parse_list(&ran.stdout).map_err(|reason| StepError::Unreadable { program: "rpm", reason })
+    }
+
+    /// All packages; `None` if the database cannot be read.
+    pub(super) async fn readable(&self) -> Result<Option<Vec<Installed>>, StepError> {
+        match self.installed().await {
+            Err(StepError::Tool(ToolError::Failed { .. })) => Ok(None),
+            installed => installed.map(Some),
+        }
     }
 
     /// Whose these files are, one answer for each.
@@ -121,7 +130,7 @@ pub(super) async fn exactly(
 ) -> Result<(), StepError> {
     let manager = here.manager()?;
     let wanted = wanted(here, changes).await?;
-    before(here.tools.run(&program(manager.fetch(&wanted))?).await)?;
+    fetched(here.tools.run(&program(manager.fetch(&wanted))?).await)?;
     let ran = before(here.tools.run(&program(manager.look_at_fetched(&wanted))?).await)?;
     let resolved = read(&ran)?.map(|resolved| changes_of(&resolved, installed)).unwrap_or_default();
     let planned: BTreeSet<String> = changes.iter().map(|change| change.to_string()).collect();
@@ -140,6 +149,30 @@ pub(super) async fn exactly(
     }
     here.tools.run(&program(manager.act(&wanted))?).await?;
     Ok(())
+}
+
+/// How dnf and yum say that the repositories do not have what is asked for, or that it does not fit. What else keeps packages
+/// from coming is mostly a mirror that is away.
+const NOT_THERE: [&str; 6] = [
+    "Unable to find a match",
+    "No match for argument",
+    "No package ",
+    "Nothing to do",
+    "nothing provides",
+    "conflicting requests",
+];
+
+/// Mirrors come back; packages that they do not have any more do not.
+fn fetched(ran: Result<Ran, ToolError>) -> Result<Ran, StepError> {
+    match ran {
+        Err(ToolError::Failed { stderr, .. }) if !NOT_THERE.iter().any(|words| stderr.contains(words)) => {
+            Err(StepError::passing(
+                format!("the packages cannot be fetched: {stderr}"),
+                "nothing was changed; see the repositories and the disk",
+            ))
+        }
+        other => before(other),
+    }
 }
 
 /// What failed before anything was changed is a reason to plan again.

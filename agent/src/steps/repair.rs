@@ -34,8 +34,8 @@ pub(super) struct Repair;
 #[async_trait]
 impl Kind for Repair {
     async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
-        let is_readable = here.tools.run(&rpm::list()).await.is_ok();
-        let whole = is_readable && interrupted(here, &here.installed().await?).await?.is_none();
+        let Some(installed) = here.readable().await? else { return Ok(Check::Ready) };
+        let whole = interrupted(here, &installed).await?.is_none();
         Ok(if whole { Check::AlreadyDone } else { Check::Ready })
     }
 
@@ -145,7 +145,7 @@ pub(super) async fn mend(here: &Here<'_>) -> Result<(), StepError> {
     if is_under_way(here).await? {
         return Ok(());
     }
-    if here.tools.run(&rpm::list()).await.is_err() {
+    if here.readable().await?.is_none() {
         here.tools.run(&rpm::rebuild()).await?;
     }
     let old: Vec<String> = twice(&here.installed().await?).iter().map(Package::to_string).collect();

@@ -79,7 +79,7 @@ impl Install<'_> {
 #[async_trait]
 impl Kind for Install<'_> {
     async fn check(&self, here: &Here<'_>) -> Result<Check, StepError> {
-        let installed = here.installed().await?;
+        let Some(installed) = here.readable().await? else { return Ok(Check::Ready) };
         let is_done = self.is_installed(&installed)
             && damage(here, self.package, self.release, &installed).await?.is_none()
             && self.is_ready(here).await.is_ok();
