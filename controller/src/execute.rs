@@ -11,7 +11,7 @@
 //! - [`hold`]: asks the arbiter for nodes, and gives them back.
 //! - [`control`]: stop, pause, resume, retry.
 //! - [`later`]: brings in nodes that were away when the run was planned.
-//! - [`steps`]: what each step does; [`on_node`]: those that a node does itself.
+//! - [`steps`]: what each step does; [`on_node`]: those that a node does itself; [`boots`]: reboots of them.
 //! - [`shared`]: what the machines of a cluster share.
 //! - [`as_planned`]: whether a node still is as it was when it was planned for.
 //! - [`power`]: machines that lose their power are switched on again.
@@ -21,10 +21,13 @@
 //! - [`stored`]: what happens while the state cannot be written.
 //! - [`out_of_reach`]: what becomes of a step whose node is away at its turn.
 //! - `trouble`: what is said of a machine that does not become a node.
+//! - [`by_hand`]: what people do to a node without a run.
 //! - [`apply`]: from a plan that was shown to a run; [`possible`]: whether it could be carried out.
 
 pub mod apply;
 mod as_planned;
+mod boots;
+mod by_hand;
 pub mod console;
 mod console_tail;
 mod control;

@@ -1,34 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Machines that lose their power while a run has something to do on them.
 
-use windlass_agent::host::fake::ModelPackage;
+use windlass_agent::host::fake::{ModelPackage, Node};
 use windlass_tests::bastion::Bastion;
 use windlass_tests::fake_provider::Guest;
 use windlass_tests::modelled::ModelledNode;
 use windlass_tests::wait::{LONG, wait_until};
 
-const TRANSACTION: Option<&str> = Some("dnf -C -y");
+const TRANSACTION: &str = "dnf -C -y";
+
+const OLD: &str = "6.1-1.x86_64";
+const NEW: &str = "6.2-1.x86_64";
+
+/// What the model counts when it reboots.
+const REBOOT: &str = "reboot";
 
 async fn shows(bastion: &Bastion, words: &str, said: &str) {
     wait_until(said, LONG, || async { bastion.words(words).await.stdout.contains(said) }).await;
 }
 
-/// A node on a machine of the provider's, with a package that is out of date, and a run that updates it.
-async fn updating(bastion: &Bastion) -> ModelledNode {
+/// A node on a machine of the provider's.
+async fn node_on_machine(bastion: &Bastion, prepare: impl FnOnce(&mut Node)) -> ModelledNode {
     bastion.provider.behave("node1", Guest::Elsewhere);
     let spec = bastion.spec(&["{name: node1}"]);
     assert_eq!(bastion.words(&format!("apply -f {spec} --yes --detach")).await.code, 7);
     wait_until("a machine", LONG, || async { bastion.provider.is_on("node1") }).await;
     let node = ModelledNode::start(bastion, "node1").await;
-    node.host.change(|node| {
+    node.host.change(prepare);
+    assert_eq!(bastion.words("run attach r1").await.code, 0);
+    node
+}
+
+/// A run that is held in this step by this program.
+async fn held_up(bastion: &Bastion, node: &ModelledNode, command: &str, step: &str, program: &str) {
+    node.hold_programs(Some(program));
+    let begun = bastion.words(&format!("{command} --yes --detach")).await;
+    assert_eq!(begun.code, 7, "{begun:?}");
+    shows(bastion, "run show r2", &format!("running    {step}/node1")).await;
+}
+
+/// A node with a package that is out of date, and a run that updates it.
+async fn updating(bastion: &Bastion) -> ModelledNode {
+    let outdated = |node: &mut Node| {
         node.packages = vec![ModelPackage::new("words", "1-1")];
         node.repository = vec![ModelPackage::new("words", "2-1")];
-    });
-    assert_eq!(bastion.words("run attach r1").await.code, 0);
-    node.hold_programs(TRANSACTION);
-    let begun = bastion.words("update packages node1 --yes --detach").await;
-    assert_eq!(begun.code, 7, "{begun:?}");
-    shows(bastion, "run show r2", "running    packages/node1").await;
+    };
+    let node = node_on_machine(bastion, outdated).await;
+    held_up(bastion, &node, "update packages node1", "packages", TRANSACTION).await;
     node
 }
 
@@ -71,7 +89,10 @@ async fn a_machine_that_loses_its_power_together_with_its_controller_is_switched
 async fn a_machine_that_somebody_switched_off_stays_off_until_somebody_switches_it_on() {
     let bastion = Bastion::start().await;
     let mut node = updating(&bastion).await;
-    bastion.words("machine power node1 off --yes").await.done();
+    let refused = bastion.words("machine power node1 off --yes").await;
+    refused.assert_refused(4, "run r2 of ", "--force");
+    assert!(bastion.provider.is_on("node1"));
+    bastion.words("machine power node1 off --yes --force").await.done();
     node.lose_power();
     shows(&bastion, "run show r2", "waits until node1 is connected").await;
     assert!(!bastion.provider.is_on("node1"), "somebody did not want that");
@@ -94,4 +115,67 @@ async fn a_machine_that_does_not_stay_on_is_left_off_after_some_times() {
     bastion.provider.behave("node1", Guest::Elsewhere);
     bastion.words("machine power node1 on").await.done();
     is_updated(&bastion, &mut node).await;
+}
+
+#[tokio::test]
+async fn what_was_changed_in_a_boot_that_a_power_cut_began_is_rebooted_for_all_the_same() {
+    let bastion = Bastion::start().await;
+    let outdated = |node: &mut Node| {
+        node.packages = vec![ModelPackage::new("glibc", "1-1")];
+        node.repository = vec![ModelPackage::new("glibc", "2-1")];
+    };
+    let mut node = node_on_machine(&bastion, outdated).await;
+    held_up(&bastion, &node, "update packages node1 --reboot-if-needed", "packages", TRANSACTION).await;
+    node.lose_power();
+    bastion.provider.kill("node1");
+    is_switched_on(&bastion).await;
+    is_updated(&bastion, &mut node).await;
+    assert_eq!(node.effect(REBOOT), 1, "what runs is what was before");
+}
+
+/// A node for which there is a newer kernel.
+async fn with_old_kernel(bastion: &Bastion) -> ModelledNode {
+    let outdated = |node: &mut Node| {
+        let kernel = |version| ModelPackage::new("kernel-lt", version);
+        node.packages = vec![kernel("6.1-1")];
+        node.repository = ["6.1-1", "6.2-1"].map(kernel).into();
+        (node.running_kernel, node.default_kernel) = (OLD.to_owned(), Some(OLD.to_owned()));
+        node.kernels = [OLD.to_owned()].into();
+    };
+    node_on_machine(bastion, outdated).await
+}
+
+/// Its machine loses its power so often; the run switches it on and the new kernel stays in the end.
+async fn keeps_the_new_kernel(step: &str, program: &str, cuts: usize, reboots: u64) {
+    let bastion = Bastion::start().await;
+    let mut node = with_old_kernel(&bastion).await;
+    held_up(&bastion, &node, "upgrade kernel node1 --channel elrepo-lt", step, program).await;
+    shows(&bastion, "run show r2", &format!("running    {step}/node1")).await;
+    node.lose_power();
+    (1..cuts).for_each(|_| node.host.lose_power());
+    assert_eq!(node.host.node().running_kernel, OLD, "it is not what this test is about");
+    bastion.provider.kill("node1");
+    is_switched_on(&bastion).await;
+    node.hold_programs(None);
+    node.switch_on();
+    let ended = bastion.words("run attach r2").await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let now = node.host.node();
+    assert_eq!((now.running_kernel.as_str(), now.default_kernel.as_deref()), (NEW, Some(NEW)), "{ended:?}");
+    assert_eq!(node.effect(REBOOT), reboots, "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_kernel_that_was_not_tried_before_the_power_failed_is_tried() {
+    keeps_the_new_kernel("boot", "grub2-reboot", 1, 1).await;
+}
+
+#[tokio::test]
+async fn a_kernel_that_was_being_tried_when_the_power_failed_is_tried_again() {
+    keeps_the_new_kernel("boot", "no-block reboot", 2, 1).await;
+}
+
+#[tokio::test]
+async fn a_kernel_that_was_not_the_default_yet_when_the_power_failed_is_tried_again() {
+    keeps_the_new_kernel("confirm-kernel", "--set-default=/boot/vmlinuz-6.2-1", 1, 2).await;
 }

@@ -228,13 +228,28 @@ async fn a_node_on_which_nothing_was_begun_is_given_back_and_the_others_go_on() 
     waiting_roll(&bastion, "node1 node2").await;
     bastion.kill9().await;
     // By somebody else: the next controller asks the node how it is, and it is not as it was planned for.
-    nodes[0].host.reboot();
+    let twice = || vec![ModelPackage::new("words", "1-1"), ModelPackage::new("words", "2-1")];
+    nodes[0].host.change(|node| node.packages = twice());
     bastion.restart().await;
     bastion.words("node remove node3 --yes").await.done();
     ends_as(&bastion, "failed").await;
     assert_eq!(reboots(&nodes), BTreeMap::from([("node1", 0), ("node2", 1)]));
     let shown = bastion.words("run show r1").await;
     assert!(shown.stdout.contains("node1 is not as planned"), "{shown:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_was_started_before_its_turn_is_rebooted_in_its_turn() {
+    let mut bastion = Bastion::start().await;
+    let mut nodes = fleet(&bastion, &["node1", "node2", "node3"]).await;
+    drop(nodes.pop());
+    waiting_roll(&bastion, "node1 node2").await;
+    bastion.kill9().await;
+    nodes[0].host.reboot();
+    bastion.restart().await;
+    bastion.words("node remove node3 --yes").await.done();
+    ends_as(&bastion, "succeeded").await;
+    assert_eq!(reboots(&nodes), BTreeMap::from([("node1", 1), ("node2", 1)]));
 }
 
 #[tokio::test]

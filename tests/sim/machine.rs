@@ -159,9 +159,10 @@ impl Machine {
     }
 
     fn begin(&self, job: &JobId, argv: &Argv) {
+        let boot = self.boot();
         let mut state = self.state();
         if argv.program() != WORK {
-            return tools::begin(&mut state, job, argv);
+            return tools::begin(&mut state, boot, job, argv);
         }
         let fails = u64::from(state.rng.u8(0..100)) < number(argv, 4);
         let program = Program {

@@ -130,13 +130,17 @@ fn still_as_planned(open: &[PlannedStep], over: &BTreeSet<StepId>, fresh: &Plan)
     if differs.is_empty() { Ok(done) } else { Err(differs) }
 }
 
-/// Whether two steps change the same. How much of it is to be fetched depends on what was fetched before.
+/// Whether two steps change the same. How much of it is to be fetched depends on what was fetched before, and which boot is
+/// ended on when.
 fn does_the_same(a: &Step, b: &Step) -> bool {
     match (a, b) {
         (Step::OnNode { node, step }, Step::OnNode { node: other_node, step: other }) => {
             match (step.as_ref(), other.as_ref()) {
                 (NodeStep::ChangePackages(one), NodeStep::ChangePackages(two)) => {
                     node == other_node && one.changes == two.changes
+                }
+                (NodeStep::Boot { once: one, .. }, NodeStep::Boot { once: two, .. }) => {
+                    node == other_node && one == two
                 }
                 (one, two) => node == other_node && one == two,
             }

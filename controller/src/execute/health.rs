@@ -85,6 +85,11 @@ impl Runs {
         }
     }
 
+    /// Waits until a node is not connected.
+    pub(super) async fn until_away(&self, node: &NodeName) {
+        self.until_connection(node, false, Duration::ZERO).await;
+    }
+
     async fn too_long_away(&self, run: &ActiveRun, node: &NodeName, limit: Duration) -> StepFailure {
         let minutes = limit.as_secs() / 60;
         self.gone(run, node, &format!("{node} was not connected for {minutes} minutes")).await

@@ -120,7 +120,7 @@ impl Runs {
             let record = run.record();
             (record.id.clone(), record.created_by.clone(), record.plan.policy.clone())
         };
-        let mut snapshot = Snapshot { members: self.members(run).await, ..self.with.observer.nodes() };
+        let mut snapshot = Snapshot { members: self.members(run).await, ..Snapshot::default() };
         // One moment for all: a window that opens in between would be neither waited for nor open.
         let now = self.with.clock.now();
         let mut general: Option<Objection> = None;
@@ -129,6 +129,8 @@ impl Runs {
                 Some(objection) if self.is_connected(&node) => Answer::Refused(vec![objection.clone()]),
                 Some(_) | None => {
                     let judge = |known: &Known| {
+                        // Now, and not before the turn was waited for.
+                        snapshot.nodes = self.with.observer.nodes().nodes;
                         known.write(&mut snapshot);
                         objections(&Scene { snapshot: &snapshot, run: &id, policy: &policy, now }, &node)
                     };

@@ -8,15 +8,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use windlass_plan::PlannedStep;
+use windlass_plan::{PlannedStep, StepId};
 use windlass_types::action::Action;
 use windlass_types::event::EventKind;
-use windlass_types::name::on_node::BootId;
 use windlass_types::name::{JobId, NodeName};
 use windlass_types::node_step::{NodeStep, StepOrder};
 use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
 use super::as_planned::Comparison;
+use super::boots::{boot_to_end, ordered};
 use super::steps::{StepEnd, StepFailure};
 use super::stored::stored;
 use super::{ActiveRun, Runs};
@@ -33,7 +33,7 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
 const HOOK_MARGIN: Duration = Duration::from_secs(10);
 
 /// What an attempt came to.
-enum Attempt {
+pub(super) enum Attempt {
     Ended(StepEnd),
     Failed(StepFailure),
     /// It may work another time.
@@ -62,7 +62,7 @@ impl Runs {
         ended
     }
 
-    async fn until_done(
+    pub(super) async fn until_done(
         &self,
         run: &Arc<ActiveRun>,
         planned: &PlannedStep,
@@ -79,14 +79,16 @@ impl Runs {
             if !std::mem::take(&mut is_told) {
                 self.until_connected(run, node).await?;
                 self.require_ability(run, node)?;
+                self.bind_boot(run, planned, node, step).await?;
             }
             let outcome = self.order(run, planned, node, step).await?;
-            match self.attempt(run, node, &outcome) {
-                Attempt::Ended(end) => {
-                    self.prove(run, planned, node, step).await?;
-                    return Ok(end);
-                }
-                Attempt::Failed(failure) => return Err(self.with_console(node, step, failure).await),
+            let attempt = self.attempt(run, node, &outcome);
+            if matches!(attempt, Attempt::Ended(_)) {
+                self.prove(run, planned, node, step).await?;
+            }
+            match self.in_view_of_power(run, planned, node, step, attempt).await? {
+                Attempt::Ended(end) => return Ok(end),
+                Attempt::Failed(failure) => return Err(self.with_console(run, planned, node, step, failure).await),
                 Attempt::Away => {}
                 Attempt::Again(failure) => {
                     let Some(pause) = PAUSES.get(tries as usize).filter(|_| tries + 1 < MOST_TRIES) else {
@@ -129,7 +131,7 @@ impl Runs {
             ));
         }
         let known = run.progress().step(&planned.id);
-        let (attempt, step_ordered) = (known.attempt, ordered(step, known.begun));
+        let (attempt, step_ordered) = (known.attempt, ordered(step, &known));
         let order = StepOrder { run: Some(id.clone()), id: planned.id.to_string(), step: step_ordered, lease };
         let job = NewJob {
             request_id: request_id(&id, &planned.id, attempt),
@@ -146,13 +148,17 @@ impl Runs {
         let boots = matches!(step, NodeStep::Boot { .. });
         let answers = tokio::select! {
             answers = self.with.jobs.answers(&job.id, None) => answers.map_err(failed)?,
-            gone = self.stays_away(run, node), if boots => return Err(self.given_up(run, &job.id, gone).await),
-            gone = self.attended(run, &planned.id, node), if !boots => return Err(self.given_up(run, &job.id, gone).await),
+            gone = self.stays_away(run, node), if boots => return Err(self.given_up(run, &planned.id, &job.id, gone).await),
+            gone = self.attended(run, &planned.id, node), if !boots => return Err(self.given_up(run, &planned.id, &job.id, gone).await),
         };
         match answers.into_iter().find(|(name, _)| name == node) {
             Some((_, answer)) => {
                 let begun = may_have_begun(&answer.outcome.ending);
-                run.progress().change(&planned.id, |record| record.begun |= begun);
+                let blocked = matches!(answer.outcome.ending, Ending::Failed { class: ErrorClass::Blocked, .. });
+                run.progress().change(&planned.id, |record| {
+                    record.begun |= begun;
+                    record.blocked = blocked;
+                });
                 Ok(answer.outcome)
             }
             None => {
@@ -164,8 +170,9 @@ impl Runs {
 
     /// An order that nobody waits for any more. A node that has it reports when it comes back, and the next order finds that
     /// done; one that has not is never told: by then another node may be down.
-    async fn given_up(&self, run: &ActiveRun, job: &JobId, gone: StepFailure) -> StepFailure {
+    async fn given_up(&self, run: &ActiveRun, step: &StepId, job: &JobId, gone: StepFailure) -> StepFailure {
         stored(run, || self.with.jobs.withdraw(|record| record.id == *job)).await;
+        run.progress().change(step, |record| record.begun = true);
         gone
     }
 
@@ -199,21 +206,25 @@ impl Runs {
 
     /// A kernel that did not stay has said why on the console, in the boot before this one. The same step cannot be tried
     /// again: the boot that it was to end is over.
-    async fn with_console(&self, node: &NodeName, step: &NodeStep, failure: StepFailure) -> StepFailure {
-        let is_over = |boot: &BootId| {
-            let standing = self.with.fleet.standing(node);
-            standing.and_then(|standing| standing.record.boot_id).is_some_and(|now| now != boot.as_str())
-        };
+    async fn with_console(
+        &self,
+        run: &ActiveRun,
+        planned: &PlannedStep,
+        node: &NodeName,
+        step: &NodeStep,
+        failure: StepFailure,
+    ) -> StepFailure {
+        let ended = boot_to_end(step, &run.progress().step(&planned.id));
+        let now = self.with.fleet.standing(node).and_then(|standing| standing.record.boot_id);
+        let is_over = ended.is_some_and(|ended| now.is_some_and(|now| now != ended.as_str()));
         match (step, failure) {
-            (NodeStep::Boot { once: Some(_), boot_id }, StepFailure::Said { message, .. }) if is_over(boot_id) => {
-                StepFailure::Said {
-                    message,
-                    advice: format!(
-                        "see its console; `windlass node release {node} --reason TEXT`, then plan with another kernel"
-                    ),
-                    console_tail: self.console_of_boot_before(node).await,
-                }
-            }
+            (NodeStep::Boot { once: Some(_), .. }, StepFailure::Said { message, .. }) if is_over => StepFailure::Said {
+                message,
+                advice: format!(
+                    "see its console; `windlass node release {node} --reason TEXT`, then plan with another kernel"
+                ),
+                console_tail: self.console_of_boot_before(node).await,
+            },
             (_, failure) => failure,
         }
     }
@@ -227,8 +238,9 @@ impl Runs {
         node: &NodeName,
         step: &NodeStep,
     ) -> Result<(), StepFailure> {
-        if let NodeStep::Boot { boot_id, .. } = step {
-            return self.until_well(run, node, Some(boot_id)).await;
+        let known = run.progress().step(&planned.id);
+        if let Some(ended) = boot_to_end(step, &known) {
+            return self.until_well(run, node, Some(&ended)).await;
         }
         let is_last = {
             let record = run.record();
@@ -256,8 +268,11 @@ impl Runs {
     }
 
     /// Stored before the node is told again.
-    async fn next_attempt(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<(), StepFailure> {
-        let record = run.progress().change(&planned.id, |record| record.attempt += 1);
+    pub(super) async fn next_attempt(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<(), StepFailure> {
+        let record = run.progress().change(&planned.id, |record| {
+            record.attempt += 1;
+            record.lost_power = false;
+        });
         let saved = self.with.records.save_step(&run.id(), &planned.id, &record).await;
         saved.map_err(|error| StepFailure::ours("record the next attempt", &error))
     }
@@ -266,15 +281,6 @@ impl Runs {
 /// The id of an order: the same as long as it is the same attempt.
 pub(super) fn request_id(run: &windlass_types::name::RunId, step: &windlass_plan::StepId, attempt: u32) -> String {
     format!("{run}/{step}/{attempt}")
-}
-
-/// The step as its node is told it.
-fn ordered(step: &NodeStep, begun: bool) -> NodeStep {
-    let mut step = step.clone();
-    if let NodeStep::ApplySetting { begun: was_begun, .. } = &mut step {
-        *was_begun = begun;
-    }
-    step
 }
 
 /// Whether an attempt that ended so may have changed something and not all.

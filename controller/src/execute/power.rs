@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Machines that lose their power while a run has something to do on them are switched on again by the run: nobody chose
-//! that they are off. One that somebody switched off through Windlass stays off.
+//! Machines of a run's nodes that lose their power are switched on again by the run: nobody chose that they are off, and
+//! others wait for them. One that somebody switched off through Windlass, or in the machine itself, stays off, and so does
+//! one whose node is quarantined.
 //!
 //! Which have lost it is asked when the run begins or goes on, and whenever something happened to a machine.
 
@@ -11,13 +12,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use windlass_plan::{PlannedStep, Step};
+use windlass_plan::{Plan, Step, StepId};
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::name::NodeName;
+use windlass_types::run::StepState;
 
 use super::health::at;
-use super::run::StepRecord;
 use super::{ActiveRun, Runs};
 use crate::observe::ObserveError;
 use crate::provider::{MachineKey, PowerAction, Provider};
@@ -34,19 +35,28 @@ struct Dark {
     key: MachineKey,
 }
 
+/// What was done about a machine.
+#[derive(Default)]
+struct Tries {
+    /// How often it was switched on.
+    times: u32,
+    /// What was told last: the same is not told again.
+    told: String,
+}
+
 impl Runs {
     /// Something happened to a machine, or to what a run has to do.
     pub(crate) fn look_at_machines(&self) {
         self.machines.send_modify(|version| *version += 1);
     }
 
-    /// Keeps the machines on of nodes on which the run has something to do, for as long as it is carried out.
+    /// Keeps the machines of a run's nodes on for as long as it is carried out.
     pub(super) async fn keep_on(&self, run: &ActiveRun) -> Infallible {
         let mut turned = self.machines.subscribe();
-        let mut times = BTreeMap::new();
+        let mut tries = BTreeMap::new();
         loop {
             turned.mark_unchanged();
-            let is_each_on = self.switch_on(run, &mut times).await;
+            let is_each_on = self.light(run, &mut tries).await;
             let again = (!is_each_on).then(|| Instant::now() + AGAIN_AFTER);
             tokio::select! {
                 // Runs live as long as the controller.
@@ -56,8 +66,8 @@ impl Runs {
         }
     }
 
-    /// Whether each that has lost its power, and was not switched on too often, is on.
-    async fn switch_on(&self, run: &ActiveRun, times: &mut BTreeMap<NodeName, u32>) -> bool {
+    /// Switches on what has lost its power. Whether nothing is left that is to be tried again.
+    async fn light(&self, run: &ActiveRun, tries: &mut BTreeMap<NodeName, Tries>) -> bool {
         let dark = match self.dark(run).await {
             Ok(dark) => dark,
             Err(error) => {
@@ -66,19 +76,55 @@ impl Runs {
                 return false;
             }
         };
-        let few = |one: &Dark| {
-            let times = times.entry(one.key.name.clone()).or_default();
-            *times += 1;
-            *times <= MOST_TIMES
-        };
-        let dark: Vec<_> = dark.into_iter().filter(few).collect();
-        let switched = join_all(dark.into_iter().map(|one| self.switched_on(run, one))).await;
-        switched.into_iter().all(|is_on| is_on)
+        let (often, dark): (Vec<_>, Vec<_>) =
+            dark.into_iter().partition(|one| tries.get(&one.key.name).is_some_and(|tries| tries.times >= MOST_TIMES));
+        for Dark { key: MachineKey { name, .. }, .. } in often {
+            let message = format!(
+                "the machine of {name} has lost its power {MOST_TIMES} times, and run {0} leaves it off: see why, then \
+                 windlass machine power {name} on",
+                run.id()
+            );
+            self.tell_once(run, &name, EventKind::MachineTrouble, message, tries);
+        }
+        let mut is_each_on = true;
+        for (name, switched) in join_all(dark.into_iter().map(|one| self.switched_on(run, one))).await {
+            let (kind, message) = match switched {
+                Ok(()) => {
+                    tries.entry(name.clone()).or_default().times += 1;
+                    let message = format!("run {} switched the machine of {name} on: it had lost its power", run.id());
+                    (EventKind::MachinePower, message)
+                }
+                Err(why) => {
+                    is_each_on = false;
+                    let message = format!("run {} cannot switch the machine of {name} on yet: {why}", run.id());
+                    (EventKind::MachineTrouble, message)
+                }
+            };
+            self.tell_once(run, &name, kind, message, tries);
+        }
+        is_each_on
+    }
+
+    fn tell_once(
+        &self,
+        run: &ActiveRun,
+        name: &NodeName,
+        kind: EventKind,
+        message: String,
+        tries: &mut BTreeMap<NodeName, Tries>,
+    ) {
+        let tries = tries.entry(name.clone()).or_default();
+        if kind == EventKind::MachinePower || tries.told != message {
+            tries.told.clone_from(&message);
+            self.with.events.emit_in_run(kind, Some(name), &run.id(), message);
+        }
     }
 
     /// Machines of such nodes that have lost their power.
     async fn dark(&self, run: &ActiveRun) -> Result<Vec<Dark>, ObserveError> {
-        let needed = needed(run.progress().records());
+        let mut needed = needed(&run.record().plan, |step| run.progress().state(step));
+        let quarantined = self.with.arbiter.known().quarantined;
+        needed.retain(|node| !quarantined.contains_key(node));
         let mut found = Vec::new();
         if needed.is_empty() || run.progress().told().stop {
             return Ok(found);
@@ -101,32 +147,32 @@ impl Runs {
         Ok(found)
     }
 
-    async fn switched_on(&self, run: &ActiveRun, Dark { provider, key }: Dark) -> bool {
-        let (id, name) = (run.id(), key.name.clone());
+    async fn switched_on(&self, run: &ActiveRun, Dark { provider, key }: Dark) -> (NodeName, Result<(), String>) {
+        let name = key.name.clone();
+        // Before it can come back and say what it runs.
+        self.lost_power(run, &name).await;
         // It is brought to its end also if the run ends meanwhile.
         let switched = tokio::spawn(async move { provider.power(&key, PowerAction::On).await });
-        let (kind, message) = match switched.await {
-            Ok(Ok(())) => {
-                (EventKind::MachinePower, format!("run {id} switched the machine of {name} on: it had lost its power"))
-            }
-            Ok(Err(error)) => {
-                let (why, advice) = (ErrorChain(&error), error.advice());
-                (EventKind::MachineTrouble, format!("run {id} cannot switch the machine of {name} on: {why}; {advice}"))
-            }
-            Err(_) => (EventKind::MachineTrouble, format!("the machine of {name} is off; see the controller's log")),
+        let switched = match switched.await {
+            Ok(switched) => switched.map_err(|error| format!("{}; {}", ErrorChain(&error), error.advice())),
+            Err(_) => Err("see the controller's log".to_owned()),
         };
-        self.with.events.emit_in_run(kind, Some(&name), &id, message);
-        kind == EventKind::MachinePower
+        (name, switched)
     }
 }
 
-/// Nodes on which something is to be done or is being done. A machine that is being made or removed is in the hands of who
-/// does that.
-fn needed<'a>(records: impl Iterator<Item = (&'a PlannedStep, &'a StepRecord)>) -> BTreeSet<NodeName> {
-    let (mut needed, mut others) = (BTreeSet::new(), BTreeSet::new());
-    for (planned, _) in records.filter(|(_, record)| !record.state.is_final()) {
-        let nodes = if matches!(planned.step, Step::OnNode { .. }) { &mut needed } else { &mut others };
-        nodes.extend(planned.step.node().cloned());
+/// Nodes on which the run does something, or would if it could ask them. A machine that is being made or removed is in the
+/// hands of who does that.
+fn needed(plan: &Plan, state: impl Fn(&StepId) -> StepState) -> BTreeSet<NodeName> {
+    let mut needed: BTreeSet<_> = plan.queued.iter().map(|queued| queued.node.clone()).collect();
+    let mut others = BTreeSet::new();
+    for planned in &plan.steps {
+        let is_removed = matches!(planned.step, Step::DeleteMachine { .. } | Step::ForgetNode { .. });
+        if matches!(planned.step, Step::OnNode { .. }) {
+            needed.extend(planned.step.node().cloned());
+        } else if is_removed || !state(&planned.id).is_final() {
+            others.extend(planned.step.node().cloned());
+        }
     }
     &needed - &others
 }

@@ -6,6 +6,14 @@
 //! are in the run's hands are brought to their end in any case, for nobody shall be left half done.
 
 mod record;
+/// Whether what was done for a step has changed nothing: its node was not told, or saw first that it cannot be done.
+const fn has_changed_nothing(record: &StepRecord) -> bool {
+    match record.state {
+        StepState::Done => record.was_done,
+        _ => record.attempt == 0 || record.blocked && !record.begun,
+    }
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -305,8 +313,8 @@ impl Progress {
         self.plan.queued.iter().any(|queued| !queued.after.as_ref().is_some_and(is_lost))
     }
 
-    /// Nodes in the run's hands that need not be any more: nothing that was to be done under the lease is left. One whose
-    /// chain failed is kept: nobody knows how it is.
+    /// Nodes in the run's hands that need not be any more: nothing that was to be done under the lease is left, or nothing
+    /// of it was begun. Any other whose chain failed is kept: nobody knows how it is.
     #[must_use]
     pub fn finished_with(&self) -> Vec<NodeName> {
         let is_whole = |node: &&NodeName| {
@@ -315,7 +323,7 @@ impl Progress {
         };
         let untouched = |node: &&NodeName| {
             let mut leased = self.records().filter(|(planned, _)| planned.lease && planned.step.node() == Some(*node));
-            leased.all(|(_, record)| record.state.is_final() && record.attempt == 0)
+            leased.all(|(_, record)| record.state.is_final() && has_changed_nothing(record))
         };
         self.in_hand.iter().filter(|node| is_whole(node) || untouched(node)).cloned().collect()
     }

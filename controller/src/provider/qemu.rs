@@ -224,7 +224,7 @@ impl Provider for QemuProvider {
 
     async fn without_power(&self, cluster: &ClusterName) -> Result<Vec<NodeName>, ProviderError> {
         let mut records = self.records(Some(cluster))?;
-        records.retain(|record| record.complete && record.is_off_by_itself() && !self.runs(record));
+        records.retain(|record| record.complete && record.lost_power() && !self.runs(record));
         Ok(records.into_iter().map(|record| record.spec.name).collect())
     }
 

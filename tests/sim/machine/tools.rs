@@ -25,6 +25,8 @@ pub(crate) struct Act {
     pub(crate) program: JobId,
     /// The tool and its arguments.
     pub(crate) what: String,
+    /// The boot in which it was started.
+    pub(crate) boot: u64,
 }
 
 /// Whether a tool changes something.
@@ -40,11 +42,11 @@ fn changes(argv: &Argv) -> bool {
     }
 }
 
-/// Starts a tool.
-pub(super) fn begin(state: &mut State, job: &JobId, argv: &Argv) {
+/// Starts a tool, in this boot of its machine.
+pub(super) fn begin(state: &mut State, boot: u64, job: &JobId, argv: &Argv) {
     let is_change = changes(argv);
     if is_change {
-        state.acts.push(Act { program: job.clone(), what: argv.to_string() });
+        state.acts.push(Act { program: job.clone(), what: argv.to_string(), boot });
     }
     let most = if is_change { MOST_CHANGING_MILLIS } else { MOST_LOOKING_MILLIS };
     let program = Program {

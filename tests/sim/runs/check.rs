@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use windlass_controller::server::Controller;
-use windlass_types::name::{JobId, RunId};
+use windlass_types::name::{JobId, NodeName, RunId};
 use windlass_types::node_step::{Lease, NodeStep, StepOrder};
 use windlass_types::run::{RunState, StepState};
 use windlass_types::time::UnixMillis;
@@ -42,6 +42,8 @@ pub(crate) struct RunChecker {
     reboots: BTreeSet<(usize, String)>,
     /// Orders by which nodes went down.
     rebooted_by: BTreeSet<(usize, usize, JobId)>,
+    /// In which boot a run changed the packages of a node, last.
+    changed_in: BTreeMap<(RunId, NodeName), u64>,
     looked_at: Duration,
     /// Since when runs say nothing.
     speechless: BTreeMap<RunId, Duration>,
@@ -67,6 +69,7 @@ impl RunChecker {
             runs_since: (UnixMillis::default(), Duration::ZERO),
             reboots: BTreeSet::new(),
             rebooted_by: BTreeSet::new(),
+            changed_in: BTreeMap::new(),
             looked_at: Duration::ZERO,
             speechless: BTreeMap::new(),
             ended: Vec::new(),
@@ -126,7 +129,13 @@ impl RunChecker {
 
     fn take(&mut self, happened: &Happened) -> Result<(), String> {
         match happened {
-            Happened::Acts { node, program, what } => self.ordered(*node, program, what).map(drop),
+            Happened::Acts { node, program, what, boot } => {
+                let (_, order) = self.ordered(*node, program, what)?;
+                if let (NodeStep::ChangePackages(_), Some(run)) = (&order.step, order.run) {
+                    self.changed_in.insert((run, self.nodes[*node].name.clone()), *boot);
+                }
+                Ok(())
+            }
             Happened::GoesDown { node, program, boot } => {
                 let (era, order) = self.ordered(*node, program, "reboot")?;
                 let name = &self.nodes[*node].name;
@@ -206,7 +215,9 @@ impl RunChecker {
     fn runs_that_ended(&mut self) -> Vec<String> {
         let ended = self.ledger.with_book(|book| book.ended());
         self.ended.clone_from(&ended);
-        let check = |run: &RunId| self.ledger.with_book(|book| super::outcome::told_truly(book, run, &self.nodes));
+        let check = |run: &RunId| {
+            self.ledger.with_book(|book| super::outcome::told_truly(book, run, &self.nodes, &self.changed_in))
+        };
         ended.iter().filter_map(check).collect()
     }
 

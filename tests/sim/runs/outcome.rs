@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whether a run that has ended is told truly: what its steps say adds up, and the nodes are as they say.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use windlass_agent::host::fake::Node as Model;
 use windlass_plan::Step;
-use windlass_types::name::RunId;
+use windlass_types::name::{NodeName, RunId};
 use windlass_types::node_step::NodeStep;
 use windlass_types::run::{RunState, StepState};
 
@@ -13,7 +14,12 @@ use super::book::Book;
 use crate::node::Node;
 
 /// What is wrong with the end of a run.
-pub(crate) fn told_truly(book: &Book, run: &RunId, nodes: &[Arc<Node>]) -> Option<String> {
+pub(crate) fn told_truly(
+    book: &Book,
+    run: &RunId,
+    nodes: &[Arc<Node>],
+    changed_in: &BTreeMap<(RunId, NodeName), u64>,
+) -> Option<String> {
     let record = &book.runs[run];
     let states: Vec<_> = record.plan.steps.iter().map(|planned| book.step(run, planned.id.as_str())).collect();
     if let Some(open) = states.iter().position(|step| !step.state.is_final()) {
@@ -32,11 +38,19 @@ pub(crate) fn told_truly(book: &Book, run: &RunId, nodes: &[Arc<Node>]) -> Optio
     }
     record.plan.steps.iter().zip(&states).find_map(|(planned, state)| {
         let Step::OnNode { node, step } = &planned.step else { return None };
-        if matches!(step.as_ref(), NodeStep::Boot { .. }) && state.was_done {
-            // When the node was asked again, nothing spoke for a reboot any more.
-            return None;
-        }
         let model = nodes.iter().find(|other| other.name == *node)?.machine.host.node();
+        if matches!(step.as_ref(), NodeStep::Boot { .. }) {
+            let changed_in = changed_in.get(&(run.clone(), node.clone())).copied();
+            if let Some(boot) = changed_in.filter(|boot| *boot == model.boots) {
+                return Some(format!(
+                    "(17) run {run} has succeeded, and {node} is in boot {boot}, in which it was changed"
+                ));
+            }
+            if state.was_done {
+                // When the node was asked again, nothing spoke for a reboot any more.
+                return None;
+            }
+        }
         is_not(&model, step).map(|why| format!("(17) run {run} has succeeded, and {} is not done: {why}", planned.id))
     })
 }

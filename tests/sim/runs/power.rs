@@ -21,8 +21,8 @@ const HEALED_BOOT_MILLIS: u64 = 8_000;
 /// Something that happened to a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Happened {
-    /// A tool that changes something was started.
-    Acts { node: usize, program: JobId, what: String },
+    /// A tool that changes something was started, in this boot.
+    Acts { node: usize, program: JobId, what: String, boot: u64 },
     /// It reboots because a program told it to; it was in this boot.
     GoesDown { node: usize, program: JobId, boot: String },
     /// It lost power.
@@ -109,7 +109,12 @@ impl Power {
             let machine = self.nodes[node].machine.clone();
             machine.work(now);
             let acts = machine.acts().into_iter();
-            happened.extend(acts.map(|act| Happened::Acts { node, program: act.program, what: act.what }));
+            happened.extend(acts.map(|act| Happened::Acts {
+                node,
+                program: act.program,
+                what: act.what,
+                boot: act.boot,
+            }));
             if self.down.get(&node).is_some_and(|until| until.is_some_and(|until| until <= now)) {
                 self.down.remove(&node);
                 self.up_since[node] = now;

@@ -72,6 +72,18 @@ fn disruption(plan: &Plan, all: &mut Vec<String>) {
             format!("If more than {} fail, no other is begun.", many(most as usize, "node"))
         }
     });
+    let most_down = plan.policy.max_unavailable;
+    if let OnFailure::Continue { most } = plan.policy.on_failure
+        && most >= most_down
+        && plan.steps.iter().any(|step| step.lease)
+    {
+        let they = if most_down == 1 {
+            "1 that failed while it was down".to_owned()
+        } else {
+            format!("{most_down} that failed while they were down")
+        };
+        all.push(format!("Beside {they} the others wait: {most_down} may be down at once."));
+    }
 }
 
 /// Neighbours with one reason on one line.

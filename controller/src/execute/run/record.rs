@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use windlass_types::machine::MachineStage;
 use windlass_types::name::JobId;
+use windlass_types::name::on_node::BootId;
 use windlass_types::run::StepState;
 use windlass_types::time::UnixMillis;
 
@@ -31,6 +32,12 @@ pub struct StepRecord {
     pub job: Option<JobId>,
     /// An attempt that failed may have changed a part of it.
     pub begun: bool,
+    /// Its node saw, the last time, that it cannot be done, before it changed anything.
+    pub blocked: bool,
+    /// The boot of its node that it ends: the one in which the node was when it was first told. Stored before that.
+    pub ends_boot: Option<BootId>,
+    /// The machine lost its power during this attempt, and was switched on again.
+    pub lost_power: bool,
     /// It was so already: nothing had to be changed.
     pub was_done: bool,
     /// Why it failed, what troubles it, or what it waits for.
@@ -48,11 +55,12 @@ impl StepRecord {
         self.reached.last_key_value().map(|(stage, _)| *stage)
     }
 
-    /// What remains when it is tried again: how often it was, for the next order is a new one, and whether something of
-    /// it may be done.
+    /// What remains when it is tried again: how often it was, for the next order is a new one, whether something of it may
+    /// be done, and which boot it ends.
     #[must_use]
     pub fn again(&self) -> Self {
         let attempt = if self.attempt == 0 { 0 } else { self.attempt + 1 };
-        Self { attempt, begun: self.begun, expected_millis: self.expected_millis, ..Self::default() }
+        let (begun, expected_millis, ends_boot) = (self.begun, self.expected_millis, self.ends_boot.clone());
+        Self { attempt, begun, expected_millis, ends_boot, ..Self::default() }
     }
 }

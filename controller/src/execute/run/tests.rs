@@ -238,6 +238,23 @@ fn after_a_failure_nodes_in_hand_are_brought_to_their_end_and_no_other_begins() 
 }
 
 #[test]
+fn a_node_on_which_nothing_could_be_begun_is_not_kept() {
+    let mut progress = progress(nodes(2, Policy::default()));
+    go_on(&mut progress, "");
+    progress.set_in_hand(&name("n0"), true);
+    let id = begin(&mut progress)[0].clone();
+    let fails = |progress: &mut Progress, blocked: bool, begun: bool| {
+        progress.change(&id, |record| (record.attempt, record.blocked, record.begun) = (1, blocked, begun));
+        end(progress, &id, StepState::Failed);
+        sweep(progress);
+        progress.finished_with()
+    };
+    assert_eq!(fails(&mut progress, true, false), [name("n0")]);
+    assert!(fails(&mut progress, true, true).is_empty(), "it had begun before");
+    assert!(fails(&mut progress, false, false).is_empty(), "nobody knows how it is");
+}
+
+#[test]
 fn a_paused_run_begins_no_further_node_and_goes_on_when_it_may() {
     let policy = Policy { on_failure: OnFailure::Pause, ..Policy::default() };
     let mut progress = progress(nodes(2, policy));

@@ -132,7 +132,7 @@ impl Happening {
 }
 
 impl Ending {
-    const fn words(self) -> &'static str {
+    pub(super) const fn words(self) -> &'static str {
         match self {
             Self::ByGuest => "it switched itself off",
             Self::BySignal => "its process was ended by a signal from outside",

@@ -16,6 +16,7 @@ use windlass_types::machine::{Accel, DiskReport, DiskSpec, MachineReport, Machin
 use windlass_types::name::{DiskSerial, MachineId};
 use windlass_types::time::UnixMillis;
 
+use super::happening::Ending;
 use crate::provider::MachineKey;
 
 /// The name of the file.
@@ -153,9 +154,10 @@ impl Record {
         (self.on_since_boot, self.ended) = (None, None);
     }
 
-    /// Whether nobody switched it off here, if it is off.
-    pub(super) fn is_off_by_itself(&self) -> bool {
-        self.on_since_boot.is_some() || self.ended.is_some()
+    /// Whether it lost its power, if it is off: nobody switched it off, neither here nor in the machine itself.
+    pub(super) fn lost_power(&self) -> bool {
+        let ended = self.ended.as_deref();
+        self.on_since_boot.is_some() || ended.is_some_and(|why| why != Ending::ByGuest.words())
     }
 
     /// Whether the host is still in the boot in which it was switched on.
