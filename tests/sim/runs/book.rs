@@ -124,12 +124,16 @@ impl Book {
     }
 
     /// Whether a node is left half done by its run: something was begun there under the lease, and not all was done.
-    pub(crate) fn is_half_done(&self, run: &RunId, node: &NodeName) -> bool {
+    pub(crate) fn is_half_done(&self, run: &RunId, node: &NodeName, has_acted: bool) -> bool {
         let Some(record) = self.runs.get(run) else { return false };
         let leased = record.plan.steps.iter().filter(|planned| planned.lease && planned.step.node() == Some(node));
         let states: Vec<_> = leased.map(|planned| self.step(run, planned.id.as_str())).collect();
         let is_whole = states.iter().all(|step| step.state == StepState::Done);
-        let is_untouched = states.iter().all(|step| step.attempt == 0 && step.state != StepState::Running);
+        let is_untouched = |step: &StepRecord| {
+            let is_over = step.state == StepState::Failed && step.blocked || step.attempt == 0;
+            step.state != StepState::Running && is_over
+        };
+        let is_untouched = !has_acted && states.iter().all(is_untouched);
         !is_whole && !is_untouched
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct RunChecker {
     reboots: BTreeSet<(usize, String)>,
     /// Orders by which nodes went down.
     rebooted_by: BTreeSet<(usize, usize, JobId)>,
+    /// Leases under which something was changed: the era and the number.
+    acted_under: BTreeSet<(usize, u64)>,
     /// In which boot a run changed the packages of a node, last.
     changed_in: BTreeMap<(RunId, NodeName), u64>,
     looked_at: Duration,
@@ -69,6 +71,7 @@ impl RunChecker {
             runs_since: (UnixMillis::default(), Duration::ZERO),
             reboots: BTreeSet::new(),
             rebooted_by: BTreeSet::new(),
+            acted_under: BTreeSet::new(),
             changed_in: BTreeMap::new(),
             looked_at: Duration::ZERO,
             speechless: BTreeMap::new(),
@@ -130,7 +133,8 @@ impl RunChecker {
     fn take(&mut self, happened: &Happened) -> Result<(), String> {
         match happened {
             Happened::Acts { node, program, what, boot } => {
-                let (_, order) = self.ordered(*node, program, what)?;
+                let (era, order) = self.ordered(*node, program, what)?;
+                self.acted_under.extend(order.lease.as_ref().map(|lease| (era, lease.number)));
                 if let (NodeStep::ChangePackages(_), Some(run)) = (&order.step, order.run) {
                     self.changed_in.insert((run, self.nodes[*node].name.clone()), *boot);
                 }
@@ -201,7 +205,9 @@ impl RunChecker {
                 self.ledger.with_book(|book| book.broken.insert(lease.number));
                 continue;
             }
-            if self.ledger.with_book(|book| book.is_half_done(&lease.run, &lease.node)) {
+            // Whoever saw that nothing can be done has told its node, and changed nothing.
+            let has_acted = self.acted_under.contains(&(self.ledger.era(), lease.number));
+            if self.ledger.with_book(|book| book.is_half_done(&lease.run, &lease.node, has_acted)) {
                 broken.push(format!("(14) {lease:?} ended, and the node is not whole"));
             }
             let index = self.nodes.iter().position(|node| node.name == lease.node);
