@@ -173,7 +173,8 @@ impl Jobs {
     #[must_use]
     pub fn abilities(&self) -> Vec<String> {
         let exec = self.parts.exec.then_some("exec");
-        exec.into_iter().chain(["put-file", "get-file", "step"]).map(str::to_owned).collect()
+        let step = self.parts.runner.is_unconfined().then_some("step");
+        exec.into_iter().chain(["put-file", "get-file"]).chain(step).map(str::to_owned).collect()
     }
 
     /// The highest (epoch, sequence) obeyed.
@@ -255,6 +256,7 @@ impl Jobs {
             let rules = Rules {
                 node: &self.parts.node,
                 exec: self.parts.exec,
+                steps: self.parts.runner.is_unconfined(),
                 position: state.position(),
                 now: self.parts.clock.now(),
             };

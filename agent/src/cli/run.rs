@@ -240,8 +240,12 @@ async fn runner(wish: JobRunner, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Runne
         Ok(units) => Ok(Arc::new(units)),
         Err(error) if wish == JobRunner::Auto => {
             let error = text(&error);
-            tracing::warn!(%error, "jobs run as process groups: how they end is not known if the agent restarts meanwhile");
-            groups()
+            tracing::warn!(
+                %error,
+                "programs run as process groups in the agent's sandbox: how they end is not known if the agent restarts \
+                 meanwhile, and steps of runs are not done here"
+            );
+            Ok(Arc::new(ProcessGroups::confined(Arc::clone(clock))))
         }
         Err(error) => Err(format!("run jobs as systemd units, as the configuration says: {}", text(&error))),
     }

@@ -21,6 +21,8 @@ pub struct Rules<'a> {
     pub node: &'a NodeName,
     /// Whether programs may be run.
     pub exec: bool,
+    /// Whether steps of runs can be done.
+    pub steps: bool,
     /// The highest (epoch, sequence) obeyed.
     pub position: (u64, u64),
     /// The time.
@@ -76,6 +78,11 @@ pub fn judge(wire: v1::Order, job: &JobId, known: Known, rules: &Rules<'_>) -> V
         Ok(Action::Exec(_)) if !rules.exec => {
             Verdict::Refuse("running programs is switched off on this node: see `exec` in its agent.toml".to_owned())
         }
+        Ok(Action::Step(_)) if !rules.steps => {
+            let why =
+                "systemd of this node is too old to run programs outside of the agent's sandbox, which steps need";
+            Verdict::Refuse(why.to_owned())
+        }
         Ok(Action::Step(order)) if !rules.exec && matches!(order.step, NodeStep::Hook { .. }) => {
             Verdict::Refuse("a hook is a program, and running programs is switched off on this node".to_owned())
         }
@@ -125,7 +132,7 @@ mod tests {
 
     fn judged(order: v1::Order, known: Known, exec: bool, now: i64) -> Verdict {
         let node = NodeName::new("node1").expect("valid");
-        let rules = Rules { node: &node, exec, position: (3, 10), now: UnixMillis(now) };
+        let rules = Rules { node: &node, exec, steps: true, position: (3, 10), now: UnixMillis(now) };
         judge(order, &JobId::new("5").expect("digits"), known, &rules)
     }
 
@@ -166,6 +173,19 @@ mod tests {
         let get = Some(v1::order::Action::GetFile(v1::GetFileAction { path: "/etc/motd".into() }));
         let order = v1::Order { action: get, ..order() };
         assert!(matches!(judged(order, Known::No, false, 0), Verdict::Accept(_)));
+    }
+
+    #[test]
+    fn steps_are_refused_where_programs_cannot_leave_the_sandbox() {
+        let node = NodeName::new("node1").expect("valid");
+        let repair = r#"{"id":"a","step":{"kind":"repair-packages"}}"#;
+        let action = Some(v1::order::Action::Step(v1::StepAction { order: repair.into() }));
+        let judged = |steps| {
+            let rules = Rules { node: &node, exec: true, steps, position: (3, 10), now: UnixMillis(0) };
+            judge(v1::Order { action: action.clone(), ..order() }, &JobId::new("5").expect("digits"), Known::No, &rules)
+        };
+        assert!(matches!(judged(true), Verdict::Accept(_)));
+        assert!(matches!(judged(false), Verdict::Refuse(why) if why.contains("systemd")));
     }
 
     #[test]

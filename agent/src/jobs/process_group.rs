@@ -34,13 +34,20 @@ const LAST_OUTPUT: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct ProcessGroups {
     clock: Arc<dyn Clock>,
+    is_unconfined: bool,
 }
 
 impl ProcessGroups {
     /// With the clock that dates starts.
     #[must_use]
     pub const fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock }
+        Self { clock, is_unconfined: true }
+    }
+
+    /// The same in a sandbox of systemd's, which binds programs too.
+    #[must_use]
+    pub const fn confined(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, is_unconfined: false }
     }
 }
 
@@ -86,6 +93,10 @@ impl Runner for ProcessGroups {
         let start_ticks = start_ticks(pid).unwrap_or_default();
         let mark = Mark { pid, start_ticks, boot_id: boot_id(), at: self.clock.now() };
         Ok(Box::new(Child { child, mark, drains }))
+    }
+
+    fn is_unconfined(&self) -> bool {
+        self.is_unconfined
     }
 
     async fn adopt(&self, _job: &JobId, mark: Option<&Mark>, spool: &Arc<Spool>) -> Option<Box<dyn Running>> {

@@ -45,6 +45,11 @@ pub trait Runner: Send + Sync + std::fmt::Debug {
     /// Finds a program that an earlier agent started, or was about to start if there is no mark. `None` if it is not
     /// there any more and nothing is known about its end.
     async fn adopt(&self, job: &JobId, mark: Option<&Mark>, spool: &Arc<Spool>) -> Option<Box<dyn Running>>;
+
+    /// Whether programs have the rights of root on the node, rather than those of the agent's sandbox: steps need them.
+    fn is_unconfined(&self) -> bool {
+        true
+    }
 }
 
 /// A program that was started. Dropping it leaves the program alone.
