@@ -28,6 +28,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,7 +39,7 @@ pub use error::StepError;
 
 use crate::host::change::Change;
 use crate::host::procfs;
-use crate::host::tools::{Ran, Tools};
+use crate::host::tools::{Program, Ran, ToolError, Tools};
 
 /// How a step comes to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,19 +115,55 @@ pub async fn carry_out(
         Beginning::Fresh => (None, false, None),
         Beginning::Again { intended, boot } => (tools.settle().await, intended, boot),
     };
-    let here = Here { host, tools, intended, intended_in, left };
+    let watched = Watched { tools, has_changed: AtomicBool::new(false) };
+    let here = Here { host, tools: &watched, intended, intended_in, left };
     if let NodeStep::Survey(request) = step {
         let output = survey::answer(&here, request).await?;
         return Ok(Done { changed: false, output });
     }
     let kind = kind(step)?;
-    if kind.check(&here).await? == Check::AlreadyDone {
+    // Only of a node on which nothing was changed is said that it is as it was.
+    let judged = |error: StepError| if intended || watched.has_changed() { error.once_begun() } else { error };
+    if kind.check(&here).await.map_err(judged)? == Check::AlreadyDone {
         return Ok(Done { changed: intended, output: String::new() });
     }
     tools.intend(here.boot_id().ok()).await?;
-    kind.apply(&here).await?;
-    kind.verify(&here).await?;
+    kind.apply(&here).await.map_err(judged)?;
+    kind.verify(&here).await.map_err(StepError::once_begun)?;
     Ok(Done { changed: true, output: String::new() })
+}
+
+/// Notices when a program is started that changes something.
+#[derive(Debug)]
+struct Watched<'a> {
+    tools: &'a dyn Tools,
+    has_changed: AtomicBool,
+}
+
+impl Watched<'_> {
+    fn has_changed(&self) -> bool {
+        self.has_changed.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Tools for Watched<'_> {
+    async fn run(&self, program: &Program) -> Result<Ran, ToolError> {
+        self.has_changed.fetch_or(program.is_change(), Ordering::Relaxed);
+        self.tools.run(program).await
+    }
+
+    async fn settle(&self) -> Option<Ran> {
+        self.tools.settle().await
+    }
+
+    async fn intend(&self, boot: Option<BootId>) -> Result<(), ToolError> {
+        self.tools.intend(boot).await
+    }
+
+    async fn reached(&self) {
+        self.tools.reached().await;
+    }
 }
 
 fn kind(step: &NodeStep) -> Result<Box<dyn Kind + '_>, StepError> {

@@ -158,6 +158,7 @@ fn survey() -> Result<Survey> {
         reboot_reasons: Vec::new(),
         outdated_services: Vec::new(),
         interrupted: None,
+        is_unreadable: false,
         settings: vec![Found::Due { due }; SETTINGS],
         packages: Some(Found::Due { due: Transaction { changes, download_bytes: 0 } }),
         kernel: Some(Found::Due {

@@ -36,6 +36,12 @@ impl Program {
         Self { argv, limit, may_be_killed: true, answers: BTreeSet::from([0]), is_shown: false, ignores_stop: false }
     }
 
+    /// Whether it changes something.
+    #[must_use]
+    pub const fn is_change(&self) -> bool {
+        !self.may_be_killed
+    }
+
     /// A program that changes something and must not be killed.
     #[must_use]
     pub fn change(argv: Argv, limit: Duration) -> Self {

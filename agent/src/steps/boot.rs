@@ -132,7 +132,7 @@ impl Boot<'_> {
         tokio::time::sleep(PATIENCE).await;
         Err(StepError::operator(
             format!("kernel {once} does not reach the controller, and the node has not gone down within {PATIENCE:?}"),
-            "reset it; the next boot is the old kernel",
+            "`windlass machine power NODE reset --force`; the next boot is the old kernel",
         ))
     }
 }

@@ -74,6 +74,16 @@ impl StepError {
         Self::Operator { reason: reason.into(), advice: advice.into() }
     }
 
+    /// The same, where something of the step was done before it was seen: then a new plan is not all that is needed.
+    pub(super) fn once_begun(self) -> Self {
+        match self {
+            Self::Blocked { reason, .. } => {
+                Self::operator(reason, "a part of this was done before that was seen: look at the node")
+            }
+            other => other,
+        }
+    }
+
     /// It may pass by itself.
     pub(crate) fn passing(reason: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::Passing { reason: reason.into(), advice: advice.into() }

@@ -4,7 +4,9 @@
 use windlass_types::name::on_node::{KernelRelease, PackageName};
 use windlass_types::package::{Package, PackageChange, Transaction};
 use windlass_types::setting::Setting;
-use windlass_types::survey::{Found, InstalledKernel, KernelDue, KernelWish, Kernels, SCHEMA, Survey, SurveyRequest};
+use windlass_types::survey::{
+    Found, InstalledKernel, KernelDue, KernelWish, Kernels, SCHEMA, SettingDue, Survey, SurveyRequest,
+};
 
 use super::kernel::install::{again, damage};
 use super::kernel::way_back::forgets_once;
@@ -34,10 +36,16 @@ pub(super) async fn survey(here: &Here<'_>, request: &SurveyRequest) -> Result<S
         found.push(or_blocked(settings::look(here, setting, &coming).await)?);
     }
     let manager = Manager::of(here.host);
+    let installed = match here.readable().await {
+        _ if manager.is_none() => Vec::new(),
+        Ok(None) if !request.list && request.history == 0 => return unreadable(here, request, found).await,
+        Ok(Some(installed)) => installed,
+        // Says why.
+        Ok(None) | Err(_) => here.installed().await?,
+    };
     if let Some(manager) = manager.filter(|_| request.refresh) {
         here.tools.run(&manager.refresh()).await?;
     }
-    let installed = if manager.is_some() { here.installed().await? } else { Vec::new() };
     let kernels = kernels(here).await?;
     let packages = match &request.packages {
         Some(wish) => Some(or_blocked(packages::survey(here, wish, &installed).await)?),
@@ -57,12 +65,35 @@ pub(super) async fn survey(here: &Here<'_>, request: &SurveyRequest) -> Result<S
         reboot_reasons: services::reboot_reasons(here, &kernels, &installed),
         outdated_services: services::outdated(here, &installed, &replaced(packages.as_ref())).await?,
         interrupted: repair::interrupted(here, &installed).await?,
+        is_unreadable: false,
         kernels,
         settings: found,
         packages,
         kernel,
         installed: if request.list { installed.into_iter().map(|i| i.package).collect() } else { Vec::new() },
         history,
+    })
+}
+
+/// What can be told of a node whose package database cannot be read.
+async fn unreadable(
+    here: &Here<'_>,
+    request: &SurveyRequest,
+    settings: Vec<Found<SettingDue>>,
+) -> Result<Survey, StepError> {
+    Ok(Survey {
+        schema: SCHEMA,
+        boot_id: here.boot_id()?,
+        reboot_reasons: Vec::new(),
+        outdated_services: Vec::new(),
+        interrupted: Some("its package database cannot be read".to_owned()),
+        is_unreadable: true,
+        kernels: kernels(here).await?,
+        settings,
+        packages: request.packages.as_ref().map(|_| Found::AsWished),
+        kernel: request.kernel.as_ref().map(|_| Found::AsWished),
+        installed: Vec::new(),
+        history: Vec::new(),
     })
 }
 

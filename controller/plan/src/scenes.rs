@@ -98,6 +98,7 @@ pub(crate) fn survey() -> Survey {
         reboot_reasons: Vec::new(),
         outdated_services: Vec::new(),
         interrupted: None,
+        is_unreadable: false,
         settings: Vec::new(),
         packages: None,
         kernel: None,

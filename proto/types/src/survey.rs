@@ -97,6 +97,9 @@ pub struct Survey {
     pub outdated_services: Vec<UnitName>,
     /// What an interrupted transaction of the package manager left; `None` if nothing.
     pub interrupted: Option<String>,
+    /// The package database cannot be read: nothing is known of packages and kernel. It is among what was interrupted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unreadable: bool,
     /// For each setting asked for, in the same order.
     pub settings: Vec<Found<SettingDue>>,
     /// If packages were asked for.

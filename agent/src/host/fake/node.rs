@@ -37,6 +37,8 @@ pub struct Node {
     pub packages: Vec<ModelPackage>,
     /// Packages whose files are not on the disk, by their full names.
     pub damaged: Vec<String>,
+    /// The package database cannot be read.
+    pub database_is_broken: bool,
     /// Packages that can be had.
     pub repository: Vec<ModelPackage>,
     /// Repositories whose metadata the package manager trusts with the key that their file names.

@@ -83,6 +83,13 @@ pub(super) fn by_name(node: &Node, names: &[&str]) -> String {
 }
 
 pub(super) fn rpm(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
+    if node.database_is_broken {
+        if let ["--rebuilddb"] = arguments {
+            node.database_is_broken = false;
+            return Some((Scripted::default(), vec!["rebuild the database".to_owned()]));
+        }
+        return Some(says(1, "error: cannot open Packages database in /var/lib/rpm"));
+    }
     match arguments {
         ["-qa", ..] => Some(says(0, node.packages.iter().map(line).collect::<String>())),
         ["-qf", "--qf", _, paths @ ..] => {
@@ -118,7 +125,13 @@ fn provides(packages: &[ModelPackage], full: &str) -> String {
 }
 
 pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
+    if node.database_is_broken {
+        return Some(says(1, "Error: Could not run transaction: rpmdb open failed"));
+    }
     let (options, words): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|word| word.starts_with('-'));
+    if node.repositories_are_down && options.contains(&"--downloadonly") {
+        return Some(says(1, "Error: Error downloading packages:\n  Status code: 503 for http://mirror/words.rpm"));
+    }
     let excluded: Vec<&str> = options.iter().filter_map(|option| option.strip_prefix("--exclude=")).collect();
     let asks_repositories = !options.contains(&"-C") && words.first() != Some(&"history");
     if let Some(refused) = untrusted(node, &options).filter(|_| asks_repositories) {

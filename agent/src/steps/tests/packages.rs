@@ -332,3 +332,38 @@ async fn a_transaction_is_undone_once_wherever_the_agent_is_killed() {
     to_the_end(&host, &step).await.unwrap();
     assert_eq!(installed(&host), ["web-1-1.x86_64", "words-1-1.x86_64"]);
 }
+
+#[tokio::test]
+async fn a_mirror_that_is_away_may_come_back_and_what_it_does_not_have_any_more_does_not() {
+    let host = outdated();
+    let step = NodeStep::ChangePackages(update(&host).await);
+    host.change(|node| node.repositories_are_down = true);
+    assert_eq!(refused(&host, &step, "cannot be fetched").await, ErrorClass::Transient);
+    host.change(|node| {
+        node.repositories_are_down = false;
+        node.repository.retain(|package| package.version == "1-1");
+    });
+    assert_eq!(refused(&host, &step, "plan again").await, ErrorClass::Blocked);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_read_is_told_and_mended_before_anything_else() {
+    let host = outdated();
+    let transaction = update(&host).await;
+    let breaks = || host.change(|node| node.database_is_broken = true);
+    breaks();
+    let packages = Some(PackagesWish { update: UpdateScope::All, exclude: Vec::new() });
+    let found = surveyed(&host, SurveyRequest { packages, refresh: true, ..SurveyRequest::default() }).await;
+    assert!(found.is_unreadable && found.interrupted.is_some() && found.packages == Some(Found::AsWished), "{found:?}");
+    let list = NodeStep::Survey(Box::new(SurveyRequest { list: true, ..SurveyRequest::default() }));
+    let error = to_the_end(&host, &list).await.unwrap_err().to_string();
+    assert!(error.contains("cannot open Packages database"), "an empty list would be a lie: {error}");
+    let broken = || {
+        let host = outdated();
+        host.change(|node| node.database_is_broken = true);
+        host
+    };
+    survives_everything(broken, &NodeStep::RepairPackages).await;
+    to_the_end(&host, &NodeStep::ChangePackages(transaction)).await.unwrap();
+    assert_eq!(installed(&host), ["web-2-1.x86_64", "words-2-1.x86_64"]);
+}

@@ -212,6 +212,19 @@ fn the_chain_has_what_is_due_and_no_more() {
 }
 
 #[test]
+fn what_cannot_be_read_is_mended_before_anything_else_is_planned() {
+    let wish = NodeWish { packages: packages_wish(), kernel: kernel_wish(), hooks: hooks(), ..NodeWish::default() };
+    let unreadable = Survey {
+        packages: Some(Found::AsWished),
+        kernel: Some(Found::AsWished),
+        interrupted: Some("its package database cannot be read".into()),
+        is_unreadable: true,
+        ..survey()
+    };
+    compare("node-unreadable", &of(&[("node1", wish, unreadable)], &Policy::default()));
+}
+
+#[test]
 fn an_answer_that_does_not_fit_the_question_is_not_planned_with() {
     let (wish, surveyed) = updated();
     for odd in [survey(), Survey { schema: 9, ..surveyed.clone() }, Survey { settings: vec![due(&[])], ..surveyed }] {

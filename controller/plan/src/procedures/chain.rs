@@ -7,7 +7,7 @@
 //!    was replaced, the hook after.
 //!
 //! What a node said of packages and kernel it said of the repositories it has. Where the settings bring others, the second
-//! part is planned after the first is done.
+//! part is planned after the first is done. So it is where the package database has to be mended before it can be read.
 
 use windlass_types::name::NodeName;
 use windlass_types::name::on_node::KernelRelease;
@@ -44,6 +44,12 @@ impl<'a> Chain<'a> {
         }
         let first = chain.steps.len();
         chain.steps.append(&mut disruptive);
+        if survey.is_unreadable && (wish.packages.is_some() || wish.kernel.is_some()) {
+            chain.repair(false);
+            chain.under_a_lease(first);
+            chain.later = Some("its package database is mended first".to_owned());
+            return chain;
+        }
         let packages = chain.found("packages", survey.packages.as_ref());
         let kernel = chain.found("kernel", survey.kernel.as_ref());
         let boot = chain.boot(packages, kernel);
