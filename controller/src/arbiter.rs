@@ -9,7 +9,7 @@
 
 mod record;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as Turn, watch};
@@ -45,8 +45,8 @@ pub struct Known {
     pub leases: BTreeMap<NodeName, Held>,
     /// Nodes on which nothing is begun.
     pub quarantined: BTreeMap<NodeName, Quarantine>,
-    /// Nodes that somebody is taking down without a run, whatever is still seen of them.
-    pub by_hand: BTreeSet<NodeName>,
+    /// Nodes that are being taken down without a run, whatever is still seen of them, and by how many.
+    pub by_hand: BTreeMap<NodeName, usize>,
     next: u64,
 }
 
@@ -57,7 +57,7 @@ impl Known {
         snapshot.leases = self.leases.values().map(status).collect();
         let reason = |(node, quarantine): (&NodeName, &Quarantine)| (node.clone(), quarantine.reason.clone());
         snapshot.quarantined = self.quarantined.iter().map(reason).collect();
-        for status in snapshot.nodes.iter_mut().filter(|status| self.by_hand.contains(&status.name)) {
+        for status in snapshot.nodes.iter_mut().filter(|status| self.by_hand.contains_key(&status.name)) {
             status.is_healthy = false;
             status.reason = "somebody is switching its machine".to_owned();
         }
@@ -134,7 +134,7 @@ impl Arbiter {
             return Err(objections);
         }
         self.change(|known| {
-            known.by_hand.insert(node.clone());
+            *known.by_hand.entry(node.clone()).or_default() += 1;
         });
         Ok(())
     }
@@ -142,7 +142,11 @@ impl Arbiter {
     /// How the node is can be seen again.
     pub fn end_by_hand(&self, node: &NodeName) {
         self.change(|known| {
-            known.by_hand.remove(node);
+            let Some(count) = known.by_hand.get_mut(node) else { return };
+            *count -= 1;
+            if *count == 0 {
+                known.by_hand.remove(node);
+            }
         });
     }
 

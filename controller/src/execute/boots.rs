@@ -4,9 +4,9 @@
 //! A step ends the boot in which its node was when it was first told, and not the one in which it was planned for: a node
 //! that was started in between has not been rebooted after what the run has done on it.
 //!
-//! A node that comes back in its old kernel has tried the new one in vain, unless its machine lost its power meanwhile:
-//! then it is tried once more. One that is started again before the new kernel is its default runs the old one too, and
-//! tries again likewise.
+//! A node that comes back in its old kernel has tried the new one in vain, unless the run had to switch its machine on
+//! meanwhile: then the kernel is tried once more. So it is when the node is started again before the new kernel is its
+//! default. Where nobody here can tell that the power failed, a person decides, and tries again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use windlass_types::name::on_node::{BootId, KernelRelease};
 use windlass_types::node_step::NodeStep;
 use windlass_types::run::StepState;
 
-use super::on_node::Attempt;
+use super::on_node::{Attempt, request_id};
 use super::run::StepRecord;
 use super::steps::StepFailure;
 use super::stored::stored;
@@ -29,6 +29,9 @@ use super::{ActiveRun, Runs};
 
 /// What it takes an agent to look at its kernel.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// Events that are read at once.
+const EVENTS: usize = 512;
 
 /// The boot that a step ends, if it is a reboot.
 pub(super) fn boot_to_end(step: &NodeStep, known: &StepRecord) -> Option<BootId> {
@@ -58,9 +61,16 @@ impl Runs {
         node: &NodeName,
         step: &NodeStep,
     ) -> Result<(), StepFailure> {
-        let is_bound = run.progress().step(&planned.id).ends_boot.is_some();
-        if !matches!(step, NodeStep::Boot { .. }) || is_bound || self.was_ordered(run, planned).await? {
+        let known = run.progress().step(&planned.id);
+        if !matches!(step, NodeStep::Boot { .. }) || known.ends_boot.is_some() {
             return Ok(());
+        }
+        for attempt in 1..=known.attempt {
+            let ordered = self.with.jobs.is_known(&request_id(&run.id(), &planned.id, attempt)).await;
+            if ordered.map_err(|error| StepFailure::ours("look for the order", &error))? {
+                // By a controller that did not note it: the one that was planned.
+                return Ok(());
+            }
         }
         let now = self.with.fleet.standing(node).and_then(|standing| standing.record.boot_id);
         if let Some(now) = now.and_then(|now| BootId::new(now).ok()) {
@@ -71,67 +81,92 @@ impl Runs {
         Ok(())
     }
 
-    /// A machine that was at work lost its power: what its reboot came to says nothing about a kernel.
-    pub(super) async fn lost_power(&self, run: &ActiveRun, node: &NodeName) {
-        let boots: Vec<_> = {
-            let progress = run.progress();
-            let boots = progress.records().filter(|(planned, record)| {
-                let is_boot = |step: &NodeStep| matches!(step, NodeStep::Boot { .. });
-                let is_its = matches!(&planned.step, Step::OnNode { node: of, step } if of == node && is_boot(step));
-                is_its && record.state == StepState::Running
-            });
-            boots.map(|(planned, _)| planned.id.clone()).collect()
-        };
-        let run_id = run.id();
-        for id in boots {
-            let record = run.progress().change(&id, |record| record.lost_power = true);
-            stored(run, || self.with.records.save_step(&run_id, &id, &record)).await;
-        }
-    }
-
     /// What an attempt came to, in view of what the power did.
     ///
     /// # Errors
-    /// If a kernel that is to be tried again does not come to that.
+    /// If it cannot be seen which kernel the node runs.
     pub(super) async fn in_view_of_power(
         &self,
-        run: &Arc<ActiveRun>,
+        run: &ActiveRun,
         planned: &PlannedStep,
         node: &NodeName,
         step: &NodeStep,
         attempt: Attempt,
     ) -> Result<Attempt, StepFailure> {
-        Ok(match (attempt, step) {
-            (Attempt::Failed(failure), NodeStep::Boot { .. }) if run.progress().step(&planned.id).lost_power => {
-                Attempt::Again(failure)
-            }
-            (Attempt::Ended(_), NodeStep::Boot { once: Some(release), .. })
-                if self.runs_another(node, release).await =>
-            {
-                let message = format!("{node} was started once more, without kernel {release}");
-                Attempt::Again(StepFailure::said(message, "it is tried again"))
-            }
+        let failure = match (attempt, step) {
+            (Attempt::Failed(failure), NodeStep::Boot { .. }) => failure,
             (Attempt::Failed(failure), NodeStep::ConfirmKernel { release })
-                if self.runs_another(node, release).await =>
+                if trial_of(run, node, release).is_some() && self.runs_another(run, node, release).await? =>
             {
-                match trial_of(run, node, release) {
-                    Some(trial) => {
-                        self.boot_again(run, &trial, node).await?;
-                        Attempt::Again(failure)
-                    }
-                    None => Attempt::Failed(failure),
-                }
+                failure
             }
-            (attempt, _) => attempt,
-        })
+            (Attempt::Ended(end), NodeStep::Boot { once: Some(release), .. }) => {
+                if !self.runs_another(run, node, release).await? {
+                    return Ok(Attempt::Ended(end));
+                }
+                let message = format!("{node} came back with kernel {release} and was started again without it");
+                StepFailure::said(message, format!("see its console, then `windlass run retry {}`", run.id()))
+            }
+            (attempt, _) => return Ok(attempt),
+        };
+        let is_spoiled = self.was_switched_on(run, planned, node).await;
+        Ok(if is_spoiled { Attempt::Again(failure) } else { Attempt::Failed(failure) })
+    }
+
+    /// Before a kernel is confirmed once more it is tried once more, if the node runs another one by now.
+    ///
+    /// # Errors
+    /// If it does not come to that.
+    pub(super) async fn trial_first(
+        &self,
+        run: &Arc<ActiveRun>,
+        planned: &PlannedStep,
+        node: &NodeName,
+        step: &NodeStep,
+    ) -> Result<(), StepFailure> {
+        let NodeStep::ConfirmKernel { release } = step else { return Ok(()) };
+        let is_again = run.progress().step(&planned.id).attempt > 1;
+        let Some(trial) = trial_of(run, node, release).filter(|_| is_again) else { return Ok(()) };
+        if self.runs_another(run, node, release).await? {
+            run.progress().change(&planned.id, |record| record.begun = true);
+            self.boot_again(run, &trial, node).await?;
+        }
+        Ok(())
     }
 
     /// Whether a node says that it runs another kernel than this.
-    async fn runs_another(&self, node: &NodeName, release: &KernelRelease) -> bool {
+    async fn runs_another(
+        &self,
+        run: &ActiveRun,
+        node: &NodeName,
+        release: &KernelRelease,
+    ) -> Result<bool, StepFailure> {
+        self.until_connected(run, node).await?;
         let _silent = self.with.fleet.refresh(std::slice::from_ref(node), LOOK).await;
-        let Some(view) = self.with.fleet.view(node) else { return false };
+        let Some(view) = self.with.fleet.view(node) else { return Ok(false) };
         let known = view.facts.get(&Subject::Kernel).map(|known| &known.fact);
-        matches!(known, Some(Fact::Kernel(kernel)) if kernel.running != release.as_str())
+        Ok(matches!(known, Some(Fact::Kernel(kernel)) if kernel.running != release.as_str()))
+    }
+
+    /// Whether the run switched the node's machine on since this step, or the run, was last tried again. That is read from
+    /// the events: they are there also for the controller after this one.
+    async fn was_switched_on(&self, run: &ActiveRun, planned: &PlannedStep, node: &NodeName) -> bool {
+        self.with.events.flush().await;
+        let (id, about) = (run.id(), format!("{} ", planned.id));
+        let (mut after, mut is_so) = (run.record().first_event, false);
+        loop {
+            let page = self.with.events.read(after, EVENTS).await.unwrap_or_default();
+            let Some(last) = page.last() else { return is_so };
+            after = last.cursor;
+            for event in page.iter().filter(|event| event.run.as_ref() == Some(&id)) {
+                match event.kind {
+                    EventKind::MachinePower if event.node.as_ref() == Some(node) => is_so = true,
+                    EventKind::RunRetried => is_so = false,
+                    EventKind::StepRetried if event.message.starts_with(&about) => is_so = false,
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// Has a node start a kernel once more that it has tried already.
@@ -143,10 +178,19 @@ impl Runs {
     ) -> BoxFuture<'a, Result<(), StepFailure>> {
         async move {
             let Step::OnNode { step, .. } = &trial.step else { return Ok(()) };
+            if run.stop.is_cancelled() {
+                return Err(StepFailure::Stopped);
+            }
             let message = format!("{} is done again: {node} was started without that kernel since", trial.id);
             self.tell(run, EventKind::StepRetried, &trial.id, message);
+            run.progress().change(&trial.id, |record| record.begun = true);
             self.next_attempt(run, trial).await?;
-            self.until_done(run, trial, node, step).await.map(drop)
+            self.until_done(run, trial, node, step).await?;
+            run.progress().change(&trial.id, |record| {
+                record.message.clear();
+                record.advice.clear();
+            });
+            Ok(())
         }
         .boxed()
     }

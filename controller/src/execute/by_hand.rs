@@ -28,18 +28,23 @@ impl Drop for ByHand {
 
 impl Runs {
     /// Does something that takes a node down, unless a run has it in hand, or as many others of its cluster are down as may
-    /// be. Rules of a spec are those of its runs: by hand it is one. It is brought to its end also if nobody waits for it.
+    /// be; with `force` all the same. Rules of a spec are those of its runs: by hand it is one. It is brought to its end also
+    /// if nobody waits for it.
     ///
     /// # Errors
     /// What speaks against it; then nothing was done. What `act` fails with.
     pub async fn by_hand(
         self: &Arc<Self>,
         node: &NodeName,
+        force: bool,
         act: impl Future<Output = Result<(), Refusal>> + Send + 'static,
     ) -> Result<(), Refusal> {
         let members = self.neighbours(std::iter::once(node)).await?;
         let (nobody, policy) = (RunId::new("r0").expect("an r and a digit"), Policy::default());
         let judge = |known: &Known| {
+            if force {
+                return Vec::new();
+            }
             let mut snapshot = Snapshot { members, ..self.with.observer.nodes() };
             known.write(&mut snapshot);
             let now = self.with.clock.now();
@@ -53,12 +58,12 @@ impl Runs {
         let mark = ByHand { arbiter: Arc::clone(&self.with.arbiter), node: node.clone() };
         let runs = Arc::clone(self);
         let acted = tokio::spawn(async move {
-            let acted = act.await;
+            act.await?;
             tokio::spawn(async move {
                 let _ = tokio::time::timeout(SEEN_WITHIN, runs.until_away(&mark.node)).await;
                 drop(mark);
             });
-            acted
+            Ok(())
         });
         acted.await.unwrap_or_else(|_| Err(Refusal::new(Reason::Other, "an error of the program: see its log")))
     }

@@ -136,6 +136,7 @@ impl Runs {
             let under_lease = |action: &Action| matches!(action, Action::Step(order) if order.lease.is_some());
             let withdrawn = self.with.jobs.withdraw(|job| job.nodes.contains(node) && under_lease(&job.action)).await;
             withdrawn.map_err(|error| crate::join::store(&error))?;
+            self.look_at_machines();
         }
         released
     }

@@ -57,7 +57,7 @@ impl Runs {
         let ended = self.until_done(run, planned, node, step).await;
         if ended.is_err() && !self.was_ordered(run, planned).await? {
             // The node was told nothing: it is as it was, and need not be held.
-            run.progress().change(&planned.id, |record| record.attempt = 0);
+            run.progress().change(&planned.id, |record| (record.attempt, record.ends_boot) = (0, None));
         }
         ended
     }
@@ -80,6 +80,7 @@ impl Runs {
                 self.until_connected(run, node).await?;
                 self.require_ability(run, node)?;
                 self.bind_boot(run, planned, node, step).await?;
+                self.trial_first(run, planned, node, step).await?;
             }
             let outcome = self.order(run, planned, node, step).await?;
             let attempt = self.attempt(run, node, &outcome);
@@ -204,8 +205,7 @@ impl Runs {
         }
     }
 
-    /// A kernel that did not stay has said why on the console, in the boot before this one. The same step cannot be tried
-    /// again: the boot that it was to end is over.
+    /// A kernel that did not stay has said why on the console, in the boot before this one.
     async fn with_console(
         &self,
         run: &ActiveRun,
@@ -221,7 +221,9 @@ impl Runs {
             (NodeStep::Boot { once: Some(_), .. }, StepFailure::Said { message, .. }) if is_over => StepFailure::Said {
                 message,
                 advice: format!(
-                    "see its console; `windlass node release {node} --reason TEXT`, then plan with another kernel"
+                    "see its console; to try it once more: `windlass run retry {}`; to give it up: `windlass node release \
+                     {node} --reason TEXT`, then plan with another kernel",
+                    run.id()
                 ),
                 console_tail: self.console_of_boot_before(node).await,
             },
@@ -269,10 +271,7 @@ impl Runs {
 
     /// Stored before the node is told again.
     pub(super) async fn next_attempt(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<(), StepFailure> {
-        let record = run.progress().change(&planned.id, |record| {
-            record.attempt += 1;
-            record.lost_power = false;
-        });
+        let record = run.progress().change(&planned.id, |record| record.attempt += 1);
         let saved = self.with.records.save_step(&run.id(), &planned.id, &record).await;
         saved.map_err(|error| StepFailure::ours("record the next attempt", &error))
     }

@@ -40,8 +40,8 @@ struct Dark {
 struct Tries {
     /// How often it was switched on.
     times: u32,
-    /// What was told last: the same is not told again.
-    told: String,
+    /// What was told since: the same is not told again.
+    told: BTreeSet<String>,
 }
 
 impl Runs {
@@ -87,20 +87,24 @@ impl Runs {
             self.tell_once(run, &name, EventKind::MachineTrouble, message, tries);
         }
         let mut is_each_on = true;
-        for (name, switched) in join_all(dark.into_iter().map(|one| self.switched_on(run, one))).await {
-            let (kind, message) = match switched {
+        for one in &dark {
+            // Before it can come back and say what it runs: who judges that looks for this.
+            let name = &one.key.name;
+            let message = format!("run {} switches the machine of {name} on: it has lost its power", run.id());
+            self.tell_once(run, name, EventKind::MachinePower, message, tries);
+        }
+        for (name, switched) in join_all(dark.into_iter().map(switched_on)).await {
+            match switched {
                 Ok(()) => {
-                    tries.entry(name.clone()).or_default().times += 1;
-                    let message = format!("run {} switched the machine of {name} on: it had lost its power", run.id());
-                    (EventKind::MachinePower, message)
+                    let tries = tries.entry(name).or_default();
+                    (tries.times, tries.told) = (tries.times + 1, BTreeSet::new());
                 }
                 Err(why) => {
                     is_each_on = false;
                     let message = format!("run {} cannot switch the machine of {name} on yet: {why}", run.id());
-                    (EventKind::MachineTrouble, message)
+                    self.tell_once(run, &name, EventKind::MachineTrouble, message, tries);
                 }
-            };
-            self.tell_once(run, &name, kind, message, tries);
+            }
         }
         is_each_on
     }
@@ -113,16 +117,17 @@ impl Runs {
         message: String,
         tries: &mut BTreeMap<NodeName, Tries>,
     ) {
-        let tries = tries.entry(name.clone()).or_default();
-        if kind == EventKind::MachinePower || tries.told != message {
-            tries.told.clone_from(&message);
+        if tries.entry(name.clone()).or_default().told.insert(message.clone()) {
             self.with.events.emit_in_run(kind, Some(name), &run.id(), message);
         }
     }
 
     /// Machines of such nodes that have lost their power.
     async fn dark(&self, run: &ActiveRun) -> Result<Vec<Dark>, ObserveError> {
-        let mut needed = needed(&run.record().plan, |step| run.progress().state(step));
+        let mut needed = {
+            let progress = run.progress();
+            needed(progress.plan(), |step| progress.state(step))
+        };
         let quarantined = self.with.arbiter.known().quarantined;
         needed.retain(|node| !quarantined.contains_key(node));
         let mut found = Vec::new();
@@ -134,7 +139,15 @@ impl Runs {
             if !members.iter().any(|node| needed.contains(node)) {
                 continue;
             }
-            let provider = self.with.observer.provider(&cluster.provider).await?;
+            let provider = match self.with.observer.provider(&cluster.provider).await {
+                Ok(provider) => provider,
+                Err(error) => {
+                    // Those of the others are looked after all the same.
+                    let error = ErrorChain(&error).to_string();
+                    tracing::warn!(CLUSTER = %cluster.name, %error, "whether its machines have power is not known");
+                    continue;
+                }
+            };
             let without = provider.without_power(&cluster.name).await;
             let without =
                 without.map_err(|source| ObserveError::Provider { kind: cluster.provider.clone(), source })?;
@@ -146,19 +159,17 @@ impl Runs {
         }
         Ok(found)
     }
+}
 
-    async fn switched_on(&self, run: &ActiveRun, Dark { provider, key }: Dark) -> (NodeName, Result<(), String>) {
-        let name = key.name.clone();
-        // Before it can come back and say what it runs.
-        self.lost_power(run, &name).await;
-        // It is brought to its end also if the run ends meanwhile.
-        let switched = tokio::spawn(async move { provider.power(&key, PowerAction::On).await });
-        let switched = match switched.await {
-            Ok(switched) => switched.map_err(|error| format!("{}; {}", ErrorChain(&error), error.advice())),
-            Err(_) => Err("see the controller's log".to_owned()),
-        };
-        (name, switched)
-    }
+async fn switched_on(Dark { provider, key }: Dark) -> (NodeName, Result<(), String>) {
+    let name = key.name.clone();
+    // It is brought to its end also if the run ends meanwhile.
+    let switched = tokio::spawn(async move { provider.power(&key, PowerAction::On).await });
+    let switched = match switched.await {
+        Ok(switched) => switched.map_err(|error| format!("{}; {}", ErrorChain(&error), error.advice())),
+        Err(_) => Err("see the controller's log".to_owned()),
+    };
+    (name, switched)
 }
 
 /// Nodes on which the run does something, or would if it could ask them. A machine that is being made or removed is in the

@@ -6,14 +6,6 @@
 //! are in the run's hands are brought to their end in any case, for nobody shall be left half done.
 
 mod record;
-/// Whether what was done for a step has changed nothing: its node was not told, or saw first that it cannot be done.
-const fn has_changed_nothing(record: &StepRecord) -> bool {
-    match record.state {
-        StepState::Done => record.was_done,
-        _ => record.attempt == 0 || record.blocked && !record.begun,
-    }
-}
-
 #[cfg(test)]
 mod tests;
 
@@ -126,6 +118,12 @@ impl Progress {
                 self.note_failure(at);
             }
         }
+    }
+
+    /// The plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// What the run was told.
@@ -386,5 +384,13 @@ impl Progress {
         let changed = unwell.into_iter().map(again).collect();
         self.lost.clear();
         changed
+    }
+}
+
+/// Whether what was done for a step has changed nothing: its node was not told, or saw first that it cannot be done.
+const fn has_changed_nothing(record: &StepRecord) -> bool {
+    match record.state {
+        StepState::Done => record.was_done && !record.begun,
+        _ => record.attempt == 0 || record.blocked && !record.begun,
     }
 }

@@ -111,8 +111,8 @@ impl MachineService for MachineApi {
             let name = key.name.clone();
             let switch = async move { provider.power(&key, action).await.map_err(|error| refused(&error)) };
             match action {
-                PowerAction::Off | PowerAction::Reset if !message.force => self.0.runs.by_hand(&name, switch).await?,
-                PowerAction::On | PowerAction::Off | PowerAction::Reset => switch.await?,
+                PowerAction::Off | PowerAction::Reset => self.0.runs.by_hand(&name, message.force, switch).await?,
+                PowerAction::On => switch.await?,
             }
             let text = format!("{caller} switched the machine of {name}: {action}");
             self.0.events.emit(EventKind::MachinePower, Some(&name), None, text);

@@ -224,7 +224,9 @@ impl Provider for QemuProvider {
 
     async fn without_power(&self, cluster: &ClusterName) -> Result<Vec<NodeName>, ProviderError> {
         let mut records = self.records(Some(cluster))?;
-        records.retain(|record| record.complete && record.lost_power() && !self.runs(record));
+        // One that somebody is switching right now is in the hands of who does that.
+        let is_left_alone = |record: &Record| self.turn(&MachineKey::of(&record.spec)).try_lock().is_ok();
+        records.retain(|record| record.complete && record.lost_power() && !self.runs(record) && is_left_alone(record));
         Ok(records.into_iter().map(|record| record.spec.name).collect())
     }
 

@@ -36,8 +36,6 @@ pub struct StepRecord {
     pub blocked: bool,
     /// The boot of its node that it ends: the one in which the node was when it was first told. Stored before that.
     pub ends_boot: Option<BootId>,
-    /// The machine lost its power during this attempt, and was switched on again.
-    pub lost_power: bool,
     /// It was so already: nothing had to be changed.
     pub was_done: bool,
     /// Why it failed, what troubles it, or what it waits for.
