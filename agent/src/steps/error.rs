@@ -76,12 +76,8 @@ impl StepError {
 
     /// The same, where something of the step was done before it was seen: then a new plan is not all that is needed.
     pub(super) fn once_begun(self) -> Self {
-        match self {
-            Self::Blocked { reason, .. } => {
-                Self::operator(reason, "a part of this was done before that was seen: look at the node")
-            }
-            other => other,
-        }
+        let Self::Blocked { reason, .. } = self else { return self };
+        Self::operator(reason, "a part of this was done before that was seen: look at the node")
     }
 
     /// It may pass by itself.
