@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use windlass_tests::process::{command, run_within};
 use windlass_tests::wait::wait_until;
@@ -191,10 +192,13 @@ async fn is_whole(site: &Site, old_kernel: &str) {
 }
 
 async fn end_machines(site: &Site) {
-    for process in site.processes() {
-        kill(process, Signal::SIGKILL).expect("it runs");
+    let processes = site.processes();
+    for process in &processes {
+        kill(*process, Signal::SIGKILL).expect("it runs");
     }
-    wait_until("the machine to be gone", BOOT, async || site.processes().is_empty()).await;
+    // One that is ending has no command line any more and its files still.
+    let is_there = |process: &Pid| Path::new(&format!("/proc/{process}")).exists();
+    wait_until("the machine to be gone", BOOT, async || !processes.iter().any(is_there)).await;
 }
 
 fn writable(path: &Path) -> File {
