@@ -82,7 +82,9 @@ impl Kind for Install<'_> {
         let Some(installed) = here.readable().await? else { return Ok(Check::Ready) };
         let is_done = self.is_installed(&installed)
             && damage(here, self.package, self.release, &installed).await?.is_none()
-            && self.is_ready(here).await.is_ok();
+            && self.is_ready(here).await.is_ok()
+            // Power that failed at the very end of it leaves a whole kernel, and a transaction that never ended.
+            && repair::interrupted(here, &installed).await?.is_none();
         Ok(if is_done { Check::AlreadyDone } else { Check::Ready })
     }
 

@@ -127,6 +127,17 @@ async fn a_new_kernel_is_installed_and_the_default_stays_whatever_its_scripts_do
 }
 
 #[tokio::test]
+async fn a_kernel_that_is_whole_is_not_done_while_its_transaction_has_no_end() {
+    let (host, step) = (node(), install(&due(&node()).await));
+    to_the_end(&host, &step).await.unwrap();
+    host.change(|node| node.history.last_mut().unwrap().is_whole = false);
+    assert!(to_the_end(&host, &step).await.unwrap().changed);
+    let asks = SurveyRequest::default();
+    assert_eq!(surveyed(&host, asks).await.interrupted, None);
+    assert_eq!(host.node().default_kernel.as_deref(), Some("6.1-1.x86_64"));
+}
+
+#[tokio::test]
 async fn power_that_fails_before_the_initramfs_is_made_leaves_a_node_that_starts() {
     let step = install(&due(&node()).await);
     let asked_for = |node: &mut Node| {
