@@ -79,8 +79,8 @@ pub fn judge(wire: v1::Order, job: &JobId, known: Known, rules: &Rules<'_>) -> V
             Verdict::Refuse("running programs is switched off on this node: see `exec` in its agent.toml".to_owned())
         }
         Ok(Action::Step(_)) if !rules.steps => {
-            let why =
-                "systemd of this node is too old to run programs outside of the agent's sandbox, which steps need";
+            let why = "steps need programs outside of the agent's sandbox, and the systemd of this node starts none for it: it \
+                       has to be 236 or newer, and answer on D-Bus; the agent's journal says what is wrong";
             Verdict::Refuse(why.to_owned())
         }
         Ok(Action::Step(order)) if !rules.exec && matches!(order.step, NodeStep::Hook { .. }) => {
