@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! B10: what the journals add to B1. The product has no switch that turns them off, so the same fleet is there twice: with
-//! all state on disk, and with all state in memory, where a flush costs nothing. The difference is what waiting for the
-//! disk adds; what is left in both is forming and writing the records.
+//! all state on disk, and with the agents' journals and the controller's state in memory, where a flush costs nothing. The
+//! difference is what waiting for the disk adds; what is left in both is forming and writing the records, and the files
+//! into which agents write what programs print.
 
 use std::path::Path;
 
@@ -18,7 +19,7 @@ use crate::simulation::in_memory;
 /// A tenth is to be seen through what else the machine does.
 const TIMES: usize = 4;
 
-const IN_MEMORY: &str = "ours, state in memory";
+const IN_MEMORY: &str = "ours, journals in memory";
 
 /// Measures it.
 ///
@@ -33,15 +34,18 @@ pub(crate) fn run_bench(bench: &Bench, report: &mut Report) -> Result<()> {
 }
 
 fn both(bench: &Bench, memory: &Path, report: &mut Report) -> Result<()> {
-    let on_disk = start(bench, &bench.work.join("journal"), "journal-disk")?;
-    let in_memory = start(bench, memory, "journal-memory")?;
+    let [on_disk, beside] = ["journal", "no-journal"].map(|name| bench.work.join(name));
+    let on_disk = start(bench, "journal-disk", &on_disk, &on_disk, None)?;
+    let journals = memory.join("journals");
+    std::fs::create_dir_all(&journals)?;
+    let in_memory = start(bench, "journal-memory", &memory.join("controller"), &beside, Some(&journals))?;
     let runs = bench.runs * TIMES;
     let mut contenders = [contender(OURS, runs, &on_disk), contender(IN_MEMORY, runs, &in_memory)];
     let comparison = Comparison { id: "B10 journal, B1", results: interleave(&mut contenders) };
     drop(contenders);
     comparison.report(report, &[]);
     if let (Some(disk), Some(memory)) = (comparison.series(OURS), comparison.series(IN_MEMORY)) {
-        report.at_most("B10 B1 with state on disk / in memory: wall", disk.wall() / memory.wall(), "times", 1.1);
+        report.at_most("B10 B1 with journals on disk / in memory: wall", disk.wall() / memory.wall(), "times", 1.1);
     }
     Ok(())
 }
@@ -51,11 +55,14 @@ fn contender<'a>(name: &'static str, runs: usize, fleet: &'a Fleet) -> Contender
     Contender::new(name, runs, sides, |_| fleet.controller.exec_all(&["/bin/true"]))
 }
 
-fn start(bench: &Bench, directory: &Path, name: &str) -> Result<Fleet> {
+fn start(bench: &Bench, name: &str, controller: &Path, agents: &Path, journals: Option<&Path>) -> Result<Fleet> {
     let (control, nodes) = (bench.accounts.group(name)?, bench.accounts.group(&format!("{name}-nodes"))?);
-    let controller = Controller::start(&bench.programs, directory, 10, &control)?;
+    let controller = Controller::start(&bench.programs, controller, 10, &control)?;
     let empty_controller_bytes = Memory::of(controller.pid())?.proportional;
-    let prepared = agents::prepare(&controller, directory, bench.nodes)?;
+    let mut prepared = agents::prepare(&controller, agents, bench.nodes)?;
+    if let Some(journals) = journals {
+        prepared = prepared.into_iter().map(|machine| machine.with_journal_in(journals)).collect();
+    }
     let agents = agents::join_and_run(&bench.programs, &controller, prepared, &nodes)?;
     controller.exec_all(&["/bin/true"])?;
     Ok(Fleet { agents, controller, control, nodes, empty_controller_bytes })

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::prctl;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -232,23 +233,28 @@ fn notify(states: &[NotifyState<'_>]) {
 
 /// A host that should run units but cannot still runs jobs, and says what that gives up.
 async fn runner(wish: JobRunner, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Runner>, String> {
-    let groups = || Ok::<Arc<dyn Runner>, String>(Arc::new(ProcessGroups::new(Arc::clone(clock))));
     if wish == JobRunner::ProcessGroup || (wish == JobRunner::Auto && !TransientUnits::are_possible()) {
-        return groups();
+        return Ok(process_groups(clock));
     }
     match TransientUnits::connect(Arc::clone(clock)).await {
         Ok(units) => Ok(Arc::new(units)),
         Err(error) if wish == JobRunner::Auto => {
             let error = text(&error);
-            tracing::warn!(
-                %error,
-                "programs run as process groups in the agent's sandbox: how they end is not known if the agent restarts \
-                 meanwhile, and steps of runs are not done here"
-            );
-            Ok(Arc::new(ProcessGroups::confined(Arc::clone(clock))))
+            tracing::warn!(%error, "programs run as process groups: how they end is not known if the agent restarts meanwhile");
+            Ok(process_groups(clock))
         }
         Err(error) => Err(format!("run jobs as systemd units, as the configuration says: {}", text(&error))),
     }
+}
+
+/// What the sandbox of the agent's unit forbids, it forbids them too.
+fn process_groups(clock: &Arc<dyn Clock>) -> Arc<dyn Runner> {
+    let is_sandboxed = TransientUnits::are_possible() && prctl::get_no_new_privs().unwrap_or(true);
+    if !is_sandboxed {
+        return Arc::new(ProcessGroups::new(Arc::clone(clock)));
+    }
+    tracing::warn!("programs run in the agent's sandbox: steps of runs are not done here");
+    Arc::new(ProcessGroups::confined(Arc::clone(clock)))
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ impl QemuProvider {
     fn report(&self, record: &Record) -> MachineReport {
         match self.runs(record) {
             true => record.report(PowerState::On, self.watch.note(&record.id)),
-            false => record.report(PowerState::Off, record.ended.clone()),
+            false => record.report(PowerState::Off, record.ended.map(|ended| ended.words().to_owned())),
         }
     }
 

@@ -2,7 +2,7 @@
 //! Agents as they are installed: a front and an executor each, with a state directory and a working directory of their own.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +28,16 @@ const SOCKET: &str = "executor.sock";
 pub(crate) struct Prepared {
     directory: PathBuf,
     ca_pin: String,
+    /// Where its agent's journal is, if not in its state directory.
+    journal: Option<PathBuf>,
+}
+
+impl Prepared {
+    /// Its agent's journal will be in this directory, which is there.
+    pub(crate) fn with_journal_in(mut self, directory: &Path) -> Self {
+        self.journal = self.directory.file_name().map(|name| directory.join(name));
+        self
+    }
 }
 
 /// Makes tokens for machines `node0`, `node1`, ….
@@ -44,7 +54,7 @@ pub(crate) fn prepare(controller: &Controller, directory: &Path, nodes: usize) -
         std::io::Write::write_all(&mut &file, token.token.as_bytes())?;
         let config = format!("jobs = \"process-group\"\nexecutor_socket = \"{SOCKET}\"\n");
         fs::write(directory.join("agent.toml"), config)?;
-        Ok(Prepared { directory, ca_pin: token.ca_pin })
+        Ok(Prepared { directory, ca_pin: token.ca_pin, journal: None })
     };
     (0..nodes).map(one).collect()
 }
@@ -66,19 +76,22 @@ pub(crate) fn join_and_run(
         join.current_dir(&machine.directory).arg("join").args(["--token-file", "token", "--state-dir", "state"]);
         join.arg("--controller").arg(controller.join().to_string()).arg("--ca-pin").arg(&machine.ca_pin);
         let daemon = Daemon::start(&mut join, &machine.directory.join("log"))?;
-        joining.push((daemon, machine.directory));
+        joining.push((daemon, machine.directory, machine.journal));
     }
     let mut agents = Agents { executors: Vec::new(), fronts: Vec::new(), directories: Vec::new() };
     // Without systemd, which holds the socket from the beginning, a front comes when its executor has made it.
     let mut without_front: Vec<PathBuf> = Vec::new();
     while !joining.is_empty() || !without_front.is_empty() {
         let mut still = Vec::new();
-        for (mut daemon, directory) in joining {
+        for (mut daemon, directory, journal) in joining {
             if daemon.has_ended() {
+                if let Some(journal) = journal {
+                    symlink(journal, directory.join("state/journal")).context("put a journal elsewhere")?;
+                }
                 agents.executors.push(start(programs, "executor", &directory, group)?);
                 without_front.push(directory);
             } else {
-                still.push((daemon, directory));
+                still.push((daemon, directory, journal));
             }
         }
         joining = still;

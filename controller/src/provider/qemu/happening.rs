@@ -3,6 +3,7 @@
 //!
 //! What a person did through Windlass is not news; QEMU says of most things whose doing they are.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use windlass_types::escape::Escaped;
 use windlass_types::event::EventKind;
@@ -40,8 +41,9 @@ pub(super) enum Happening {
     Resumed,
 }
 
-/// Why a machine is off although nobody here switched it off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a machine is off although nobody here switched it off. It is kept with the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Ending {
     /// The guest did it.
     ByGuest,
@@ -53,7 +55,8 @@ pub(super) enum Ending {
     Killed,
     /// Its host was restarted.
     WithHost,
-    /// It ended while the controller was away.
+    /// It ended while the controller was away; or as another version of Windlass knows it.
+    #[serde(other)]
     Unseen,
 }
 
@@ -169,6 +172,13 @@ mod tests {
             assert_eq!(kind, EventKind::MachineStopped);
             assert!(text.contains(words) && text.contains("windlass machine power node1 on"), "{text}");
         }
+    }
+
+    #[test]
+    fn an_ending_that_another_version_wrote_down_is_one_that_nobody_saw() {
+        let read = |text: &str| serde_json::from_value::<Ending>(json!(text)).expect("an ending");
+        assert_eq!(read("by-guest"), Ending::ByGuest);
+        assert_eq!(read("by-magic"), Ending::Unseen);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) struct Record {
     pub(super) on_since_boot: Option<String>,
     /// Why it is off although nobody switched it off.
     #[serde(default)]
-    pub(super) ended: Option<String>,
+    pub(super) ended: Option<Ending>,
 }
 
 /// A record that cannot be read or written.
@@ -156,8 +156,7 @@ impl Record {
 
     /// Whether it lost its power, if it is off: nobody switched it off, neither here nor in the machine itself.
     pub(super) fn lost_power(&self) -> bool {
-        let ended = self.ended.as_deref();
-        self.on_since_boot.is_some() || ended.is_some_and(|why| why != Ending::ByGuest.words())
+        self.on_since_boot.is_some() || self.ended.is_some_and(|ended| ended != Ending::ByGuest)
     }
 
     /// Whether the host is still in the boot in which it was switched on.

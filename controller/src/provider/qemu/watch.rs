@@ -246,13 +246,12 @@ impl Listener {
 /// the machine's turn.
 fn close(directory: &Path, key: &MachineKey, record: &mut Record, ending: Ending) -> Option<MachineNews> {
     record.on_since_boot.take()?;
-    let happening = Happening::Ending(ending);
-    record.ended = happening.note();
+    record.ended = Some(ending);
     if let Err(error) = record.write(directory) {
         let error = ErrorChain(&error).to_string();
         tracing::warn!(NODE = %key.name, %error, "why the machine is off cannot be kept");
     }
-    let (kind, message) = happening.told(&key.name)?;
+    let (kind, message) = Happening::Ending(ending).told(&key.name)?;
     Some(MachineNews { machine: key.clone(), kind, message })
 }
 
