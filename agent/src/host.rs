@@ -70,6 +70,7 @@ pub struct Machine {
 
 /// Memory as it is, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(any(test, feature = "testing"), derive(serde::Serialize, serde::Deserialize))]
 pub struct MemoryReading {
     /// Total.
     pub total: u64,

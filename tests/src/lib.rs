@@ -7,7 +7,7 @@
 //! - [`container`]: a Debian with a real systemd, and Windlass installed in it.
 //! - [`lab`]: what virtual machines boot from and install from.
 //! - [`wire`]: clients that choose everything themselves, for those who attack.
-//! - [`modelled`]: a node inside the test, on a model of a machine; [`dying_store`]: a disk that a controller dies at.
+//! - [`modelled`]: a node of the test, on a model of a machine; [`dying_store`]: a disk that a controller dies at.
 //! - [`session`]: an agent's session held by hand.
 //! - [`python`]: programs with which Windlass is compared.
 //! - [`wait`]: waiting for something to become true.

@@ -1,47 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A node inside the test: both halves of the real agent on a model of a machine, which counts what happens to it. Each half
-//! has a thread of its own and can be killed by itself: all it has in memory is gone, and the next takes its place; programs
-//! go on. When the model reboots nothing goes on, and both halves start in the next boot.
+//! A node of the test: both halves of the real agent, each a process that can be killed by itself, on a model of a machine
+//! inside the test, which counts what happens to it. Programs of the machine go on when a half is killed; when the model
+//! reboots nothing goes on, and both halves start in the next boot.
 //!
-//! - [`half`]: a half of an agent.
+//! - [`model`]: answers what the halves ask of their machine; [`question`]: what they ask.
 //! - [`trap`]: where in a step which half is killed.
-//! - [`runner`]: programs of the model, and in which order they changed something.
+//! - [`programs`]: programs of the model, and in which order they changed something.
 
-pub mod half;
-pub mod runner;
+pub mod model;
+pub mod programs;
+pub mod question;
 pub mod trap;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use windlass_agent::config::Config;
 use windlass_agent::dial::TcpDial;
-use windlass_agent::executor::Executor;
-use windlass_agent::executor::mandate::Mandate;
-use windlass_agent::front::Front;
 use windlass_agent::host::clock::{Clock, SystemClock};
 use windlass_agent::host::fake::FakeHost;
-use windlass_agent::identity::IdentityStore;
 use windlass_agent::join::{Endpoint, JoinPlan, join};
-use windlass_agent::journal::watched;
-use windlass_agent::local::pipe;
 use windlass_proto::v1;
 use windlass_proto::v1::token_service_client::TokenServiceClient;
 use windlass_types::pin::SpkiPin;
 
 use crate::bastion::Bastion;
-use half::{Door, Half};
-use runner::{Deed, ModelRunner};
+use crate::process::{Running, command, program};
+use model::Model;
+use programs::{Deed, Programs};
+use question::Beginning;
 use trap::{Point, Trap, Victim};
+
+/// What is in the directory of a node.
+const STATE: &str = "state";
+const MODEL: &str = "model.sock";
+const EXECUTOR: &str = "executor.sock";
 
 /// How often is looked whether the model was rebooted.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A node inside the test.
+/// A node of the test.
 #[derive(Debug)]
 pub struct ModelledNode {
     /// Its name.
@@ -55,13 +58,12 @@ pub struct ModelledNode {
 /// What the halves of an agent need to begin.
 #[derive(Debug, Clone)]
 struct Machine {
-    state_dir: PathBuf,
+    directory: PathBuf,
     agents_at: SocketAddr,
     join_at: SocketAddr,
-    host: FakeHost,
-    runner: ModelRunner,
-    trap: Arc<Trap>,
-    door: Door,
+    model: Model,
+    /// Where the front finds the executor, also while that is dead.
+    door: Arc<UnixListener>,
     end: CancellationToken,
 }
 
@@ -87,14 +89,10 @@ impl ModelledNode {
         join_with_token(bastion, &directory, name, join_at).await;
         let host = FakeHost::new(name);
         let trap = Trap::new(host.clone());
-        let (runner, end) = (ModelRunner::new(&host, Arc::clone(&trap)), CancellationToken::new());
-        let state_dir = directory.join("state");
-        watched::watch(&state_dir.join("journal"), {
-            let trap = Arc::clone(&trap);
-            move |state, record, moment| trap.recording(state, record, moment)
-        });
-        let machine =
-            Machine { state_dir, agents_at, join_at, host: host.clone(), runner, trap, door: Door::default(), end };
+        let (programs, told) = (Programs::new(&host, Arc::clone(&trap)), Arc::default());
+        let model = Model { host: host.clone(), programs, trap, told };
+        let door = Arc::new(UnixListener::bind(directory.join(EXECUTOR)).expect("a socket"));
+        let machine = Machine { directory, agents_at, join_at, model, door, end: CancellationToken::new() };
         let mut node = Self { name: name.to_owned(), host, machine, life: None };
         node.switch_on();
         node
@@ -121,7 +119,7 @@ impl ModelledNode {
     pub fn lose_power(&mut self) {
         self.switch_off();
         self.host.lose_power();
-        self.machine.runner.lose_power();
+        self.machine.model.programs.lose_power();
     }
 
     /// How often something happened to the machine.
@@ -132,41 +130,40 @@ impl ModelledNode {
 
     /// Kills a half of its agent once, at this point of the step of this id.
     pub fn kill_at(&self, victim: Victim, step: &str, point: Point) {
-        self.machine.trap.set(victim, step, point);
+        self.machine.model.trap.set(victim, step, point);
     }
 
     /// Lets programs with these words in their command line begin only once others, or none, are held.
     pub fn hold_programs(&self, words: Option<&str>) {
-        self.machine.runner.hold(words);
+        self.machine.model.programs.hold(words);
     }
 
     /// Breaks the machine once, when so much was changed in the step of this id: nothing more can be changed by it.
     pub fn break_in(&self, step: &str, changes: u64) {
-        self.machine.trap.set_to_break(step, changes);
+        self.machine.model.trap.set_to_break(step, changes);
     }
 
     /// Has its front begin anew: it dials at once, however often it did in vain.
     pub fn renew_front(&self) {
-        self.machine.trap.renew_front();
+        self.machine.model.trap.renew_front();
     }
 
     /// How often a half of its agent was killed.
     #[must_use]
     pub fn kills(&self) -> u64 {
-        self.machine.trap.sprung()
+        self.machine.model.trap.sprung()
     }
 
     /// Programs that changed something, numbered in the order in which they did so on all nodes of this process.
     #[must_use]
     pub fn deeds(&self) -> Vec<Deed> {
-        self.machine.runner.deeds()
+        self.machine.model.programs.deeds()
     }
 }
 
 impl Drop for ModelledNode {
     fn drop(&mut self) {
         self.switch_off();
-        watched::unwatch(&self.machine.state_dir.join("journal"));
     }
 }
 
@@ -179,8 +176,8 @@ async fn join_with_token(bastion: &Bastion, directory: &Path, name: &str, join_a
         controller: join_at.to_string().parse::<Endpoint>().expect("an endpoint"),
         pins: token.ca_pins.iter().map(|pin| pin.parse::<SpkiPin>().expect("a pin")).collect(),
         token_file: directory.join("token"),
-        state_dir: directory.join("state"),
-        executor_dir: directory.join("state"),
+        state_dir: directory.join(STATE),
+        executor_dir: directory.join(STATE),
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     join(&plan, &TcpDial::new(join_at.to_string()), &clock, 1).await.expect("it joins");
@@ -188,30 +185,40 @@ async fn join_with_token(bastion: &Bastion, directory: &Path, name: &str, join_a
 
 impl Machine {
     /// Agent after agent, boot after boot, until the test ends.
-    fn live(self) {
+    fn live(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (mut executor, mut front) = (self.executor(), self.front());
+        runtime.block_on(async {
+            let socket = self.directory.join(MODEL);
+            tokio::select! {
+                () = self.model.clone().serve(&socket) => {}
+                () = self.boots() => {}
+            }
+        });
+    }
+
+    async fn boots(&self) {
+        let (mut executor, mut front) = (self.half(Victim::Executor), self.half(Victim::Front));
         loop {
-            let boots = self.host.boots();
-            match runtime.block_on(self.happens(boots)) {
+            let boots = self.model.host.boots();
+            match self.happens(boots).await {
                 Happening::Killed(Victim::Front) => {
-                    front.kill();
-                    self.trap.is_dead();
-                    front = self.front();
+                    front.kill9().await;
+                    self.model.trap.is_dead();
+                    front = self.half(Victim::Front);
                 }
-                Happening::Killed(Victim::Executor) if self.host.boots() == boots => {
-                    executor.kill();
-                    executor = self.executor();
+                Happening::Killed(Victim::Executor) if self.model.host.boots() == boots => {
+                    executor.kill9().await;
+                    executor = self.half(Victim::Executor);
                 }
                 Happening::Killed(Victim::Executor) | Happening::Reboot => {
-                    front.kill();
-                    executor.kill();
-                    self.runner.lose_power();
-                    (executor, front) = (self.executor(), self.front());
+                    front.kill9().await;
+                    executor.kill9().await;
+                    self.model.programs.lose_power();
+                    (executor, front) = (self.half(Victim::Executor), self.half(Victim::Front));
                 }
                 Happening::End => {
-                    front.kill();
-                    return executor.kill();
+                    front.kill9().await;
+                    return executor.kill9().await;
                 }
             }
         }
@@ -220,47 +227,35 @@ impl Machine {
     /// Waits until something happens to the agent.
     async fn happens(&self, boots: u64) -> Happening {
         let rebooted = async {
-            while self.host.boots() == boots {
+            while self.model.host.boots() == boots {
                 tokio::time::sleep(LOOK).await;
             }
         };
         tokio::select! {
             biased;
-            victim = self.trap.springs() => Happening::Killed(victim),
+            victim = self.model.trap.springs() => Happening::Killed(victim),
             () = self.end.cancelled() => Happening::End,
             () = rebooted => Happening::Reboot,
         }
     }
 
-    fn executor(&self) -> Half {
-        let (dial, listener) = pipe();
-        self.door.leads_to(dial);
-        let executor = Executor {
-            mandate: Mandate::load(&self.state_dir).expect("it has joined"),
-            state_dir: self.state_dir.clone(),
-            clock: Arc::new(SystemClock),
-            runner: Arc::new(self.runner.clone()),
-            host: Arc::new(self.host.clone()),
-            seed: self.host.boots(),
-            handover: CancellationToken::new(),
-            config: Config { state_dir: self.state_dir.clone(), ..Config::default() },
+    /// Starts a half.
+    fn half(&self, half: Victim) -> Running {
+        let at = |name: &str| self.directory.join(name);
+        let beginning = Beginning {
+            half,
+            state_dir: at(STATE),
+            model: at(MODEL),
+            executor: at(EXECUTOR),
+            agents_at: self.agents_at,
+            join_at: self.join_at,
+            seed: self.model.host.boots(),
         };
-        Half::start(async move { executor.run(listener, CancellationToken::new(), || {}).await.expect("a journal") })
-    }
-
-    fn front(&self) -> Half {
-        let front = Front {
-            identity: IdentityStore::new(&self.state_dir).load().expect("readable").expect("it has joined"),
-            state_dir: self.state_dir.clone(),
-            executor: Arc::new(self.door.clone()),
-            dial: Arc::new(TcpDial::new(self.agents_at.to_string())),
-            join_dial: Arc::new(TcpDial::new(self.join_at.to_string())),
-            clock: Arc::new(SystemClock),
-            host: Arc::new(self.host.clone()),
-            seed: self.host.boots(),
-            status: watch::Sender::new(String::new()),
-            handover: CancellationToken::new(),
-        };
-        Half::start(front.run(CancellationToken::new()))
+        let mut process = command(program("windlass-half"), &self.directory);
+        process.arg(serde_json::to_string(&beginning).expect("JSON"));
+        if half == Victim::Executor {
+            process.stdin(Stdio::from(OwnedFd::from(self.door.try_clone().expect("a descriptor"))));
+        }
+        Running::start(&mut process, &at("log"))
     }
 }

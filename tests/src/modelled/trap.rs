@@ -3,17 +3,17 @@
 //! moment, what it wrote is there, and programs that it started go on. Or lets the machine break in that step.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
 use windlass_agent::host::fake::{FakeHost, Moment};
 use windlass_agent::journal::{JournalState, Order, Record};
 use windlass_types::action::Action;
 use windlass_types::node_step::NodeStep;
 
 /// Who is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Victim {
     /// The half that talks to the controller. It is dead before the executor, which goes on, does what comes next.
     Front,
@@ -21,11 +21,8 @@ pub enum Victim {
     Executor,
 }
 
-/// A front is dead within this, unless the test ends.
-const DEAD_WITHIN: Duration = Duration::from_secs(30);
-
 /// A point of a step, as the executor sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Point {
     /// The order has come, and nothing is written down.
     BeforeIntent,
@@ -58,16 +55,16 @@ pub struct Trap {
     set: Mutex<Option<(String, Jaws)>>,
     springs: [Notify; 2],
     sprung: AtomicU64,
-    /// Fronts that are dead, and whoever waits for that.
-    dead: (Mutex<u64>, Condvar),
+    /// Fronts that are dead.
+    dead: watch::Sender<u64>,
 }
 
 impl Trap {
     /// Without a step yet.
     #[must_use]
     pub fn new(host: FakeHost) -> Arc<Self> {
-        let (set, springs, dead) = Default::default();
-        Arc::new(Self { host, set, springs, sprung: AtomicU64::new(0), dead })
+        let (set, springs, sprung) = Default::default();
+        Arc::new(Self { host, set, springs, sprung, dead: watch::Sender::new(0) })
     }
 
     /// Kills once, at this point of the step of this id.
@@ -107,32 +104,15 @@ impl Trap {
 
     /// The front is dead.
     pub fn is_dead(&self) {
-        *self.dead.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.dead.1.notify_all();
+        self.dead.send_modify(|dead| *dead += 1);
     }
 
-    /// The journal gets this record now, or has got it.
-    ///
-    /// # Panics
-    /// If the executor is to die here.
-    pub fn recording(&self, state: &JournalState, record: &Record, moment: Moment) {
-        let (order, is_at) = match (record, moment) {
-            (Record::Accepted(order), Moment::Before) => (Some(order), Point::BeforeIntent),
-            // A question changes nothing: it is intended once it is accepted.
-            (Record::Accepted(order), Moment::After) if is_question(order) => (Some(order), Point::AfterIntent),
-            (Record::Intended { job, .. }, Moment::After) => {
-                (state.job(job).map(|(order, _)| order), Point::AfterIntent)
-            }
-            (Record::Ended { job, .. }, Moment::Before) => (state.job(job).map(|(order, _)| order), Point::AfterAct),
-            (Record::Ended { job, .. }, Moment::After) => (state.job(job).map(|(order, _)| order), Point::AfterResult),
-            _ => return,
-        };
-        let Some((step, jaws)) = self.lock().clone() else { return };
-        if order.and_then(step_of) != Some(step.as_str()) {
-            return;
-        }
+    /// The executor is here. Does not come back if it is killed here.
+    pub async fn at(&self, step: &str, is_at: Point) {
+        let set = self.lock().clone();
+        let Some((_, jaws)) = set.filter(|(set, _)| set == step) else { return };
         match (jaws, is_at) {
-            (Jaws::Kill(victim, point), is_at) if point == is_at => self.spring(victim),
+            (Jaws::Kill(victim, point), is_at) if point == is_at => self.spring(victim).await,
             // Files that it places; programs that it runs come to `acted`.
             (Jaws::Kill(Victim::Executor, Point::InAct), Point::AfterIntent) => self.host.kill_at(1, Moment::After),
             (Jaws::Break(changes), Point::AfterIntent) => self.host.break_after(changes, BROKEN),
@@ -144,32 +124,28 @@ impl Trap {
         }
     }
 
-    /// A program has changed something.
-    ///
-    /// # Panics
-    /// If the executor is to die here.
-    pub fn acted(&self) {
+    /// A program has changed something. Does not come back if the executor is killed here.
+    pub async fn acted(&self) {
         if self.host.is_doomed() {
             self.host.spare();
-            self.spring(Victim::Executor);
+            self.spring(Victim::Executor).await;
         }
     }
 
-    fn spring(&self, victim: Victim) {
+    async fn spring(&self, victim: Victim) {
         *self.lock() = None;
         self.sprung.fetch_add(1, Ordering::SeqCst);
         let [front, executor] = &self.springs;
         match victim {
             Victim::Front => {
-                let dead = self.dead.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let before = *dead;
+                let mut dead = self.dead.subscribe();
                 front.notify_one();
-                drop(self.dead.1.wait_timeout_while(dead, DEAD_WITHIN, |dead| *dead == before));
+                // The sender is beside it.
+                drop(dead.changed().await);
             }
             Victim::Executor => {
                 executor.notify_one();
-                // Without a message: nothing is wrong.
-                std::panic::resume_unwind(Box::new("the executor is killed here"));
+                std::future::pending().await
             }
         }
     }
@@ -177,6 +153,22 @@ impl Trap {
     fn lock(&self) -> MutexGuard<'_, Option<(String, Jaws)>> {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where in which step the executor is when its journal gets this record now, or has got it.
+#[must_use]
+pub fn place(state: &JournalState, record: &Record, moment: Moment) -> Option<(String, Point)> {
+    let of = |job| state.job(job).map(|(order, _)| order);
+    let (order, point) = match (record, moment) {
+        (Record::Accepted(order), Moment::Before) => (order, Point::BeforeIntent),
+        // A question changes nothing: it is intended once it is accepted.
+        (Record::Accepted(order), Moment::After) if is_question(order) => (order, Point::AfterIntent),
+        (Record::Intended { job, .. }, Moment::After) => (of(job)?, Point::AfterIntent),
+        (Record::Ended { job, .. }, Moment::Before) => (of(job)?, Point::AfterAct),
+        (Record::Ended { job, .. }, Moment::After) => (of(job)?, Point::AfterResult),
+        _ => return None,
+    };
+    Some((step_of(order)?.to_owned(), point))
 }
 
 fn is_question(order: &Order) -> bool {

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 use super::packages::ModelPackage;
 use super::{Node, Scripted};
 use crate::host::dnf::history::LOCKS;
@@ -11,7 +13,7 @@ use crate::host::dnf::history::LOCKS;
 const NOBODY: &str = "4242";
 
 /// A transaction of the model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelTransaction {
     /// What came, or was to come.
     pub come: Vec<ModelPackage>,

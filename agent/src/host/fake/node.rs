@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use windlass_types::facts::{BlockDevice, Cpu, NetworkInterface, Os, PackageManager, ServiceState};
 use windlass_types::time::UnixMillis;
@@ -17,7 +18,7 @@ use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager
 const BEGINNING: UnixMillis = UnixMillis(1_750_000_000_000);
 
 /// A node.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// Operating system, architecture and host name.
     pub os: Os,

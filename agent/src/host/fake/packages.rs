@@ -5,13 +5,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use windlass_types::name::on_node::PackageVersion;
 
 use super::{Node, Scripted, history};
 use crate::host::rpm_version::compare;
 
 /// A package of the model, installed or in its repository.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelPackage {
     /// Name.
     pub name: String,
