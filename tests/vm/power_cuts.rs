@@ -122,7 +122,8 @@ fn arguments(site: &Site) -> Vec<String> {
 }
 
 /// The same, with a log of what is written to the root disk. The guest neither discards nor asks for zeros, of which this
-/// QEMU's log may be wrong.
+/// QEMU's log may be wrong; and its writes are not merged, as those that are as long as the host takes are too long with
+/// their head in the log.
 fn recording(arguments: &[String], log: &Path) -> Vec<String> {
     let record = |argument: &String| match serde_json::from_str::<Value>(argument) {
         Ok(mut disk) if disk["node-name"] == "root" => {
@@ -131,7 +132,9 @@ fn recording(arguments: &[String], log: &Path) -> Vec<String> {
             let interval = "log-super-update-interval";
             json!({ "driver": "blklogwrites", "node-name": "root", "file": disk, "log": log, interval: 1 }).to_string()
         }
-        _ if argument.starts_with("virtio-blk-pci,drive=root,") => format!("{argument},discard=off,write-zeroes=off"),
+        _ if argument.starts_with("virtio-blk-pci,drive=root,") => {
+            format!("{argument},discard=off,write-zeroes=off,request-merging=off")
+        }
         _ => argument.clone(),
     };
     arguments.iter().map(record).collect()
