@@ -24,7 +24,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-pub use record::{Mark, Order, Record};
+pub use record::{Ends, Mark, Order, Record};
 pub use state::{JobStage, JournalState, StepProgress};
 
 use crate::durable_file;

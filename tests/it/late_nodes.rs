@@ -144,7 +144,7 @@ async fn a_new_repository_and_a_new_node_and_the_packages_of_both_take_one_apply
     away.switch_off();
     says(&bastion, "status", "1 of 2 nodes not healthy").await;
     let nobody = bastion.words(&format!("apply -f {spec} --yes")).await;
-    nobody.assert_refused(4, "nothing of it can be done now", "bring back who is away");
+    nobody.assert_refused(4, "nothing of it can be done now", "bringing back one that is not connected");
 }
 
 /// Kills the controller at one write of a run that grows, lets it come back, and looks at what happened to the nodes.

@@ -28,7 +28,7 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(600);
 const CHANGE_DEADLINE: Duration = Duration::from_secs(2 * 3600);
 
 /// Packages that are kernels or belong to one: an update never touches them.
-const KERNELS: [&str; 13] = [
+const KERNELS: [&str; 16] = [
     "kernel",
     "kernel-core",
     "kernel-modules",
@@ -42,6 +42,9 @@ const KERNELS: [&str; 13] = [
     "kernel-lt*",
     "kernel-ml*",
     "kernel-PAE*",
+    "kernel-uek*",
+    "kernel-plus*",
+    "kernel-64k*",
 ];
 
 /// What is to be resolved.

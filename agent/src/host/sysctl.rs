@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! sysctl(8): kernel parameters, their files, and how they are kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use windlass_types::name::on_node::SysctlKey;
@@ -32,6 +32,12 @@ pub fn drop_in_of(key: &SysctlKey) -> PathBuf {
 #[must_use]
 pub fn drop_in(key: &SysctlKey, value: &str) -> String {
     format!("# Written by Windlass.\n{key} = {value}\n")
+}
+
+/// Asks what is in the file of a parameter; 1 if there is none.
+#[must_use]
+pub fn read(path: &Path) -> Program {
+    Program::query(argv(["cat", "--", &path.to_string_lossy()]), DEADLINE).answering(1)
 }
 
 /// Sets it now.

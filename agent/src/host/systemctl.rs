@@ -16,11 +16,14 @@ pub fn reboot() -> Program {
     Program::change(argv(["systemctl", "--no-block", "reboot"]), DEADLINE)
 }
 
+/// Units that are not restarted by hand, as auditd.service, say so.
+const REFUSES: [&str; 2] = ["RefuseManualStart", "RefuseManualStop"];
+
 /// Asks for all services that are loaded.
 #[must_use]
 pub fn services() -> Program {
-    let properties = ["Id", "SubState", "FragmentPath", "ExecMainStartTimestampMonotonic"];
-    let asked = properties.iter().flat_map(|property| ["-p", property]);
+    let properties = ["Id", "SubState", "FragmentPath", "ExecMainStartTimestampMonotonic"].into_iter().chain(REFUSES);
+    let asked = properties.flat_map(|property| ["-p", property]);
     let words = ["systemctl", "show", "--no-pager"].into_iter().chain(asked).chain(["--", "*.service"]);
     Program::query(argv(words), DEADLINE)
 }
@@ -36,7 +39,7 @@ pub struct RunningService {
     pub started_micros: u64,
 }
 
-/// Reads what [`services`] prints: those that run.
+/// Reads what [`services`] prints: those that run and let themselves be restarted.
 #[must_use]
 pub fn parse_services(text: &str) -> Vec<RunningService> {
     let service = |block: &str| {
@@ -45,6 +48,9 @@ pub fn parse_services(text: &str) -> Vec<RunningService> {
             pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
         };
         value("SubState").filter(|state| *state == "running")?;
+        if REFUSES.iter().any(|property| value(property) == Some("yes")) {
+            return None;
+        }
         Some(RunningService {
             unit: UnitName::new(value("Id")?).ok()?,
             file: value("FragmentPath").filter(|path| path.starts_with('/'))?.to_owned(),
@@ -67,6 +73,8 @@ pub fn state_of(unit: &UnitName) -> Program {
 pub struct UnitState {
     /// There is such a unit.
     pub exists: bool,
+    /// Nothing can start it.
+    pub is_masked: bool,
     /// It is started at boot; `None` if that is not for us to say, as others bring it with them.
     pub enabled: Option<bool>,
     /// It runs, or has run and stays.
@@ -82,6 +90,7 @@ pub fn parse_state(text: &str) -> UnitState {
     };
     UnitState {
         exists: matches!(value("LoadState"), "loaded" | "masked"),
+        is_masked: value("LoadState") == "masked",
         enabled: match value("UnitFileState") {
             "enabled" | "enabled-runtime" => Some(true),
             "disabled" | "masked" | "masked-runtime" => Some(false),
@@ -125,9 +134,15 @@ mod tests {
     #[test]
     fn a_unit_is_there_enabled_and_active_or_not() {
         let text = "LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\n";
-        assert_eq!(parse_state(text), UnitState { exists: true, enabled: Some(true), active: false });
+        assert_eq!(parse_state(text), UnitState { exists: true, is_masked: false, enabled: Some(true), active: false });
         let text = "LoadState=not-found\nActiveState=inactive\nUnitFileState=\n";
-        assert_eq!(parse_state(text), UnitState { exists: false, enabled: None, active: false });
+        assert_eq!(parse_state(text), UnitState { exists: false, is_masked: false, enabled: None, active: false });
+    }
+
+    #[test]
+    fn a_unit_that_is_masked_is_there_and_off() {
+        let text = "LoadState=masked\nActiveState=inactive\nUnitFileState=masked\n";
+        assert_eq!(parse_state(text), UnitState { exists: true, is_masked: true, enabled: Some(false), active: false });
     }
 
     #[test]
@@ -143,6 +158,8 @@ mod tests {
         let text = "Id=a.service\nSubState=running\nFragmentPath=/usr/lib/systemd/system/a.service\n\
                     ExecMainStartTimestampMonotonic=12000000\n\n\
                     Id=b.service\nSubState=exited\nFragmentPath=/x\nExecMainStartTimestampMonotonic=1\n\n\
+                    Id=auditd.service\nSubState=running\nFragmentPath=/x\nExecMainStartTimestampMonotonic=1\n\
+                    RefuseManualStart=no\nRefuseManualStop=yes\n\n\
                     Id=run-u1.service\nSubState=running\nFragmentPath=\nExecMainStartTimestampMonotonic=1\n";
         let found = parse_services(text);
         assert_eq!(found.len(), 1);

@@ -25,7 +25,7 @@ use super::runner::{End, Running};
 use super::work::{Beginning, Worked, at, failed, with_output};
 use super::{Jobs, QUICK, Report};
 use crate::host::tools::{Program, Ran, ToolError, Tools};
-use crate::journal::{Mark, Order, Record, StepProgress};
+use crate::journal::{Ends, Mark, Order, Record, StepProgress};
 use crate::output::{Spool, Stream};
 use crate::steps::{self, lease};
 
@@ -239,14 +239,15 @@ impl Programs {
         }
     }
 
-    async fn watch(&self, running: &mut dyn Running, program: &Program) -> (End, bool) {
-        let mut end_at = Some(Instant::now() + program.limit);
-        let (mut kill_at, mut stopped, mut late) = (None, false, false);
+    /// Waits for a program, and has it end when it is stopped or its `limit` is over.
+    async fn watch(&self, running: &mut dyn Running, limit: Option<Duration>, ends: Ends) -> (End, bool) {
+        let mut end_at = limit.map(|limit| Instant::now() + limit);
+        let (mut kill_at, mut is_told, mut stopped, mut late) = (None, false, false, false);
         loop {
             tokio::select! {
                 biased;
                 end = running.wait() => return (end, late),
-                () = self.stop.cancelled(), if !stopped && !program.ignores_stop => stopped = true,
+                () = self.stop.cancelled(), if !stopped && !ends.ignores_stop => stopped = true,
                 () = at(end_at), if end_at.is_some() => (late, stopped) = (true, true),
                 () = at(kill_at), if kill_at.is_some() => {
                     kill_at = None;
@@ -254,9 +255,10 @@ impl Programs {
                     continue;
                 }
             }
-            if stopped && end_at.take().is_some() {
+            if stopped && !std::mem::replace(&mut is_told, true) {
+                end_at = None;
                 running.signal(Signal::SIGTERM).await;
-                kill_at = program.may_be_killed.then(|| Instant::now() + GRACE);
+                kill_at = ends.may_be_killed.then(|| Instant::now() + GRACE);
             }
         }
     }
@@ -287,7 +289,8 @@ impl Tools for Programs {
             return Err(ToolError::Stopped);
         }
         let number = self.jobs.table().journal.state().step(&self.order.job).program + 1;
-        self.record(Record::Program { job: self.order.job.clone(), number })?;
+        let ends = Ends { may_be_killed: program.may_be_killed, ignores_stop: program.ignores_stop };
+        self.record(Record::Program { job: self.order.job.clone(), number, ends })?;
         self.keep(None).await;
         let (key, shown) = (self.key(number)?, program.argv.to_string());
         // A power cut can forget the number of a program and leave what it printed.
@@ -302,7 +305,7 @@ impl Tools for Programs {
             .await
             .map_err(|error| ToolError::NotStarted { program: shown.clone(), reason: error.message })?;
         self.record(Record::Started { job: self.order.job.clone(), mark: running.mark() })?;
-        let (end, late) = self.watch(&mut *running, program).await;
+        let (end, late) = self.watch(&mut *running, Some(program.limit), ends).await;
         let ran = ended(end, &shown, late, || {
             Ok(Ran {
                 code: 0,
@@ -321,7 +324,7 @@ impl Tools for Programs {
     }
 
     async fn settle(&self) -> Option<Ran> {
-        let number = self.jobs.table().journal.state().step(&self.order.job).program;
+        let StepProgress { program: number, ends, .. } = self.jobs.table().journal.state().step(&self.order.job);
         let key = self.key(number).ok().filter(|_| number > 0)?;
         let mark = match self.jobs.table().journal.state().job(&self.order.job) {
             Some((_, crate::journal::JobStage::Started(mark))) => Some(mark.clone()),
@@ -330,7 +333,8 @@ impl Tools for Programs {
         let spool = Spool::open(&self.root(), &key, MOST_PRINTED).ok()?;
         let mut running = self.jobs.parts.runner.adopt(&key, mark.as_ref(), &spool).await?;
         tracing::info!(job = %self.order.job, "waiting for a program that an earlier agent started");
-        let end = running.wait().await;
+        // How long it may take is not known any more; its step's time is.
+        let (end, _) = self.watch(&mut *running, None, ends).await;
         let read = || {
             Ok(Ran {
                 code: 0,

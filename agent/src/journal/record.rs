@@ -44,6 +44,15 @@ pub struct Mark {
     pub at: UnixMillis,
 }
 
+/// How a program of a step ends before its time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// It is killed if it does not end when it is asked to.
+    pub may_be_killed: bool,
+    /// Only its own time is over, whoever asks.
+    pub ignores_stop: bool,
+}
+
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -70,6 +79,9 @@ pub enum Record {
         job: JobId,
         /// Counted from 1.
         number: u32,
+        /// How it ends before its time.
+        #[serde(default)]
+        ends: Ends,
     },
     /// From now on its step may change something.
     Intended {

@@ -7,7 +7,7 @@ use windlass_types::name::JobId;
 use windlass_types::name::on_node::BootId;
 use windlass_types::outcome::Outcome;
 
-use super::record::{Mark, Order, Record};
+use super::record::{Ends, Mark, Order, Record};
 
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct JournalState {
 pub struct StepProgress {
     /// The number of its last program.
     pub program: u32,
+    /// How that ends before its time.
+    pub ends: Ends,
     /// It may have changed something.
     pub intended: bool,
     /// In which boot of the machine that was, last.
@@ -87,7 +89,10 @@ impl JournalState {
                 self.jobs.insert(order.job.clone(), (order, JobStage::Accepted));
             }
             Record::Started { job, mark } => self.set(&job, JobStage::Started(mark)),
-            Record::Program { job, number } => self.steps.entry(job).or_default().program = number,
+            Record::Program { job, number, ends } => {
+                let step = self.steps.entry(job).or_default();
+                (step.program, step.ends) = (number, ends);
+            }
             Record::Intended { job, boot } => {
                 let step = self.steps.entry(job).or_default();
                 (step.intended, step.boot) = (true, boot);
@@ -125,8 +130,8 @@ impl JournalState {
             };
             records.push(Record::Accepted(order.clone()));
             records.extend(latest);
-            if let Some(StepProgress { program, intended, boot }) = progress {
-                records.push(Record::Program { job: order.job.clone(), number: program });
+            if let Some(StepProgress { program, ends, intended, boot }) = progress {
+                records.push(Record::Program { job: order.job.clone(), number: program, ends });
                 records.extend(intended.then(|| Record::Intended { job: order.job.clone(), boot }));
             }
         }

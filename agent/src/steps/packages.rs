@@ -72,8 +72,16 @@ impl Here<'_> {
     /// Whose these files are, one answer for each.
     pub(super) async fn owners(&self, paths: &[String]) -> Result<Vec<Option<Package>>, StepError> {
         let owners = rpm::parse_owners(&self.tools.run(&rpm::owners(paths)).await?.stdout);
+        if owners.len() == paths.len() {
+            return Ok(owners);
+        }
         // A file of two packages, or one that is gone by now: no answer can be told from another's.
-        Ok(if owners.len() == paths.len() { owners } else { vec![None; paths.len()] })
+        let mut each = Vec::with_capacity(paths.len());
+        for path in paths {
+            let ran = self.tools.run(&rpm::owners(std::slice::from_ref(path))).await?;
+            each.push(rpm::parse_owners(&ran.stdout).into_iter().next().flatten());
+        }
+        Ok(each)
     }
 
     pub(super) fn manager(&self) -> Result<Manager, StepError> {
@@ -172,6 +180,17 @@ fn fetched(ran: Result<Ran, ToolError>) -> Result<Ran, StepError> {
             ))
         }
         other => before(other),
+    }
+}
+
+/// What could not be found out while nothing is planned yet.
+pub(super) fn asked(ran: Result<Ran, ToolError>) -> Result<Ran, StepError> {
+    match ran {
+        Err(error @ ToolError::Failed { .. }) => Err(StepError::blocked(
+            format!("the package manager cannot say what it would do: {error}"),
+            "see the repositories, and what was asked for",
+        )),
+        other => Ok(other?),
     }
 }
 
@@ -282,7 +301,7 @@ pub(super) async fn survey(
         UpdateScope::Undo(number) => Wanted::Undo(*number),
     };
     let exclude: &[PackageName] = &wish.exclude;
-    let ran = before(here.tools.run(&program(manager.look(&wanted, exclude))?).await)?;
+    let ran = asked(here.tools.run(&program(manager.look(&wanted, exclude))?).await)?;
     Ok(match read(&ran)? {
         None if wanted == Wanted::Security => without_security_updates(here, &manager).await?,
         None => Found::AsWished,
@@ -299,7 +318,7 @@ pub(super) async fn survey(
 /// What no security update means: that there is none, or, where the repositories carry no notices at all, as those of CentOS
 /// Stream, that nobody can tell.
 async fn without_security_updates(here: &Here<'_>, manager: &Manager) -> Result<Found<Transaction>, StepError> {
-    if has_notice(&before(here.tools.run(&manager.notices()).await)?.stdout) {
+    if has_notice(&asked(here.tools.run(&manager.notices()).await)?.stdout) {
         return Ok(Found::AsWished);
     }
     Err(StepError::blocked(

@@ -78,13 +78,13 @@ pub(super) async fn look(
 ) -> Result<Found<SettingDue>, StepError> {
     match setting {
         Setting::File(file) => file::look(here, file, coming),
-        Setting::Sysctl { key, value } => sysctl::look(here, key, value),
+        Setting::Sysctl { key, value } => sysctl::look(here, key, value).await,
         Setting::Repository(repository) => repository::look(here, repository),
         Setting::PackageLocks { names } => locks::look(here, names),
         Setting::SwapOff => swap::look(here).await,
         Setting::TimeSync => time::look(here).await,
         Setting::Selinux { mode } => selinux::look(here, *mode),
-        Setting::User(user) => user::look(here, user),
+        Setting::User(user) => user::look(here, user, coming),
         Setting::Service { unit, on } => service::look(here, unit, *on).await,
     }
 }

@@ -183,7 +183,7 @@ async fn resolve(
     installed: &[Installed],
 ) -> Result<Vec<PackageChange>, StepError> {
     let spec = wish.version.as_ref().map_or_else(|| name.to_string(), |version| format!("{name}-{version}"));
-    let ran = packages::before(here.tools.run(&here.manager()?.look_for_kernel(&spec)).await)?;
+    let ran = packages::asked(here.tools.run(&here.manager()?.look_for_kernel(&spec)).await)?;
     let resolved = packages::read(&ran)?;
     Ok(resolved.map(|resolved| packages::changes_of(&resolved, installed)).unwrap_or_default())
 }

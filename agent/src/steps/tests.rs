@@ -8,6 +8,7 @@ mod menu;
 mod packages;
 mod repositories;
 mod settings;
+mod strange_nodes;
 mod yum;
 
 use std::collections::BTreeMap;

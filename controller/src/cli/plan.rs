@@ -2,17 +2,21 @@
 //! `windlass plan`: what would be done so that a cluster becomes as its spec says. Also the file a plan is saved in.
 
 use std::collections::BTreeMap;
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use windlass_plan::Plan;
 use windlass_plan::plan::SCHEMA;
+use windlass_plan::{Plan, Step};
 use windlass_proto::v1;
 use windlass_types::digest::Sha256Digest;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::escape::Escaped;
+use windlass_types::node_step::NodeStep;
+use windlass_types::setting::Setting;
 
 use super::context::Context;
 use super::exit::Exit;
@@ -120,7 +124,7 @@ struct PlanResult<'a> {
     expected_is_guess: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
     obstacle: &'a str,
-    plan: &'a Plan,
+    plan: Plan,
 }
 
 /// Shows what would be done.
@@ -167,9 +171,24 @@ pub(crate) fn json(
         expected_seconds: expected_millis / 1000,
         expected_is_guess,
         obstacle,
-        plan,
+        plan: without_secrets(plan),
     };
     show::json_document(out, "PlanResult", &result)
+}
+
+/// As it may be shown. Its hash is that of the plan itself, which nobody makes from what is shown.
+fn without_secrets(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for planned in &mut plan.steps {
+        if let Step::OnNode { step, .. } = &mut planned.step
+            && let NodeStep::ApplySetting { setting, .. } = &mut **step
+            && let Setting::File(file) = &mut **setting
+            && file.secret
+        {
+            "(secret)".clone_into(&mut file.content);
+        }
+    }
+    plan
 }
 
 /// Shows what differs from the spec: the plan that nobody is asked to apply.
@@ -276,6 +295,7 @@ fn resolved(folder: &Path, name: &str) -> PathBuf {
 /// # Errors
 /// If it cannot be reached or refuses.
 pub(crate) async fn propose(context: &Context, request: v1::PlanClusterRequest) -> Result<Proposed, Failure> {
+    context.terminal.announce("asking the nodes, which may take minutes; nothing is changed by it");
     let answer = context.plans().await?.plan_cluster(request.clone()).await;
     let answer = answer.map_err(|status| Failure::call("make a plan", &status))?.into_inner();
     let plan: Plan = serde_json::from_str(&answer.plan).map_err(|error| {
@@ -298,7 +318,13 @@ fn save(path: &Path, proposed: &Proposed) -> Result<(), Failure> {
     };
     let failed = || Failure::new(Cause::Local, format!("save the plan in {}", path.display()));
     let text = serde_json::to_string_pretty(&saved).map_err(|error| failed().because_of(&error))?;
-    std::fs::write(path, text + "\n").map_err(|error| failed().because_of(&error))
+    // It has what the spec's files hold, secrets too.
+    let private = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let written = private.and_then(|mut file| {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all((text + "\n").as_bytes())
+    });
+    written.map_err(|error| failed().because_of(&error))
 }
 
 /// Reads a saved plan.

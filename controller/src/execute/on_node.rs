@@ -14,6 +14,7 @@ use windlass_types::event::EventKind;
 use windlass_types::name::{JobId, NodeName};
 use windlass_types::node_step::{NodeStep, StepOrder};
 use windlass_types::outcome::{Ending, ErrorClass, Outcome};
+use windlass_types::setting::Setting;
 
 use super::as_planned::Comparison;
 use super::boots::{boot_to_end, ordered};
@@ -186,7 +187,10 @@ impl Runs {
             Ending::Exited { code: 0 } => Attempt::Ended(StepEnd::WasDone),
             Ending::Failed { message, class: ErrorClass::Transient } => Attempt::Again(said(message.clone())),
             Ending::Failed { message, class: ErrorClass::Blocked } => {
-                let advice = format!("make a new plan for {node}; this run cannot go on there");
+                let advice = format!(
+                    "make a new plan for {node}: this run cannot go on there; if it still holds {node}, first windlass node \
+                     release {node} --reason TEXT"
+                );
                 Attempt::Failed(StepFailure::said(message.clone(), advice))
             }
             Ending::Failed { message, class: ErrorClass::Bug } => {
@@ -301,9 +305,11 @@ const fn may_have_begun(ending: &Ending) -> bool {
 }
 
 /// What a node may take for a step. Long enough for slow disks and mirrors: a step that is cut off has to be mended.
-const fn longest(step: &NodeStep) -> Duration {
+fn longest(step: &NodeStep) -> Duration {
     match step {
         NodeStep::Survey(_) => Duration::from_secs(300),
+        // What is in swap has to be read back.
+        NodeStep::ApplySetting { setting, .. } if **setting == Setting::SwapOff => Duration::from_secs(1200),
         NodeStep::ApplySetting { .. } => Duration::from_secs(300),
         NodeStep::RepairPackages | NodeStep::ChangePackages(_) => Duration::from_secs(2 * 3600),
         NodeStep::InstallKernel { .. } | NodeStep::PruneKernels { .. } => Duration::from_secs(3600),

@@ -22,6 +22,10 @@ pub struct Settings {
     #[serde(default)]
     #[schemars(with = "Vec<PackageRepository>")]
     pub repositories: Vec<Spanned<PackageRepository>>,
+    /// Users.
+    #[serde(default)]
+    #[schemars(with = "Vec<User>")]
+    pub users: Vec<Spanned<User>>,
     /// Files.
     #[serde(default)]
     #[schemars(with = "Vec<File>")]
@@ -42,10 +46,6 @@ pub struct Settings {
     #[serde(default)]
     #[schemars(schema_with = "super::schema::selinux")]
     pub selinux: Option<SelinuxMode>,
-    /// Users.
-    #[serde(default)]
-    #[schemars(with = "Vec<User>")]
-    pub users: Vec<Spanned<User>>,
     /// Units, each `on` (enabled and running) or `off` (neither).
     #[serde(default)]
     #[schemars(schema_with = "super::schema::services")]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use windlass_plan::{Hook, Hooks, NodeWish, RebootWish};
 use windlass_types::name::NodeName;
-use windlass_types::name::on_node::RepositoryId;
+use windlass_types::name::on_node::{PackageName, RepositoryId};
 use windlass_types::package::PackagesWish;
 use windlass_types::setting::{ManagedFile, Repository, Setting, User};
-use windlass_types::survey::KernelWish;
+use windlass_types::survey::{KernelChannel, KernelWish};
 
 use super::document::{Node, PackageRepository};
 use super::settings::File;
@@ -96,9 +96,11 @@ impl Cluster {
         let mut exclude = exclude.cloned().unwrap_or_default();
         // The nodes do not know yet when they are asked for updates.
         exclude.extend(body.packages.locked.iter().flatten().cloned());
+        let kernel = node.kernel.as_ref().unwrap_or(&body.kernel).as_ref();
+        exclude.extend(kernel.into_iter().flat_map(|kernel| parts(&kernel.channel)));
         let update = own.update.as_ref().unwrap_or(&body.packages.update);
         let packages = update.as_ref().map(|update| PackagesWish { update: update.0.clone(), exclude });
-        let kernel = node.kernel.as_ref().unwrap_or(&body.kernel).as_ref().map(|kernel| KernelWish {
+        let kernel = kernel.map(|kernel| KernelWish {
             channel: kernel.channel.clone(),
             version: kernel.version.clone(),
             keep: kernel.keep.get(),
@@ -124,6 +126,13 @@ impl Cluster {
         for repository in &written.repositories {
             all.push(Setting::Repository(repository_setting(&repository.value, files)?));
         }
+        // Before the files that may be theirs.
+        all.extend(written.users.iter().map(|user| {
+            let user = user.value.clone();
+            let keys = user.authorized_keys.map(|keys| keys.into_iter().map(|key| key.0).collect());
+            let super::settings::User { name, present, groups, sudo, .. } = user;
+            Setting::User(User { name, present, groups, authorized_keys: keys, sudo })
+        }));
         for file in &written.files {
             all.push(Setting::File(file_setting(&file.value, node, files, templates)?));
         }
@@ -133,16 +142,17 @@ impl Cluster {
         all.extend(written.swap.map(|_| Setting::SwapOff));
         all.extend(written.time_sync.map(|_| Setting::TimeSync));
         all.extend(written.selinux.map(|mode| Setting::Selinux { mode }));
-        all.extend(written.users.iter().map(|user| {
-            let user = user.value.clone();
-            let keys = user.authorized_keys.map(|keys| keys.into_iter().map(|key| key.0).collect());
-            let super::settings::User { name, present, groups, sudo, .. } = user;
-            Setting::User(User { name, present, groups, authorized_keys: keys, sudo })
-        }));
         let services = written.services.iter();
         all.extend(services.map(|(unit, switch)| Setting::Service { unit: unit.clone(), on: switch.0 }));
         Ok(all)
     }
+}
+
+/// Packages of a kernel that nodes do not know as one: it has its own way.
+fn parts(channel: &KernelChannel) -> Vec<PackageName> {
+    let KernelChannel::Package(name) = channel else { return Vec::new() };
+    let parts = ["", "-core", "-modules", "-modules-core", "-modules-extra", "-devel"];
+    parts.iter().filter_map(|part| PackageName::new(format!("{name}{part}")).ok()).collect()
 }
 
 fn hook(written: Option<&upkeep::Hook>) -> Option<Hook> {

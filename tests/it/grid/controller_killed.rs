@@ -138,9 +138,9 @@ macro_rules! steps {
 }
 
 steps! {
-    a_file_is_written_once = STEPS[0];
-    a_parameter_is_set_once = STEPS[1];
-    a_user_is_made_once = STEPS[2];
+    a_file_is_written_once = STEPS[1];
+    a_parameter_is_set_once = STEPS[2];
+    a_user_is_made_once = STEPS[0];
     a_service_is_switched_on_once = STEPS[3];
     the_hook_before_is_run_once = STEPS[4];
     an_interrupted_transaction_is_mended_once = STEPS[5];

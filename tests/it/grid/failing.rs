@@ -63,9 +63,9 @@ macro_rules! steps {
 }
 
 steps! {
-    a_file_cannot_be_written = STEPS[0];
-    a_parameter_cannot_be_set = STEPS[1];
-    a_user_cannot_be_made = STEPS[2];
+    a_file_cannot_be_written = STEPS[1];
+    a_parameter_cannot_be_set = STEPS[2];
+    a_user_cannot_be_made = STEPS[0];
     a_service_cannot_be_switched_on = STEPS[3];
     the_hook_before_fails = STEPS[4];
     an_interrupted_transaction_cannot_be_mended = STEPS[5];

@@ -20,9 +20,9 @@ pub(super) const NODES: [&str; 3] = ["node1", "node2", "node3"];
 
 /// The steps on each node, in their order. NODE stands for its name.
 pub(super) const STEPS: [&str; 12] = [
+    "set/NODE/user:ops",
     "set/NODE/file:/etc/motd",
     "set/NODE/sysctl:net.ipv4.ip_forward",
-    "set/NODE/user:ops",
     "set/NODE/service:tuned.service",
     "hook/NODE/before",
     "repair-packages/NODE",
@@ -68,7 +68,7 @@ const EFFECTS: [&str; 28] = [
     "start tuned.service",
     "sysctl net.ipv4.ip_forward=1",
     "write /etc/motd",
-    "write /etc/motd.before-windlass",
+    "write /etc/motd.before-windlass~",
     "write /etc/sudoers.d/windlass-ops",
     "write /etc/sysconfig/kernel",
     "write /etc/sysctl.d/99-windlass-net.ipv4.ip_forward.conf",

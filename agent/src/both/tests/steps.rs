@@ -98,6 +98,22 @@ async fn a_killed_agent_finds_the_program_of_its_step_and_starts_none_twice() {
 }
 
 #[tokio::test]
+async fn a_program_that_a_killed_agent_left_can_be_stopped() {
+    let mut world = World::new();
+    world.runner = FakeRunner::new(well);
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    peer.act("1", 1, order(hook("3600000"), Some(1)), 0).await;
+    assert!(matches!(peer.report().await.state, Some(v1::job_report::State::Started(_))));
+    kill(&mut world, peer);
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    peer.command(Payload::Stop(v1::StopOrder { job: "1".into(), grace_millis: 1000, node: "node1".into() })).await;
+    let outcome = peer.outcome().await;
+    assert_eq!(outcome.result(), v1::JobResult::Stopped, "{outcome:?}");
+}
+
+#[tokio::test]
 async fn one_step_at_a_time() {
     let mut world = World::new();
     world.runner = FakeRunner::new(well);

@@ -30,6 +30,11 @@ pub(super) fn run(node: &mut Node, argv: &Argv) -> Option<Result> {
             let has = node.all_files().get(&PathBuf::from(path)).is_some_and(has);
             Some((Scripted { exit_code: i32::from(!has), stdout: String::new() }, Vec::new()))
         }
+        ("cat", ["--", path]) => {
+            let content = node.all_files().remove(&PathBuf::from(path));
+            let exit_code = i32::from(content.is_none());
+            Some((Scripted { exit_code, stdout: content.unwrap_or_default() }, Vec::new()))
+        }
         ("lsinitrd", [path]) => {
             let is_torn = node.all_files().get(&PathBuf::from(path)).is_none_or(|content| content == "torn");
             Some((Scripted { exit_code: i32::from(is_torn), stdout: String::new() }, Vec::new()))

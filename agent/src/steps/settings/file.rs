@@ -16,8 +16,9 @@ use crate::host::change::{Attributes, FileKind, NewFile};
 /// Differences beyond this are cut: they are for people.
 const MOST_LINES: usize = 200;
 
-/// Name of the copy that is kept. Programs that read whole directories leave names with such an ending alone.
-pub(super) const KEPT_AS: &str = ".before-windlass";
+/// Ending of the copy that is kept. Programs that read whole directories leave names that end with a tilde alone: cron,
+/// run-parts, logrotate, sudo, the network's.
+pub(super) const KEPT_AS: &str = ".before-windlass~";
 
 pub(super) fn look(
     here: &Here<'_>,
@@ -46,7 +47,7 @@ pub(super) fn look(
         }
         Ok(attributes) => attributes,
     };
-    let content = here.host.content(path).map_err(StepError::file("read", path))?;
+    let content = here.host.content(path).map_err(|error| cannot_be_looked_at(path, error))?;
     let mut changes = Vec::new();
     if content != file.content.as_bytes() {
         changes.extend(difference(file, &String::from_utf8_lossy(&content)));
@@ -108,10 +109,12 @@ pub(super) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> 
         .map_err(StepError::file("write", &copy))
 }
 
-/// A link or a file on the way that is no directory of the machine's own: that is for whoever wishes the file to mend, and
-/// does not keep the rest from being told.
+/// A link or a file on the way that is no directory of the machine's own, or a file that is none or larger than any
+/// configuration: that is for whoever wishes the file to mend, and does not keep the rest from being told.
 pub(super) fn cannot_be_looked_at(path: &Path, error: io::Error) -> StepError {
-    if !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotADirectory) {
+    const THEIRS: [ErrorKind; 4] =
+        [ErrorKind::PermissionDenied, ErrorKind::NotADirectory, ErrorKind::FileTooLarge, ErrorKind::InvalidInput];
+    if !THEIRS.contains(&error.kind()) {
         return StepError::file("look at", path)(error);
     }
     let reason = format!("{} cannot be looked at: {error}", path.display());
@@ -151,7 +154,12 @@ fn difference(file: &ManagedFile, old: &str) -> Vec<String> {
     if file.secret {
         return vec![format!("another content of {} bytes, which is a secret", file.content.len())];
     }
-    let diff = similar::TextDiff::from_lines(old, &file.content);
+    unified(old, &file.content)
+}
+
+/// How a text is changed.
+pub(super) fn unified(old: &str, new: &str) -> Vec<String> {
+    let diff = similar::TextDiff::from_lines(old, new);
     let text = diff.unified_diff().context_radius(3).to_string();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if lines.len() > MOST_LINES {

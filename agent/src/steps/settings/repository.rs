@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use windlass_types::setting::Repository;
 use windlass_types::survey::{Found, SettingDue};
 
+use super::file::{keep, unified};
 use super::{Here, StepError, blocked, due_if_any};
 use crate::host::change::NewFile;
 use crate::host::tools::ToolError;
 
 /// Where a repository is tried before it is put beside the others: the package manager looks into all of them each time.
 const TRIED: &str = "/run/windlass-repositories";
+
+/// The first line of what we write.
+const OURS: &str = "# Written by Windlass.";
 
 /// Ways to a repository that a package manager knows.
 const SCHEMES: [&str; 4] = ["https://", "http://", "ftp://", "file:///"];
@@ -39,6 +43,10 @@ pub(super) fn look(here: &Here<'_>, repository: &Repository) -> Result<Found<Set
         if there != content {
             let verb = if there.is_empty() { "new file" } else { "another content in" };
             changes.push(format!("{verb} {}", path.display()));
+            // A key says nothing to anybody.
+            if !there.is_empty() && path.extension().is_some() {
+                changes.extend(unified(&there, &content));
+            }
         }
         was.push_str(&there);
         was.push('\0');
@@ -51,8 +59,10 @@ pub(super) async fn apply(here: &Here<'_>, repository: &Repository) -> Result<()
         try_out(here, repository).await?;
     }
     for (path, content) in files(repository) {
-        if here.host.read(&path).is_ok_and(|there| there == content) {
-            continue;
+        match here.host.read(&path) {
+            Ok(there) if there == content => continue,
+            Ok(there) if there.starts_with(OURS) => {}
+            Ok(_) | Err(_) => keep(here, &path).await?,
         }
         place(here, &path, &content).await?;
     }
@@ -95,7 +105,7 @@ fn files_in(keys: &Path, repositories: &Path, repository: &Repository) -> [(Path
     let Repository { id, url, gpg_key, signed_metadata } = repository;
     let key = keys.join(format!("RPM-GPG-KEY-windlass-{id}"));
     let text = format!(
-        "# Written by Windlass.\n[{id}]\nname={id}\nbaseurl={url}\nenabled=1\ngpgcheck=1\nrepo_gpgcheck={}\ngpgkey=file://{}\n",
+        "{OURS}\n[{id}]\nname={id}\nbaseurl={url}\nenabled=1\ngpgcheck=1\nrepo_gpgcheck={}\ngpgkey=file://{}\n",
         u8::from(*signed_metadata),
         key.display()
     );

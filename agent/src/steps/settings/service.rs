@@ -17,6 +17,12 @@ pub(super) async fn look(here: &Here<'_>, unit: &UnitName, on: bool) -> Result<F
             Found::AsWished
         });
     }
+    if on && state.is_masked {
+        return Ok(blocked(
+            format!("{unit} is masked: nothing can start it"),
+            format!("see why; then windlass exec NODE -- systemctl unmask {unit}"),
+        ));
+    }
     Ok(due_if_any(&format!("{state:?}"), changes(&state, unit, on)))
 }
 

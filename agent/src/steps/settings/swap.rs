@@ -7,12 +7,16 @@ use std::time::Duration;
 use windlass_types::name::on_node::UnitName;
 use windlass_types::survey::{Found, SettingDue};
 
-use super::{Here, StepError, due_if_any, file};
+use super::{Here, StepError, blocked, due_if_any, file};
+use crate::host::change::FileKind;
 use crate::host::systemctl::{self, on_units};
 use crate::host::tools::{Program, argv};
 
 const FSTAB: &str = "/etc/fstab";
 const IN_USE: &str = "/proc/swaps";
+
+/// Where the units of this machine alone are.
+const OWN_UNITS: &str = "/etc/systemd/system";
 
 /// What is in swap has to be read back.
 const DEADLINE: Duration = Duration::from_secs(900);
@@ -22,6 +26,16 @@ const OFF: &str = "# switched off by Windlass: ";
 
 pub(super) async fn look(here: &Here<'_>) -> Result<Found<SettingDue>, StepError> {
     let (fstab, in_use, units) = (fstab(here), in_use(here), units(here).await?);
+    let is_file = |unit: &&UnitName| {
+        let file = here.host.attributes(&Path::new(OWN_UNITS).join(unit.as_str()));
+        file.is_ok_and(|there| there.kind == FileKind::File)
+    };
+    if let Some(unit) = units.iter().find(is_file) {
+        return Ok(blocked(
+            format!("{unit} is a file in {OWN_UNITS}, so it cannot be masked"),
+            format!("if nobody needs it: windlass exec NODE -- systemctl disable --now {unit}, then remove the file"),
+        ));
+    }
     let mut changes: Vec<String> = in_use.iter().map(|device| format!("swap on {device} is switched off")).collect();
     if without_swap(&fstab) != fstab {
         changes.push(format!("no swap in {FSTAB}"));
@@ -38,11 +52,11 @@ pub(super) async fn apply(here: &Here<'_>) -> Result<(), StepError> {
     if wished != fstab {
         file::rewrite(here, path, &wished).await?;
     }
-    if !units.is_empty() {
-        here.tools.run(&on_units("mask", &units.iter().collect::<Vec<_>>())).await?;
-    }
     if !in_use(here).is_empty() {
         here.tools.run(&Program::change(argv(["swapoff", "-a"]), DEADLINE)).await?;
+    }
+    if !units.is_empty() {
+        here.tools.run(&on_units("mask", &units.iter().collect::<Vec<_>>())).await?;
     }
     Ok(())
 }

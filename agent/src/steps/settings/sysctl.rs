@@ -6,14 +6,16 @@ use windlass_types::survey::{Found, SettingDue};
 
 use super::{Here, StepError, blocked, due_if_any};
 use crate::host::change::NewFile;
-use crate::host::sysctl::{drop_in, drop_in_of, normal, path_of, set};
+use crate::host::sysctl::{drop_in, drop_in_of, normal, path_of, read, set};
 
-pub(super) fn look(here: &Here<'_>, key: &SysctlKey, value: &str) -> Result<Found<SettingDue>, StepError> {
+/// Each network has its own of these.
+const OF_THE_NETWORK: &str = "/proc/sys/net";
+
+pub(super) async fn look(here: &Here<'_>, key: &SysctlKey, value: &str) -> Result<Found<SettingDue>, StepError> {
     if value.chars().any(char::is_control) && normal(value) != value.replace('\t', " ") {
         return Ok(blocked(format!("the value of {key} has control characters"), "write it on one line"));
     }
-    let live = path_of(key).and_then(|path| here.host.read(&path).ok());
-    let Some(live) = live.map(|live| normal(&live)) else {
+    let Some(live) = live(here, key).await? else {
         return Ok(blocked(
             format!("the kernel has no parameter {key}"),
             "see `sysctl -a`; if it comes with a module: a file in /etc/modules-load.d, and `windlass exec -- modprobe`",
@@ -28,6 +30,17 @@ pub(super) fn look(here: &Here<'_>, key: &SysctlKey, value: &str) -> Result<Foun
         changes.push(format!("kept for every boot in {}", drop_in_of(key).display()));
     }
     Ok(due_if_any(&format!("{live}\n{kept}"), changes))
+}
+
+/// The value now; `None` if there is no such parameter.
+async fn live(here: &Here<'_>, key: &SysctlKey) -> Result<Option<String>, StepError> {
+    let Some(path) = path_of(key) else { return Ok(None) };
+    if !path.starts_with(OF_THE_NETWORK) {
+        return Ok(here.host.read(&path).ok().map(|live| normal(&live)));
+    }
+    // The executor's sandbox has a network of its own. Programs of steps are outside.
+    let ran = here.tools.run(&read(&path)).await?;
+    Ok((ran.code == 0).then(|| normal(&ran.stdout)))
 }
 
 pub(super) async fn apply(here: &Here<'_>, key: &SysctlKey, value: &str) -> Result<(), StepError> {

@@ -23,14 +23,17 @@ pub(super) async fn apply(here: &Here<'_>) -> Result<(), StepError> {
     }
 }
 
-/// The first that is there.
+/// The first that is there and can be started, or else the first that is there.
 async fn unit(here: &Here<'_>) -> Result<Option<UnitName>, StepError> {
+    let mut masked = None;
     for name in UNITS {
         let unit = UnitName::new(name)
             .map_err(|error| StepError::Unreadable { program: "systemctl", reason: error.to_string() })?;
-        if service::state(here, &unit).await?.exists {
-            return Ok(Some(unit));
+        match service::state(here, &unit).await? {
+            state if !state.exists => {}
+            state if state.is_masked => masked = masked.or(Some(unit)),
+            _ => return Ok(Some(unit)),
         }
     }
-    Ok(None)
+    Ok(masked)
 }

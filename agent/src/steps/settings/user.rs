@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use windlass_types::name::on_node::UserName;
 use windlass_types::setting::User;
 use windlass_types::survey::{Found, SettingDue};
 
@@ -26,30 +27,18 @@ const END_OF_KEY: usize = 12;
 /// Checks lines for sudo; part of it.
 const VISUDO: &str = "/usr/sbin/visudo";
 
+/// Permission bits of group and others.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
 /// Where a line for sudo is tried before it is put where sudo looks: one wrong line there locks everybody out.
 const TRIED: &str = "/run/windlass-sudoers";
 
-pub(super) fn look(here: &Here<'_>, user: &User) -> Result<Found<SettingDue>, StepError> {
-    if user.name.as_str() == "root" && !user.present {
-        return Ok(blocked("root cannot be taken away", "leave the setting out"));
-    }
-    if user.sudo && here.host.modified(Path::new(VISUDO)).is_err() {
-        return Ok(blocked(
-            format!("there is no sudo on this node for {}", user.name),
-            "install the package sudo first",
-        ));
-    }
-    let keys = user.authorized_keys.iter().flatten();
-    if keys.clone().any(|key| key.chars().any(char::is_control)) {
-        return Ok(blocked(
-            format!("a key of {} has control characters", user.name),
-            "give each key on a line of its own",
-        ));
+pub(super) fn look(here: &Here<'_>, user: &User, coming: &BTreeSet<UserName>) -> Result<Found<SettingDue>, StepError> {
+    if let Some(why) = cannot_be(here, user, coming) {
+        return Ok(why);
     }
     let Some(account) = accounts::user(here.host, user.name.as_str()) else {
-        let new = user.present.then(|| format!("user {} is made", user.name));
-        let sudo = (!user.present && here.host.read(&sudoers(user)).is_ok()).then(|| "no sudo any more".to_owned());
-        return Ok(due_if_any("nobody", new.into_iter().chain(sudo).collect()));
+        return Ok(due_if_any("nobody", appears(here, user)));
     };
     if !user.present {
         return Ok(due_if_any("there", vec![format!("user {} is taken away; their home stays", user.name)]));
@@ -58,15 +47,62 @@ pub(super) fn look(here: &Here<'_>, user: &User) -> Result<Found<SettingDue>, St
     let mut changes: Vec<String> = missing.iter().map(|group| format!("{} joins {group}", user.name)).collect();
     let keys_there = keys_there(here, &account)?;
     if let Some(wished) = keys_text(user) {
+        if is_without_home(here, &account) {
+            return Ok(blocked(
+                format!("the home of {}, {}, is not there, and keys shall be in it", user.name, account.home),
+                format!("windlass exec NODE -- mkhomedir_helper {}", user.name),
+            ));
+        }
         changes.extend(keys_change(user, &keys_there, &wished));
+        if keys_there == wished && !are_theirs_alone(here, &keys_file(&account), account.uid) {
+            changes.push(format!("the keys of {} are theirs alone: sshd takes no others", user.name));
+        }
     }
-    if sudo_there(here, user) != sudo_text(user) {
+    let sudo_there = sudo_there(here, user);
+    if sudo_there != sudo_text(user) {
         changes.push(format!("{} may {}become root", user.name, if user.sudo { "" } else { "not " }));
     }
-    let was = format!("{account:?}\n{missing:?}\n{keys_there}\n{:?}", sudo_there(here, user));
-    Ok(due_if_any(&was, changes))
+    Ok(due_if_any(&format!("{account:?}\n{missing:?}\n{keys_there}\n{sudo_there:?}"), changes))
 }
 
+/// Why a user cannot be as wished.
+fn cannot_be(here: &Here<'_>, user: &User, coming: &BTreeSet<UserName>) -> Option<Found<SettingDue>> {
+    if user.name.as_str() == "root" && !user.present {
+        return Some(blocked("root cannot be taken away", "leave the setting out"));
+    }
+    if user.sudo && here.host.modified(Path::new(VISUDO)).is_err() {
+        return Some(blocked(
+            format!("there is no sudo on this node for {}", user.name),
+            "install the package sudo first",
+        ));
+    }
+    let keys = user.authorized_keys.iter().flatten();
+    if keys.clone().any(|key| key.chars().any(char::is_control)) {
+        return Some(blocked(
+            format!("a key of {} has control characters", user.name),
+            "give each key on a line of its own",
+        ));
+    }
+    let is_there = |group: &UserName| accounts::group(here.host, group.as_str()).is_some() || coming.contains(group);
+    let group = user.groups.iter().find(|group| user.present && !is_there(group))?;
+    Some(blocked(
+        format!("there is no group {group}, which {} shall join", user.name),
+        format!("install the package that brings it, or windlass exec NODE -- groupadd --system {group}"),
+    ))
+}
+
+/// What becomes of somebody who is not there.
+fn appears(here: &Here<'_>, user: &User) -> Vec<String> {
+    let name = &user.name;
+    if !user.present {
+        return here.host.read(&sudoers(user)).is_ok().then(|| "no sudo any more".to_owned()).into_iter().collect();
+    }
+    let mut changes = vec![format!("user {name} is made")];
+    changes.extend(user.groups.iter().map(|group| format!("{name} joins {group}")));
+    changes.extend(keys_text(user).iter().flat_map(|keys| keys_change(user, "", keys)));
+    changes.extend(user.sudo.then(|| format!("{name} may become root")));
+    changes
+}
 pub(super) async fn apply(here: &Here<'_>, user: &User) -> Result<(), StepError> {
     let name = user.name.as_str();
     if !user.present {
@@ -87,7 +123,8 @@ pub(super) async fn apply(here: &Here<'_>, user: &User) -> Result<(), StepError>
         StepError::operator(format!("{name} was made and is not in /etc/passwd"), "see useradd(8) on the node")
     })?;
     let there = keys_there(here, &account)?;
-    if let Some(keys) = keys_text(user).filter(|wished| there != *wished) {
+    let are_well = are_theirs_alone(here, &keys_file(&account), account.uid);
+    if let Some(keys) = keys_text(user).filter(|wished| there != *wished || !are_well) {
         place_keys(here, &account, &keys).await?;
     }
     apply_sudo(here, user).await
@@ -144,7 +181,7 @@ fn keys_there(here: &Here<'_>, account: &Account) -> Result<String, StepError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(cannot_be_looked_at(&path, error)),
         Ok(Attributes { kind: FileKind::File, .. }) => {
-            let content = here.host.content(&path).map_err(StepError::file("read", &path))?;
+            let content = here.host.content(&path).map_err(|error| cannot_be_looked_at(&path, error))?;
             Ok(String::from_utf8_lossy(&content).into_owned())
         }
         Ok(_) => Err(StepError::blocked(format!("{} is not a file", path.display()), "move it away")),
@@ -199,8 +236,20 @@ fn sudoers(user: &User) -> PathBuf {
     Path::new("/etc/sudoers.d").join(format!("windlass-{}", user.name))
 }
 
+/// What sudo reads of ours; nothing of a file that is not root's alone.
 fn sudo_there(here: &Here<'_>, user: &User) -> Option<String> {
-    here.host.read(&sudoers(user)).ok()
+    let path = sudoers(user);
+    let text = here.host.read(&path).ok()?;
+    Some(if are_theirs_alone(here, &path, 0) { text } else { String::new() })
+}
+
+/// Whether a file belongs to this user, and nobody else can write to it. One that is not there is well.
+fn are_theirs_alone(here: &Here<'_>, path: &Path, uid: u32) -> bool {
+    here.host.attributes(path).map_or(true, |there| there.uid == uid && there.mode & WRITABLE_BY_OTHERS == 0)
+}
+
+fn is_without_home(here: &Here<'_>, account: &Account) -> bool {
+    here.host.attributes(Path::new(&account.home)).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 fn sudo_text(user: &User) -> Option<String> {

@@ -176,7 +176,7 @@ async fn the_scripts_of_kernels_are_told_to_leave_the_default_alone_and_what_was
     to_the_end(&host, &step).await.unwrap();
     let file = |name: &str| host.node().files[std::path::Path::new(name)].clone();
     assert!(file("/etc/sysconfig/kernel").ends_with("UPDATEDEFAULT=no\nX=1\n"));
-    assert_eq!(file("/etc/sysconfig/kernel.before-windlass"), "UPDATEDEFAULT=yes\nX=1\n");
+    assert_eq!(file("/etc/sysconfig/kernel.before-windlass~"), "UPDATEDEFAULT=yes\nX=1\n");
     // A menu that is made by other scripts is nobody's who reads it.
     let other = node();
     other.change(|node| {

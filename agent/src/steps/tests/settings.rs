@@ -18,7 +18,7 @@ pub(super) async fn surveyed(host: &FakeHost, settings: Vec<Setting>) -> Vec<Fou
     serde_json::from_str::<Survey>(&answer.output).unwrap().settings
 }
 
-async fn due(host: &FakeHost, setting: &Setting) -> SettingDue {
+pub(super) async fn due(host: &FakeHost, setting: &Setting) -> SettingDue {
     let found = surveyed(host, vec![setting.clone()]).await.remove(0);
     let Found::Due { due } = found else { panic!("{setting}: {found:?}") };
     due
@@ -65,14 +65,14 @@ async fn a_file_is_replaced_once_and_what_was_there_is_kept_once() {
     let make = with("/etc/motd", "old\nsame\n");
     let first = Setting::File(file("/etc/motd", "new\nsame\n"));
     let effects = lives(&make, &first).await;
-    assert_eq!(effects, ["write /etc/motd", "write /etc/motd.before-windlass"]);
+    assert_eq!(effects, ["write /etc/motd", "write /etc/motd.before-windlass~"]);
     let host = make();
     for content in ["first", "second"] {
         let setting = Setting::File(file("/etc/motd", content));
         let step = step(&host, &setting).await;
         to_the_end(&host, &step).await.unwrap();
     }
-    assert_eq!(host.node().files[std::path::Path::new("/etc/motd.before-windlass")], "old\nsame\n");
+    assert_eq!(host.node().files[std::path::Path::new("/etc/motd.before-windlass~")], "old\nsame\n");
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn swap_is_off_now_in_fstab_and_in_units() {
         host
     };
     let effects = lives(make, &Setting::SwapOff).await;
-    assert_eq!(effects, ["mask dev-b.swap", "swap off", "write /etc/fstab", "write /etc/fstab.before-windlass"]);
+    assert_eq!(effects, ["mask dev-b.swap", "swap off", "write /etc/fstab", "write /etc/fstab.before-windlass~"]);
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn packages_are_locked_in_the_configuration_of_the_package_manager() {
     let locks = Setting::PackageLocks { names: vec![PackageName::new("kubelet").unwrap()] };
     assert!(due(&make(), &locks).await.changes.contains(&"+excludepkgs=kubelet".to_owned()));
     let effects = lives(make, &locks).await;
-    assert_eq!(effects, ["write /etc/dnf/dnf.conf", "write /etc/dnf/dnf.conf.before-windlass"]);
+    assert_eq!(effects, ["write /etc/dnf/dnf.conf", "write /etc/dnf/dnf.conf.before-windlass~"]);
     let closed = make();
     closed.change(|node| {
         node.attributes.insert("/etc/dnf/dnf.conf".into(), (0o600, 0, 0));
@@ -220,7 +220,7 @@ async fn selinux_is_set_now_and_for_every_boot_and_its_absence_is_said() {
         host
     };
     let effects = lives(make, &setting).await;
-    assert_eq!(effects, ["setenforce 0", "write /etc/selinux/config", "write /etc/selinux/config.before-windlass"]);
+    assert_eq!(effects, ["setenforce 0", "write /etc/selinux/config", "write /etc/selinux/config.before-windlass~"]);
     for (host, words) in [
         (FakeHost::new("node1"), "there is no SELinux"),
         (with("/etc/selinux/config", "SELINUX=disabled\n")(), "disabled"),
@@ -285,7 +285,7 @@ async fn keys_that_come_and_go_are_named_and_those_that_were_there_are_kept() {
     let new = of_ada(&["ssh-ed25519 AAAA ada", "from=\"10.0.0.0/8\" sk-ssh-ed25519@openssh.com CCCC token"]);
     let effects = lives(make, &new).await;
     let path = "write /home/ada/.ssh/authorized_keys";
-    assert_eq!(effects, [path.to_owned(), format!("{path}.before-windlass")]);
+    assert_eq!(effects, [path.to_owned(), format!("{path}.before-windlass~")]);
     let expected = [
         "the key token may log in as ada",
         "the key that ends with B3NzaC1yc2E= may not log in as ada any more",

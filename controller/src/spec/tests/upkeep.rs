@@ -68,6 +68,8 @@ fn everything_of_the_spec_becomes_a_wish_of_every_node() {
         settings,
         [
             "package repository elrepo",
+            "user ops",
+            "no user gone",
             "file /etc/hosts",
             "file /etc/plain",
             "sysctl kernel.core_pattern = |/bin/false",
@@ -76,13 +78,11 @@ fn everything_of_the_spec_becomes_a_wish_of_every_node() {
             "no swap",
             "time synchronisation",
             "SELinux permissive",
-            "user ops",
-            "no user gone",
             "service chronyd.service on",
             "service firewalld.service off",
         ]
     );
-    let Setting::File(plain) = &wish.settings[2] else { unreachable!("it is a file") };
+    let Setting::File(plain) = &wish.settings[4] else { unreachable!("it is a file") };
     assert_eq!((plain.content.as_str(), plain.mode, plain.owner.as_str()), ("{{ as it is }}\n", 0o600, "chrony"));
     assert!(plain.secret);
 }
@@ -92,7 +92,7 @@ fn a_template_is_filled_in_for_each_node() {
     let cluster = Cluster::parse(&whole()).expect("a good spec");
     let wishes = cluster.wishes(&files()).expect("wishes");
     for node in ["master1", "node1"] {
-        let Setting::File(hosts) = &wishes[node].settings[1] else { unreachable!("it is a file") };
+        let Setting::File(hosts) = &wishes[node].settings[3] else { unreachable!("it is a file") };
         assert_eq!(hosts.content, format!("10.0.0.172 master1.k8s1\nunknown node1.k8s1\n# this is {node}\n"));
     }
 }
@@ -149,6 +149,8 @@ fn what_a_node_says_of_itself_stands_in_place_of_what_the_cluster_says() {
     };
     assert_eq!(of("kernel: null").kernel, None);
     assert!(of("kernel: {channel: distribution}").kernel.is_some_and(|kernel| kernel.keep == 1));
+    let exclude = of("kernel: {channel: {package: kernel-site}}").packages.expect("packages").exclude;
+    assert!(exclude.iter().any(|name| name.as_str() == "kernel-site-core"), "{exclude:?}");
     assert_eq!(of("packages: {update: null}").packages, None);
     let packages = of("packages: {update: all}").packages.expect("packages");
     assert_eq!((&packages.update, packages.exclude[0].as_str()), (&UpdateScope::All, "docker-ce"));
