@@ -32,7 +32,7 @@ async fn a_rolling_reboot_drains_each_node_of_a_cluster_whose_spec_says_how_and_
     let applied = bastion.words(&format!("apply -f {spec} --yes")).await;
     assert!(applied.code == 0 && applied.stderr.contains("othing to do"), "{applied:?}");
     let shown = bastion.words("reboot --rolling --all --dry-run").await;
-    assert!(shown.stderr.contains("hook /usr/libexec/site/drain"), "{shown:?}");
+    assert!(shown.stdout.contains("hook /usr/libexec/site/drain"), "{shown:?}");
     bastion.words("reboot --rolling --all --yes").await.done();
     for what in ["reboot", DRAIN, UNDRAIN] {
         assert_eq!(effects(&nodes, what), [1, 1], "{what}");

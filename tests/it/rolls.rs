@@ -73,7 +73,7 @@ async fn a_hundred_packages_get_the_versions_that_were_shown_and_then_there_is_n
         node.host.change(|node| (node.packages, node.repository) = (all("1-1"), all("2-1")));
     }
     let shown = bastion.words("update packages --all --dry-run").await;
-    assert!(shown.code == 0 && shown.stderr.contains("package000.x86_64 1-1 -> 2-1"), "{shown:?}");
+    assert!(shown.code == 0 && shown.stdout.contains("package000.x86_64 1-1 -> 2-1"), "{shown:?}");
     let updated = bastion.words("update packages --all --yes").await;
     assert_eq!(updated.code, 0, "{updated:?}");
     for node in &nodes {
@@ -94,7 +94,7 @@ async fn a_service_is_restarted_after_its_package_was_replaced_and_then_there_is
         node.repository = vec![ModelPackage::new("words", "2-1")];
     });
     let shown = bastion.words("update packages node1 --dry-run").await;
-    assert!(shown.code == 0 && shown.stderr.contains("words.service"), "{shown:?}");
+    assert!(shown.code == 0 && shown.stdout.contains("words.service"), "{shown:?}");
     bastion.words("update packages node1 --yes").await.done();
     assert_eq!(nodes[0].effect("restart words.service"), 1);
     let again = bastion.words("update packages node1 --yes").await;
@@ -145,7 +145,7 @@ async fn packages_are_listed_updated_looked_up_in_the_history_and_put_back() {
     let history = bastion.words("packages history node1").await.ok();
     assert!(history.lines().nth(1).is_some_and(|line| line.starts_with("node1  1 ")), "{history}");
     let shown = bastion.words("packages undo node1 1 --dry-run").await;
-    assert!(shown.code == 0 && shown.stderr.contains("words.x86_64 2-1 -> 1-1"), "{shown:?}");
+    assert!(shown.code == 0 && shown.stdout.contains("words.x86_64 2-1 -> 1-1"), "{shown:?}");
     let plan = bastion.words("packages undo node1 1 --dry-run -o json").await.json();
     assert_eq!(plan["plan"]["steps"].as_array().map(Vec::len), Some(1), "{plan}");
     let undone = bastion.words("packages undo node1 1 --yes").await;

@@ -30,7 +30,7 @@ impl fmt::Display for Plan {
         for queued in &self.queued {
             let node = &queued.node;
             let when = match &queued.after {
-                None => format!("? {node} is waited for, and planned for when it is back"),
+                None => format!("? {node} cannot be asked now; once it can be, it is planned for in the same run"),
                 Some(step) => format!("? the rest of {node} is planned after {step}, in the same run"),
             };
             wrapped_at(f, 2, &when)?;

@@ -158,7 +158,7 @@ async fn quarantine(context: &Context, arguments: QuarantineArgs) -> Result<Exit
         return Err(near_node(context, failure, &[node]).await);
     }
     let mut out = context.terminal.out();
-    writeln!(out, "{node} is quarantined; to end that: windlass node release {node}")?;
+    writeln!(out, "{node} is quarantined: no run begins on it; to end that: windlass node release {node}")?;
     out.flush()?;
     Ok(Exit::Done)
 }

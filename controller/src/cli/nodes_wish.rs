@@ -164,6 +164,7 @@ pub(crate) async fn upgrade(context: &Context, arguments: UpgradeArgs) -> Result
 /// # Errors
 /// If there is no plan, it is not confirmed, or the controller cannot be reached or refuses.
 pub(crate) async fn reboot(context: &Context, arguments: RebootArgs) -> Result<Exit, Failure> {
+    drop(arguments.choice.selector()?);
     if !arguments.rolling && arguments.choice.nodes.len() != 1 {
         return Err(Failure::new(Cause::Usage, "reboot nodes")
             .because("more than one node is rebooted one after the other only")
@@ -193,6 +194,7 @@ pub(crate) async fn carry_out(
         without_hooks: rules.no_hooks,
         unreachable: rules.unreachable.clone(),
     };
+    context.terminal.announce("asking the nodes, which may take minutes; nothing is changed by it");
     let answer = context.plans().await?.plan_nodes(v1::PlanNodesRequest { wish: Some(wish.clone()) }).await;
     let answer = match answer {
         Ok(answer) => answer.into_inner(),
@@ -209,7 +211,13 @@ pub(crate) async fn carry_out(
         out.flush()?;
         return Ok(plan::told(&planned, rules.detailed_exitcode));
     }
-    context.terminal.say(shown(&planned, &answer));
+    if rules.dry_run {
+        let mut out = context.terminal.out();
+        writeln!(out, "{}", shown(&planned, &answer))?;
+        out.flush()?;
+    } else {
+        context.terminal.say(shown(&planned, &answer));
+    }
     if rules.dry_run && !planned.steps.is_empty() {
         context.terminal.say("to do this: the same command without --dry-run");
         return Ok(plan::told(&planned, rules.detailed_exitcode));
@@ -219,6 +227,7 @@ pub(crate) async fn carry_out(
     }
     context.terminal.confirm("do this?", rules.yes)?;
     let request = v1::ApplyNodesRequest { wish: Some(wish), plan: answer.plan, sha256: answer.sha256 };
+    context.terminal.announce("asking the nodes once more");
     let begun = context.plans().await?.apply_nodes(request).await;
     let run = begun.map_err(|status| Failure::call(what, &status))?.into_inner().run;
     if rules.detach {
@@ -238,7 +247,7 @@ pub(super) fn nothing_to_do(planned: &Plan, what: &str) -> Result<Exit, Failure>
         return Ok(Exit::Done);
     }
     let advice = if planned.blocked.is_empty() {
-        "bring back who is away (`windlass status`), then the same command"
+        "what `why:` above says of each, such as bringing back one that is not connected; then the same command"
     } else {
         "what is named above with `do:`, then the same command"
     };

@@ -68,7 +68,9 @@ fn markdown(mut tree: Command) -> String {
 fn section(text: &mut String, command: &Command, parents: &str) {
     let path = format!("{parents} {}", command.get_name()).trim().to_owned();
     let visible: Vec<_> = command.get_subcommands().filter(|child| !child.is_hide_set()).collect();
-    if visible.is_empty() {
+    let is_option = |argument: &&clap::Arg| !argument.is_global_set() && argument.get_id() != "help";
+    let does_something_itself = !parents.is_empty() && command.get_arguments().any(|argument| is_option(&argument));
+    if visible.is_empty() || does_something_itself {
         leaf(text, command, &path);
     }
     visible.into_iter().for_each(|child| section(text, child, &path));

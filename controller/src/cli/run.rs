@@ -22,18 +22,27 @@ use super::show::{self, Format, Listed as _};
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunArgs {
     /// List runs, newest first
+    #[command(after_help = "Examples:\n  windlass run list\n  windlass run list --newest 5 -o json")]
     List(RunListArgs),
     /// Show where a run and each of its steps stand, and what holds it up
+    #[command(after_help = "Examples:\n  windlass run show r7\n  windlass run show r7 -o json")]
     Show(ShowArgs),
     /// Show a run from its beginning and follow it
+    #[command(
+        after_help = "Examples:\n  windlass run attach r7\n  windlass run attach r7 2>&1 | cat     all that happened, line by line"
+    )]
     Attach(AttachArgs),
     /// Let a run begin no further node; nodes in its hands are brought to their end
+    #[command(after_help = "Examples:\n  windlass run pause r7\n  windlass run resume r7")]
     Pause(IdArgs),
-    /// Let a paused run go on
+    /// Let a paused run go on; what failed is not tried again, and holds up others while it counts as down
+    #[command(after_help = "Examples:\n  windlass run resume r7\n  windlass run retry r7     what failed first")]
     Resume(IdArgs),
-    /// End a run: nothing further begins, and waiting ends
+    /// End a run: nothing further begins, and waiting ends, but for a node that boots
+    #[command(after_help = "Examples:\n  windlass run stop r7\n  windlass run attach r7     until it has ended")]
     Stop(IdArgs),
     /// Try again what did not end well, also after the run has ended
+    #[command(after_help = "Examples:\n  windlass run retry r7\n  windlass run retry r7 --detach")]
     Retry(RetryArgs),
 }
 
@@ -146,7 +155,7 @@ async fn stop(context: &Context, id: String) -> Result<Exit, Failure> {
 fn still_holds(id: &str, holds: &[String]) -> String {
     let held = holds.join(", ");
     format!(
-        "it holds {}, which may be half done:\n  windlass run retry {} goes on with that\n  {} gives it up",
+        "it holds {}, which may be half done; once the run has ended\n  windlass run retry {} goes on with that\n  {} gives it up",
         Escaped(&held),
         Escaped(id),
         release(holds)
@@ -202,7 +211,7 @@ mod tests {
     fn what_a_stopped_run_holds_can_be_brought_to_its_end_or_given_up() {
         assert_eq!(
             still_holds("r7", &["node1".into(), "node2\u{1b}".into()]),
-            "it holds node1, node2\\u{1b}, which may be half done:\n  windlass run retry r7 goes on with that\n  \
+            "it holds node1, node2\\u{1b}, which may be half done; once the run has ended\n  windlass run retry r7 goes on with that\n  \
              windlass node release NODE --reason TEXT gives it up"
         );
     }

@@ -57,12 +57,14 @@ fn write_step(f: &mut fmt::Formatter<'_>, step: &v1::RunStep) -> fmt::Result {
 
 fn write_queued(f: &mut fmt::Formatter<'_>, run: &v1::Run, queued: &v1::QueuedNode) -> fmt::Result {
     let (node, reason, id) = (Escaped(&queued.node), Escaped(&queued.reason), Escaped(&run.id));
-    if run.ended_unix_millis == 0 {
+    if run.ended_unix_millis == 0 && !queued.after.is_empty() {
+        writeln!(f, "  later      {node}: planned after {}: {reason}", Escaped(&queued.after))
+    } else if run.ended_unix_millis == 0 {
         writeln!(f, "  waits for  {node}: {reason}")?;
         writeln!(f, "             do: bring it back; windlass run stop {id} ends the whole run")
     } else {
         writeln!(f, "  left out   {node}: {reason}")?;
-        writeln!(f, "             do: windlass run retry {id} when it is back")
+        writeln!(f, "             do: windlass run retry {id} when that is over")
     }
 }
 

@@ -212,7 +212,7 @@ fn report(run: &v1::Run) -> String {
     text.push_str(&not_done(run));
     for queued in &run.queued {
         let (node, reason, id) = (Escaped(&queued.node), Escaped(&queued.reason), Escaped(&run.id));
-        text.push_str(&format!("{node} is left out, {reason}: windlass run retry {id} when it is back\n"));
+        text.push_str(&format!("{node} is left out, {reason}: windlass run retry {id} when that is over\n"));
     }
     for blocked in &run.blocked {
         text.push_str(&format!("left as it is: {}\n", Escaped(blocked)));

@@ -99,6 +99,13 @@ impl Terminal {
         let _ = writeln!(io::stderr(), "{message}");
     }
 
+    /// Says to somebody who sits there what is waited for.
+    pub(crate) fn announce(&self, message: &str) {
+        if self.stderr_is_terminal {
+            self.say(message);
+        }
+    }
+
     /// Prints a failure.
     pub(crate) fn report(&self, failure: &Failure) {
         if failure.cause != Cause::OutputClosed {

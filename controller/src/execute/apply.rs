@@ -20,7 +20,7 @@ use windlass_types::run::RunState;
 use windlass_types::survey::SurveyRequest;
 use windlass_types::time::UnixMillis;
 
-use super::record::{Inputs, RunRecord, StoredRepository};
+use super::record::{Busy, Inputs, RecordError, RunRecord, StoredRepository};
 use super::{Runs, refusal};
 use crate::observe::{ClusterRecord, ObserveError};
 use crate::spec::Cluster;
@@ -69,8 +69,8 @@ pub struct Proposal {
     pub expected_millis: u64,
     /// Nothing was learned yet of such machines.
     pub expected_is_guess: bool,
-    /// A run under way on the cluster.
-    pub run: Option<RunId>,
+    /// A run under way on it.
+    pub busy: Option<Busy>,
     inputs: Inputs,
     members: Vec<NodeName>,
 }
@@ -127,8 +127,7 @@ impl Runs {
         };
         let busy = self.with.records.under_way(&plan).await.map_err(|error| crate::join::store(&error))?;
         let (expected_millis, expected_is_guess) = self.expected(&plan).await?;
-        let run = busy.map(|busy| busy.run);
-        Ok(Proposal { plan, obstacle, needs, expected_millis, expected_is_guess, run, inputs, members })
+        Ok(Proposal { plan, obstacle, needs, expected_millis, expected_is_guess, busy, inputs, members })
     }
 
     /// Begins to carry out a plan that was shown; `None` if there is nothing to do.
@@ -141,9 +140,8 @@ impl Runs {
                 .advise("make a new one with `windlass plan -o FILE`"));
         }
         let proposal = self.propose(wish, &Metadata::AsShown { unanswered: shown.plan.unanswered() }, &by).await?;
-        if let Some(run) = proposal.run {
-            let what = proposal.plan.subject();
-            return Err(refusal(&super::record::RecordError::Busy { run, what }));
+        if let Some(Busy { run, what }) = proposal.busy {
+            return Err(refusal(&RecordError::Busy { run, what }));
         }
         unchanged(&shown, &proposal.plan)?;
         confirmed(&shown)?;

@@ -93,8 +93,13 @@ impl Runs {
             (before, progress.retry())
         };
         if again.is_empty() && (under_way.is_some() || run.record().plan.queued.is_empty()) {
-            return Err(Refusal::new(Reason::BadRequest, format!("nothing of run {id} failed"))
-                .advise("a new plan says what is left to do"));
+            let advice = match under_way {
+                Some(_) => {
+                    format!("it is under way: windlass run attach {id}; if it is paused: windlass run resume {id}")
+                }
+                None => "a new plan says what is left to do".to_owned(),
+            };
+            return Err(Refusal::new(Reason::BadRequest, format!("nothing of run {id} failed")).advise(advice));
         }
         let known = run.record().clone();
         let (state, ended_at, stop_requested, paused) = (RunState::Running, None, false, None);
@@ -145,7 +150,9 @@ impl Runs {
         let view = self.view(id).await?;
         if view.record.plan.schema != SCHEMA {
             let message = format!("run {id} was planned by another version of Windlass");
-            return Err(Refusal::new(Reason::BadRequest, message).advise("make a new plan: it says what is left to do"));
+            return Err(Refusal::new(Reason::BadRequest, message).advise(
+                "release what it holds (`windlass status`; windlass node release NODE --reason TEXT), then make a new plan",
+            ));
         }
         let record = RunRecord { stop_requested: false, ..view.record };
         Ok(ActiveRun::new(record, view.steps))

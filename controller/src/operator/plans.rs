@@ -51,7 +51,7 @@ impl PlanService for PlanApi {
             obstacle_advice,
             expected_millis: proposal.expected_millis,
             expected_is_guess: proposal.expected_is_guess,
-            run: proposal.run.map(String::from).unwrap_or_default(),
+            run: proposal.busy.map(|busy| String::from(busy.run)).unwrap_or_default(),
             needs: proposal.needs.into_iter().map(need).collect(),
         }))
     }
@@ -92,7 +92,7 @@ impl PlanService for PlanApi {
             sha256: proposal.plan.hash().as_bytes().to_vec().into(),
             expected_millis: proposal.expected_millis,
             expected_is_guess: proposal.expected_is_guess,
-            run: proposal.run.map(String::from).unwrap_or_default(),
+            run: proposal.busy.map(|busy| String::from(busy.run)).unwrap_or_default(),
         }))
     }
 

@@ -188,9 +188,13 @@ const fn is_under_way(state: v1::RunState) -> bool {
 
 fn head(record: &RunRecord) -> v1::Run {
     let plan = &record.plan;
-    let blocked = plan.blocked.iter().map(|blocked| format!("{}: {}", blocked.node, blocked.reason));
+    let blocked = plan.blocked.iter().map(|left| format!("{}: {}; {}", left.node, left.reason, left.advice));
     let queued = plan.queued.iter();
-    let queued = queued.map(|queued| v1::QueuedNode { node: queued.node.to_string(), reason: queued.reason.clone() });
+    let queued = queued.map(|queued| v1::QueuedNode {
+        node: queued.node.to_string(),
+        reason: queued.reason.clone(),
+        after: queued.after.as_ref().map(ToString::to_string).unwrap_or_default(),
+    });
     v1::Run {
         id: record.id.to_string(),
         cluster: plan.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),

@@ -24,7 +24,9 @@ pub(super) fn objection(scene: &Scene<'_>, node: &NodeName) -> Option<Objection>
     Some(Objection {
         predicate: "max-unavailable",
         reason: format!("{} down or in hand, and {most} may be: {}", others.len(), names.join(", ")),
-        advice: "it goes on when they are healthy again; windlass status says what is wrong with them".to_owned(),
+        advice: "it goes on when they are healthy and no run holds them: windlass status says which is not so; one that a run \
+                 holds that has ended: windlass node release NODE --reason TEXT"
+            .to_owned(),
     })
 }
 

@@ -11,6 +11,9 @@ pub(super) fn objection(scene: &Scene<'_>, node: &NodeName) -> Option<Objection>
     Some(Objection {
         predicate: "other-holder",
         reason: format!("run {run} of {} has {node} in hand", holder.by),
-        advice: format!("wait for it; if it has ended without giving the node back: windlass run retry {run}"),
+        advice: format!(
+            "wait for it; if it has ended without giving the node back (windlass run show {run}): windlass node release {node} \
+             --reason TEXT, or stop this run and then windlass run retry {run}"
+        ),
     })
 }

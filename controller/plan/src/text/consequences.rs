@@ -67,7 +67,11 @@ fn disruption(plan: &Plan, all: &mut Vec<String>) {
     }
     all.push(match plan.policy.on_failure {
         OnFailure::Stop => "If a node does not come back well, no other is begun.".to_owned(),
-        OnFailure::Pause => "If a node does not come back well, the run waits until you resume it.".to_owned(),
+        OnFailure::Pause => {
+            "If a node does not come back well, the run waits until you resume it; that node counts as down \
+                             then, too."
+                .to_owned()
+        }
         OnFailure::Continue { most } => {
             format!("If more than {} fail, no other is begun.", many(most as usize, "node"))
         }
