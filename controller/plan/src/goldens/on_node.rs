@@ -49,6 +49,14 @@ fn a_kernel_is_installed_booted_once_and_only_then_the_default() {
 }
 
 #[test]
+fn others_wait_beside_nodes_that_failed_while_they_were_down() {
+    let (wish, surveyed) = updated();
+    let nodes = ["node1", "node2", "node3"].map(|node| (node, wish.clone(), surveyed.clone()));
+    let policy = Policy { on_failure: OnFailure::Continue { most: 2 }, ..Policy::default() };
+    compare("node-continue", &of(&nodes, &policy));
+}
+
+#[test]
 fn settings_show_what_changes() {
     let settings = vec![file("welcome\n"), sysctl("1"), sysctl("1")];
     let wish = NodeWish { settings, ..NodeWish::default() };
