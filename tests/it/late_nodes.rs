@@ -77,7 +77,7 @@ async fn who_is_given_up_is_named_with_the_command_that_brings_it_in_later() {
     let rolling = waiting(&bastion).await;
     bastion.words("run stop r1").await.done();
     let stopped = rolling.await.expect("it ends");
-    stopped.assert_refused(3, "node3 is left out", "windlass run retry r1 when it is back");
+    stopped.assert_refused(3, "node3 is left out", "windlass run retry r1 when that is over");
     assert_eq!(reboots(&nodes)["node3"], 0);
     bastion.words("node label node3 rack=a").await.done();
     nodes[2].switch_on();

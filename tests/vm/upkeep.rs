@@ -46,7 +46,8 @@ fn with_settings(site: &Site, spec: &Spec) -> String {
 async fn settings_are_brought_about_and_drift_is_seen(site: &Site, path: &str) {
     let (apply, diff) = (["apply", "-f", path, "--yes"], ["diff", "-f", path, "--detailed-exitcode"]);
     site.windlass(&apply).await.done();
-    let there = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/core/somaxconn /home/ops/site && stat -c %U /home/ops/site";
+    let there =
+        "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/core/somaxconn /home/ops/site && stat -c %U /home/ops/site";
     assert_eq!(site.shell("node1", there).await.ok(), "1\n8192\ntheirs\nops\n");
     assert!(site.shell("node1", "id -nG ops && cat /home/ops/.ssh/authorized_keys").await.ok().contains("ops@site"));
     site.windlass(&diff).await.done();

@@ -330,9 +330,13 @@ mod tests {
             assert_eq!(exit_of(&run(state, steps)).code(), code, "{state:?} {steps:?}");
         }
         let mut queued = run(v1::RunState::Stopped, &[Done]);
-        queued.queued.push(v1::QueuedNode { node: "node2".into(), reason: "it is not connected".into() });
+        queued.queued.push(v1::QueuedNode {
+            node: "node2".into(),
+            reason: "it is not connected".into(),
+            ..Default::default()
+        });
         assert_eq!(exit_of(&queued).code(), 3);
-        assert!(report(&queued).ends_with("it is not connected: windlass run retry r7 when it is back\n"));
+        assert!(report(&queued).ends_with("it is not connected: windlass run retry r7 when that is over\n"));
         let mut blocked = run(v1::RunState::Succeeded, &[Done]);
         blocked.blocked.push("node2: …".into());
         assert_eq!(exit_of(&blocked).code(), 3);

@@ -227,8 +227,16 @@ fn next(view: &StatusView) -> Vec<String> {
     let resume = view.runs.iter().find_map(|run| run.resume.clone());
     let held = view.left_in_hand().map(|(run, nodes)| retry_or_release(run, &nodes));
     let ill = view.ill.first().map(|ill| format!("windlass get node {}", Escaped(&ill.node)));
-    let aside = view.quarantined().next();
-    let aside = aside.map(|hold| format!("windlass node release {}, once that is over", Escaped(&hold.node)));
+    let aside = view.quarantined().next().map(|hold| {
+        let node = Escaped(&hold.node);
+        let holder = view.holds.iter().find(|other| other.node == hold.node && !other.run.is_empty());
+        match holder.map(|holder| Escaped(&holder.run)) {
+            None => format!("windlass node release {node}, once that is over"),
+            Some(run) => {
+                format!("windlass node release {node} --reason TEXT, once that is over; it takes it from run {run} too")
+            }
+        }
+    });
     let idle = view.runs.is_empty() && !view.reboot_needed.is_empty();
     let reboot = idle.then(|| "windlass reboot --rolling --all --if-needed".to_owned());
     [run, resume, held, ill, aside, reboot].into_iter().flatten().collect()
@@ -293,6 +301,11 @@ mod tests {
             said(&view),
             "3 nodes, all healthy\n  node1 is held by run r7 of alice since 2026-01-01T02:00:00+02:00\n\
              next: windlass run retry r7, or windlass node release node1 --reason TEXT\n"
+        );
+        let both = StatusView { holds: vec![hold("node1", "r7", ""), hold("node1", "", "smoke")], ..view };
+        assert!(
+            said(&both).contains("node1 --reason TEXT, once that is over; it takes it from run r7 too"),
+            "{both:?}"
         );
     }
 
