@@ -41,6 +41,7 @@ mod run_bars;
 mod run_sheet;
 mod run_summary;
 mod run_watch;
+mod saved_plan;
 mod schema;
 mod select;
 mod serve;

@@ -59,6 +59,7 @@ mod power;
 mod renewal;
 mod restore;
 mod rolls;
+mod secrets;
 mod systemd;
 mod token_timing;
 mod traps;

@@ -189,8 +189,10 @@ impl Machine {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let socket = self.directory.join(MODEL);
+            let _absent = std::fs::remove_file(&socket);
+            let listener = tokio::net::UnixListener::bind(socket).expect("a socket");
             tokio::select! {
-                () = self.model.clone().serve(&socket) => {}
+                () = self.model.clone().serve(listener) => {}
                 () = self.boots() => {}
             }
         });

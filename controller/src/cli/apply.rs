@@ -18,6 +18,7 @@ use super::failure::{Cause, Failure};
 use super::nodes_wish;
 use super::plan::{self, Proposed};
 use super::run_watch::{self, RunFormat};
+use super::saved_plan;
 use super::select::node_name;
 use crate::spec::Cluster;
 
@@ -84,7 +85,7 @@ pub(crate) async fn run(context: &Context, arguments: ApplyArgs) -> Result<Exit,
             taken_apart(proposed)
         }
         (None, Some(planfile)) => {
-            let (request, plan, sha256) = plan::saved(&planfile)?;
+            let (request, plan, sha256) = saved_plan::read(&planfile)?;
             context.terminal.say(&plan);
             (request, plan, sha256)
         }

@@ -2,11 +2,10 @@
 //! Answers what the halves of an agent ask of the model.
 
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use windlass_agent::host::change::{Change as _, NewFile};
 use windlass_agent::host::fake::{FakeHost, Node};
@@ -29,25 +28,30 @@ pub struct Model {
 }
 
 impl Model {
-    /// Answers at this socket.
-    ///
-    /// # Panics
-    /// If the socket cannot be made.
-    pub async fn serve(self, socket: &Path) {
-        let _absent = std::fs::remove_file(socket);
-        let listener = UnixListener::bind(socket).expect("a socket");
+    /// Answers for ever.
+    pub async fn serve(self, listener: UnixListener) {
         // When descriptors are scarce whoever asked is told nothing, and says so.
         while let Ok((stream, _)) = listener.accept().await {
             let model = self.clone();
             // Whoever was killed meanwhile is told nothing.
-            tokio::spawn(async move { drop(model.answer(stream).await) });
+            tokio::spawn(async move { drop(model.hear(stream).await) });
         }
     }
 
-    async fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
+    async fn hear(&self, stream: UnixStream) -> io::Result<()> {
+        let mut stream = BufReader::new(stream);
         let mut question = Vec::new();
-        stream.read_to_end(&mut question).await?;
-        let answer = match serde_json::from_slice(&question)? {
+        stream.read_until(b'\n', &mut question).await?;
+        let answer = tokio::select! {
+            answer = self.answer(serde_json::from_slice(&question)?) => answer?,
+            // The end of whoever asked.
+            gone = stream.read_u8() => return gone.map(drop),
+        };
+        stream.write_all(&answer).await
+    }
+
+    async fn answer(&self, question: Question) -> io::Result<Vec<u8>> {
+        match question {
             Question::Node { known } => json(&self.node(known)),
             Question::Place { path, content, attributes: (mode, uid, gid) } => {
                 let file = NewFile { content: &content, mode, uid, gid };
@@ -62,8 +66,7 @@ impl Model {
             Question::Ended { job } => json(&self.programs.ended(&job)),
             Question::Forget { job } => json(&self.programs.forget(&job)),
             Question::At { step, point } => json(&self.trap.at(&step, point).await),
-        }?;
-        stream.write_all(&answer).await
+        }
     }
 
     fn node(&self, known: u64) -> Option<(u64, Node)> {

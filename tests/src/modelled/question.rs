@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a half of an agent, which is a process of its own, asks the model of its machine, which is in the test: each question
-//! on a connection of its own to a socket, question and answer in JSON. Whoever is killed meanwhile gets no answer.
+//! on a connection of its own to a socket, question and answer a line of JSON each. Whoever is killed meanwhile gets no answer,
+//! and what they asked for is not done any more.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -109,8 +110,7 @@ impl RemoteModel {
     pub fn ask<Answer: DeserializeOwned>(&self, question: &Question) -> Answer {
         let asked = || {
             let mut stream = UnixStream::connect(&self.socket)?;
-            stream.write_all(&serde_json::to_vec(question)?)?;
-            stream.shutdown(Shutdown::Write)?;
+            stream.write_all(&line(question)?)?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;
             Ok(answer)
@@ -125,14 +125,19 @@ impl RemoteModel {
     pub async fn ask_patiently<Answer: DeserializeOwned>(&self, question: &Question) -> Answer {
         let asked = async {
             let mut stream = tokio::net::UnixStream::connect(&self.socket).await?;
-            stream.write_all(&serde_json::to_vec(question)?).await?;
-            stream.shutdown().await?;
+            stream.write_all(&line(question)?).await?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await?;
             Ok(answer)
         };
         read(asked.await)
     }
+}
+
+fn line(question: &Question) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(question)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 fn read<Answer: DeserializeOwned>(asked: io::Result<Vec<u8>>) -> Answer {

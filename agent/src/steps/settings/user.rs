@@ -103,6 +103,7 @@ fn appears(here: &Here<'_>, user: &User) -> Vec<String> {
     changes.extend(user.sudo.then(|| format!("{name} may become root")));
     changes
 }
+
 pub(super) async fn apply(here: &Here<'_>, user: &User) -> Result<(), StepError> {
     let name = user.name.as_str();
     if !user.present {
