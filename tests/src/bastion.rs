@@ -26,6 +26,7 @@ use windlass_controller::store::memory::MemoryStore;
 use crate::dying_store::DyingStore;
 use crate::fake_provider::{FakeProvider, Shared};
 use crate::process::{Answer, command, program, run};
+use crate::wait::{LONG, wait_for};
 
 /// A spec with so many nodes on the test's provider.
 pub const SPEC_HEAD: &str = "apiVersion: windlass/v1\nkind: Cluster\nmetadata: {name: k8s1}\nspec:\n  provider: {qemu: \
@@ -246,7 +247,9 @@ async fn bind(at: SocketAddr) -> TcpListener {
         socket.bind(SocketAddr::new(at.ip(), port)).and_then(|()| socket.listen(64))
     };
     if at.port() != 0 {
-        return listen(at.port()).expect("free");
+        // A process that is just being started holds it until it is another program.
+        let (listener, _) = wait_for("the port to be free", LONG, async || listen(at.port()).ok()).await;
+        return listener;
     }
     let first = fastrand::u16(..20_000);
     (PORTS.start + first..PORTS.end).find_map(|port| listen(port).ok()).expect("one is free")
