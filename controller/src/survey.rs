@@ -140,9 +140,9 @@ pub fn incapable(view: &NodeView) -> Option<String> {
     let version = Escaped(&session.agent_version);
     let name = &view.record.name;
     Some(format!(
-        "its agent {version} cannot do this: it is too old, or systemd there is (before 236) or does not answer it, or agent.toml \
-         has jobs = \"process-group\"; its journal says so: windlass exec {name} -- journalctl -u windlass-executor. To update it: windlass exec {name} -- dnf -y update \
-         windlass-agent (yum where there is no dnf)"
+        "its agent {version} cannot do this: it is too old, or systemd there is (before 236) or does not answer it, or \
+         agent.toml has jobs = \"process-group\"; its journal says so: windlass exec {name} -- journalctl -u \
+         windlass-executor. To update it: windlass exec {name} -- dnf -y update windlass-agent (yum where there is no dnf)"
     ))
 }
 

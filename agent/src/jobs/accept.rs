@@ -80,7 +80,8 @@ pub fn judge(wire: v1::Order, job: &JobId, known: Known, rules: &Rules<'_>) -> V
         }
         Ok(Action::Step(_)) if !rules.steps => {
             let why = "steps need programs outside of the agent's sandbox, and the systemd of this node starts none for it: it \
-                       has to be 236 or newer, and answer on D-Bus; the agent's journal says what is wrong";
+                       has to be 236 or newer, and answer on D-Bus, and `jobs` in agent.toml must not be \"process-group\"; the \
+                       agent's journal says which it is";
             Verdict::Refuse(why.to_owned())
         }
         Ok(Action::Step(order)) if !rules.exec && matches!(order.step, NodeStep::Hook { .. }) => {

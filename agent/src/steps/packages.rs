@@ -78,8 +78,9 @@ impl Here<'_> {
         // A file of two packages, or one that is gone by now: no answer can be told from another's.
         let mut each = Vec::with_capacity(paths.len());
         for path in paths {
-            let ran = self.tools.run(&rpm::owners(std::slice::from_ref(path))).await?;
-            each.push(rpm::parse_owners(&ran.stdout).into_iter().next().flatten());
+            let mut owners = rpm::parse_owners(&self.tools.run(&rpm::owners(std::slice::from_ref(path))).await?.stdout);
+            // Of two nobody knows which: neither is pruned, nor its service restarted, for the other's sake.
+            each.push(owners.pop().filter(|_| owners.is_empty()).flatten());
         }
         Ok(each)
     }
