@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Settings on nodes on which somebody was before.
 
+use windlass_types::facts::ServiceState;
 use windlass_types::name::on_node::{SysctlKey, UnitName, UserName};
+use windlass_types::node_step::NodeStep;
 use windlass_types::setting::{Repository, Setting, User};
-use windlass_types::survey::Found;
+use windlass_types::survey::{Found, Survey};
 
 use super::settings::{due, lives, step, surveyed};
 use super::to_the_end;
-use crate::host::fake::{FakeHost, Scripted};
-use crate::host::{sysctl, systemctl};
+use crate::host::fake::{FakeHost, ModelPackage, Scripted};
+use crate::host::{rpm, sysctl, systemctl};
 
 const ADA: &str = "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/bash\n";
 
@@ -138,4 +140,22 @@ async fn a_repository_file_of_the_sites_is_shown_as_a_difference_and_kept() {
     to_the_end(&host, &step(&host, &setting).await).await.unwrap();
     let kept = format!("{path}.before-windlass~");
     assert!(host.node().files[std::path::Path::new(&kept)].contains("[elrepo-kernel]"));
+}
+
+#[tokio::test]
+async fn a_unit_file_that_is_gone_hides_no_other_service_that_is_outdated() {
+    let host = FakeHost::new("node1");
+    host.advance(std::time::Duration::from_secs(60));
+    host.change(|node| {
+        node.services[0].unit = "web.service".into();
+        let gone = ServiceState { unit: "gone.service".into(), ..node.services[0].clone() };
+        node.services.push(gone);
+        node.packages = vec![ModelPackage { at: node.now.0 / 1000 - 5, ..ModelPackage::new("web", "2-1") }];
+    });
+    let paths = ["web", "gone"].map(|unit| format!("/usr/lib/systemd/system/{unit}.service"));
+    let of_web = host.run(&rpm::owners(&paths[..1]).argv);
+    host.script(&rpm::owners(&paths).argv, of_web);
+    let answer = to_the_end(&host, &NodeStep::Survey(Box::default())).await.unwrap();
+    let survey: Survey = serde_json::from_str(&answer.output).unwrap();
+    assert_eq!(survey.outdated_services.iter().map(UnitName::as_str).collect::<Vec<_>>(), ["web.service"]);
 }
