@@ -48,11 +48,12 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use windlass_types::action::Argv;
 use windlass_types::facts::Cpu;
 
 use exec::{CommandSpec, ExecError};
 use remembered::{Remembered, Stamps};
-use tools::ToolError;
+use tools::{Ran, ToolError};
 
 /// Most that is read of a file: those under /proc, /sys and /boot that we read are far smaller.
 const MOST_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -185,10 +186,21 @@ pub trait Observe: Send + Sync + Debug {
     /// # Errors
     /// As `ask`.
     async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError>;
+
+    /// A transaction of dnf was just seen to end well: it need not be asked about its last one.
+    fn transaction_ended(&self);
+
+    /// What the package manager prints of what it would do. `ask` asks it, which takes seconds; unless it shall be looked at
+    /// closely it need not be asked again in the next minutes while packages, configuration and what it has fetched are as
+    /// they were.
+    ///
+    /// # Errors
+    /// As `ask`.
+    async fn would_do(&self, question: &Argv, look: Look, ask: Asking<'_, Ran>) -> Result<Ran, ToolError>;
 }
 
 /// A question to a tool that is put only if need be.
-pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<String, ToolError>> + Send + 'a>>;
+pub type Asking<'a, A = String> = Pin<Box<dyn Future<Output = Result<A, ToolError>> + Send + 'a>>;
 
 /// The machine the agent runs on.
 #[derive(Debug, Default)]
@@ -201,6 +213,7 @@ pub struct RealHost {
     core_packages: Remembered,
     labels: label::Labels,
     last_transaction: Remembered,
+    would_do: dnf::WouldDo,
 }
 
 impl RealHost {
@@ -323,6 +336,14 @@ impl Observe for RealHost {
         let stamps = self.stamps(dnf::history::FILES);
         // Where the history is kept elsewhere nothing tells that it changed.
         if stamps.iter().all(Option::is_none) { ask.await } else { self.last_transaction.or_ask(stamps, ask).await }
+    }
+
+    fn transaction_ended(&self) {
+        self.last_transaction.keep(self.stamps(dnf::history::FILES), String::new());
+    }
+
+    async fn would_do(&self, question: &Argv, look: Look, ask: Asking<'_, Ran>) -> Result<Ran, ToolError> {
+        self.would_do.answer(self, question, look, ask).await
     }
 }
 

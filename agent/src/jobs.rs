@@ -84,8 +84,6 @@ pub struct Jobs {
     table: Mutex<Table>,
     /// A report waits.
     reports: Notify,
-    /// A job ended, so facts may have changed.
-    ended: Notify,
     /// The controller has stored an end.
     acknowledged: Notify,
     /// An order is done with, or its end is known to the controller.
@@ -127,14 +125,13 @@ impl Jobs {
             ready: BTreeMap::new(),
             outbox: VecDeque::new(),
         });
-        let [reports, ended, acknowledged, settled] = std::array::from_fn(|_| Notify::new());
+        let [reports, acknowledged, settled] = std::array::from_fn(|_| Notify::new());
         Ok(Arc::new(Self {
             parts,
             files,
             turn: tokio::sync::Mutex::default(),
             table,
             reports,
-            ended,
             acknowledged,
             settled,
             reached: CancellationToken::new(),
@@ -215,11 +212,6 @@ impl Jobs {
         while !self.open_jobs().is_empty() {
             self.settled.notified().await;
         }
-    }
-
-    /// Waits until a job has ended.
-    pub fn ended(&self) -> tokio::sync::futures::Notified<'_> {
-        self.ended.notified()
     }
 
     /// Does what the controller signed; says that it does not do what nobody vouches for.

@@ -89,7 +89,6 @@ pub(super) async fn hold(
                     announced = call;
                     Out::Carry(v1::CarryAnnouncement { call })
                 }
-                () = jobs.ended() => Out::FactsMayDiffer(v1::FactsMayDiffer {}),
                 observed = async { looking.as_mut().expect("only polled then").await }, if looking.is_some() => {
                     looking = next.take().map(|look| Box::pin(seen.look(look)));
                     Out::Observed(observed)

@@ -20,6 +20,7 @@ use windlass_proto::v1::connect_request::Message as Up;
 use windlass_proto::v1::connect_response::Message as Down;
 use windlass_proto::v1::executor_message::Message as Said;
 use windlass_proto::v1::front_message::Message as Told;
+use windlass_proto::v1::job_report::State as JobState;
 use windlass_proto::v1::session_service_client::SessionServiceClient;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::time::UnixMillis;
@@ -202,8 +203,12 @@ impl Session<'_> {
         beside: &mut Beside,
     ) -> Result<(), SessionError> {
         match said {
-            Some(Said::Job(report)) => send(up, Up::Job(report)).await?,
-            Some(Said::FactsMayDiffer(_)) => beside.job_ended(),
+            Some(Said::Job(report)) => {
+                if let Some(JobState::Outcome(_)) = &report.state {
+                    beside.job_ended();
+                }
+                send(up, Up::Job(report)).await?;
+            }
             Some(Said::Carry(announced)) => {
                 let (link, executor) = (Arc::clone(self.link), Arc::clone(self.executor_dial));
                 tokio::spawn(carry(link, executor, announced.call));

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! dnf(8) and yum(8), which take the same words for what steps need.
 //!
-//! A transaction is looked at, fetched, looked at once more in what is on the disk (`-C`), and then done from the same:
+//! A transaction is looked at, later fetched, which shows it once more, and then done from what is on the disk (`-C`):
 //! between the last look and the act no repository is asked, so what was seen is what is done. Signatures are checked as
 //! the node's configuration says; nothing here switches that off.
+//!
+//! Each start of dnf costs a second of a processor and more, so none is made for what another one has told.
 
 pub mod history;
 mod table;
+mod would_do;
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +23,7 @@ use super::package_manager::PROGRAMS;
 use super::tools::{Program, argv};
 
 pub use table::{Coming, Going, Resolved, left_out, parse};
+pub(super) use would_do::WouldDo;
 
 /// Metadata may have to be fetched.
 const LOOK_DEADLINE: Duration = Duration::from_secs(600);
@@ -119,11 +123,24 @@ impl Manager {
         Program::query(argv(words), LOOK_DEADLINE)
     }
 
+    /// Fetches the repositories' metadata anew and shows what would be done; `None` where only yum is, which has no word for
+    /// both. Nobody answers a question about a key here: where one is asked, [`Self::refresh`] comes first.
+    ///
+    /// # Errors
+    /// If there are too many packages for one command.
+    pub fn look_anew(&self, wanted: &Wanted<'_>, exclude: &[PackageName]) -> Result<Option<Program>, BadAction> {
+        if self.is_yum { Ok(None) } else { self.looking(&["--refresh", "--assumeno"], wanted, exclude).map(Some) }
+    }
+
     /// Shows what would be done, asking the repositories.
     ///
     /// # Errors
     /// If there are too many packages for one command.
     pub fn look(&self, wanted: &Wanted<'_>, exclude: &[PackageName]) -> Result<Program, BadAction> {
+        self.looking(&["--assumeno"], wanted, exclude)
+    }
+
+    fn looking(&self, options: &[&str], wanted: &Wanted<'_>, exclude: &[PackageName]) -> Result<Program, BadAction> {
         let excluded = KERNELS.into_iter().chain(exclude.iter().map(PackageName::as_str));
         let excluded: Vec<String> = match wanted {
             Wanted::All | Wanted::Security | Wanted::Named(_) => {
@@ -131,8 +148,7 @@ impl Manager {
             }
             Wanted::Undo(_) | Wanted::Come(_) | Wanted::Go(_) | Wanted::Script(_) => Vec::new(),
         };
-        let program = Program::query(self.argv(&["--assumeno"], &excluded, wanted)?, LOOK_DEADLINE);
-        Ok(program.answering(1))
+        Ok(Program::query(self.argv(options, &excluded, wanted)?, LOOK_DEADLINE).answering(1))
     }
 
     /// Shows every notice about a package that is installed, whatever its version, from what was fetched for the last look.
@@ -147,7 +163,7 @@ impl Manager {
         Program::query(argv([self.program, "--assumeno", "install", spec]), LOOK_DEADLINE).answering(1)
     }
 
-    /// Fetches the packages and changes nothing.
+    /// Fetches the packages, showing what would be done, and changes nothing.
     ///
     /// # Errors
     /// If there are too many packages for one command.
@@ -156,12 +172,13 @@ impl Manager {
         Ok(Program { is_shown: true, ..program })
     }
 
-    /// Shows what would be done, asking nobody.
+    /// Shows what removing packages would do, asking nobody.
     ///
     /// # Errors
     /// If there are too many packages for one command.
-    pub fn look_at_fetched(&self, wanted: &Wanted<'_>) -> Result<Program, BadAction> {
-        Ok(Program::query(self.argv(&["-C", "--assumeno"], &[], wanted)?, LOOK_DEADLINE).answering(1))
+    pub fn look_at_removing(&self, packages: &[Package]) -> Result<Program, BadAction> {
+        let argv = self.argv(&["-C", "--assumeno"], &[], &Wanted::Go(packages.to_vec()))?;
+        Ok(Program::query(argv, LOOK_DEADLINE).answering(1))
     }
 
     /// Does it, asking nobody.
@@ -248,6 +265,12 @@ pub fn has_notice(text: &str) -> bool {
     last_words.any(|line| line.split_whitespace().last().is_some_and(is_of_distribution))
 }
 
+/// Whether dnf says that it goes on without a repository.
+#[must_use]
+pub fn ignores_repositories(stderr: &str) -> bool {
+    stderr.contains("Ignoring repositories")
+}
+
 /// What a file for `shell` says. A version that goes back has its own word in yum, and only there.
 #[must_use]
 pub fn script(come: &[Package], back: &[Package], go: &[Package]) -> String {
@@ -272,6 +295,8 @@ mod tests {
         let manager = Manager::of(&FakeHost::new("node1")).unwrap();
         let held = [PackageName::new("docker-ce").unwrap()];
         let look = shown(&manager.look(&Wanted::Security, &held).unwrap());
+        let anew = shown(&manager.look_anew(&Wanted::Security, &held).unwrap().unwrap());
+        assert_eq!(anew, look.replace("--assumeno", "--refresh --assumeno"));
         assert!(look.starts_with("/usr/bin/dnf --assumeno --exclude=kernel --exclude=kernel-core"), "{look}");
         assert!(look.ends_with("--exclude=docker-ce --security upgrade"), "{look}");
         let package = Package {
@@ -312,5 +337,6 @@ mod tests {
         let tried = shown(&manager.try_repository("/run/a", &RepositoryId::new("lab").unwrap()));
         assert!(tried.ends_with(" --enablerepo=lab makecache fast"), "{tried}");
         assert_eq!(shown(&manager.act(&Wanted::All).unwrap()), "/usr/bin/yum -C -y upgrade");
+        assert_eq!(manager.look_anew(&Wanted::All, &[]).unwrap(), None);
     }
 }

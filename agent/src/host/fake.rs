@@ -24,7 +24,7 @@ use windlass_types::time::UnixMillis;
 
 use super::clock::Clock;
 use super::exec::ExecError;
-use super::tools::ToolError;
+use super::tools::{Ran, ToolError};
 use super::{Asking, Look, Machine, MemoryReading, Observe, lsblk};
 
 pub use change::Moment;
@@ -299,6 +299,13 @@ impl Observe for FakeHost {
 
     /// Asked every time.
     async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError> {
+        ask.await
+    }
+
+    fn transaction_ended(&self) {}
+
+    /// Asked every time.
+    async fn would_do(&self, _: &Argv, _: Look, ask: Asking<'_, Ran>) -> Result<Ran, ToolError> {
         ask.await
     }
 }

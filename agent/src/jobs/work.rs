@@ -111,7 +111,6 @@ pub(super) async fn carry_out(
         table.stops.remove(&order.job);
         table.running.remove(&order.job);
     }
-    jobs.ended.notify_one();
     jobs.settled.notify_one();
     let job = order.job.clone();
     tokio::join!(deliver(Arc::clone(&jobs), order, outcome, pusher), flush_unless_acknowledged(&jobs, &job));

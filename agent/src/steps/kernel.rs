@@ -13,7 +13,7 @@ use windlass_types::name::on_node::KernelRelease;
 use windlass_types::package::Package;
 
 use super::boot::{no_boot_loader, no_entry};
-use super::packages::{before, program, read};
+use super::packages::{act, before, program, read};
 use super::{Check, Here, Kind, StepError};
 use crate::host::dnf::{Going, Resolved, Wanted};
 use crate::host::grub::Grub;
@@ -119,10 +119,10 @@ impl Kind for Prune<'_> {
         let installed = here.installed().await?;
         let there = self.remove.iter().filter(|package| installed.iter().any(|i| i.package == **package));
         let going: Vec<Package> = there.cloned().collect();
-        let (manager, wanted) = (here.manager()?, Wanted::Go(going.clone()));
-        let ran = before(here.tools.run(&program(manager.look_at_fetched(&wanted))?).await)?;
+        let manager = here.manager()?;
+        let ran = before(here.tools.run(&program(manager.look_at_removing(&going))?).await)?;
         nothing_else_goes(&read(&ran)?.unwrap_or_default(), &going)?;
-        here.tools.run(&program(manager.act(&wanted))?).await?;
+        act(here, &manager, &Wanted::Go(going)).await?;
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Packages: what would be done, and exactly that done.
 //!
-//! A transaction is pinned to versions when it is planned. Before it is carried out its packages are fetched and it is
-//! resolved again from what is on the disk; if that differs by one package, nothing is changed.
+//! A transaction is pinned to versions when it is planned. Before it is carried out its packages are fetched, for which it is
+//! resolved again; if that differs by one package, nothing is changed.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,11 @@ use windlass_types::package::{Package, PackageChange, PackagesWish, PastTransact
 use windlass_types::survey::Found;
 
 use super::{Check, Here, Kind, StepError, repair};
+use crate::host::Look;
 use crate::host::change::NewFile;
-use crate::host::dnf::{Manager, Resolved, Wanted, has_notice, history, is_kernel, left_out, parse, script};
+use crate::host::dnf::{
+    Manager, Resolved, Wanted, has_notice, history, ignores_repositories, is_kernel, left_out, parse, script,
+};
 use crate::host::rpm::{self, Installed};
 use crate::host::rpm_version::compare;
 use crate::host::tools::{Program, Ran, ToolError};
@@ -36,8 +39,7 @@ impl Kind for ChangePackages<'_> {
     }
 
     async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
-        repair::mend(here).await?;
-        let installed = here.installed().await?;
+        let installed = repair::mend(here).await?;
         let left = left_to_do(&self.transaction.changes, &installed)?;
         if left.is_empty() { Ok(()) } else { exactly(here, &left, &installed).await }
     }
@@ -139,8 +141,7 @@ pub(super) async fn exactly(
 ) -> Result<(), StepError> {
     let manager = here.manager()?;
     let wanted = wanted(here, changes).await?;
-    fetched(here.tools.run(&program(manager.fetch(&wanted))?).await)?;
-    let ran = before(here.tools.run(&program(manager.look_at_fetched(&wanted))?).await)?;
+    let ran = fetched(here.tools.run(&program(manager.fetch(&wanted))?).await)?;
     let resolved = read(&ran)?.map(|resolved| changes_of(&resolved, installed)).unwrap_or_default();
     let planned: BTreeSet<String> = changes.iter().map(|change| change.to_string()).collect();
     let now: BTreeSet<String> = resolved.iter().map(PackageChange::to_string).collect();
@@ -156,7 +157,13 @@ pub(super) async fn exactly(
             "nothing was changed; plan again",
         ));
     }
-    here.tools.run(&program(manager.act(&wanted))?).await?;
+    act(here, &manager, &wanted).await
+}
+
+/// Does what was looked at. One that ended well has an end in the history, which is not asked for it.
+pub(super) async fn act(here: &Here<'_>, manager: &Manager, wanted: &Wanted<'_>) -> Result<(), StepError> {
+    here.tools.run(&program(manager.act(wanted))?).await?;
+    here.host.transaction_ended();
     Ok(())
 }
 
@@ -240,7 +247,7 @@ fn is_older(change: &PackageChange) -> bool {
     matches!((&change.from, &change.to), (Some(from), Some(to)) if compare(to, from).is_lt())
 }
 
-pub(super) fn program(built: Result<Program, windlass_types::action::BadAction>) -> Result<Program, StepError> {
+pub(super) fn program<P>(built: Result<P, windlass_types::action::BadAction>) -> Result<P, StepError> {
     built.map_err(|error| StepError::blocked(error.to_string(), "update fewer packages at once, by name"))
 }
 
@@ -288,11 +295,12 @@ pub(super) fn changes_of(resolved: &Resolved, installed: &[Installed]) -> Vec<Pa
     changes
 }
 
-/// What the package manager would do.
+/// What the package manager would do; with `refresh`, by what the repositories say now.
 pub(super) async fn survey(
     here: &Here<'_>,
     wish: &PackagesWish,
     installed: &[Installed],
+    refresh: bool,
 ) -> Result<Found<Transaction>, StepError> {
     let manager = here.manager()?;
     let wanted = match &wish.update {
@@ -301,9 +309,7 @@ pub(super) async fn survey(
         UpdateScope::Named(names) => Wanted::Named(names),
         UpdateScope::Undo(number) => Wanted::Undo(*number),
     };
-    let exclude: &[PackageName] = &wish.exclude;
-    let ran = asked(here.tools.run(&program(manager.look(&wanted, exclude))?).await)?;
-    Ok(match read(&ran)? {
+    Ok(match look(here, &manager, &wanted, &wish.exclude, refresh).await? {
         None if wanted == Wanted::Security => without_security_updates(here, &manager).await?,
         None => Found::AsWished,
         Some(resolved) => {
@@ -314,6 +320,38 @@ pub(super) async fn survey(
             Found::Due { due: Transaction { changes, download_bytes: resolved.download_bytes } }
         }
     })
+}
+
+async fn look(
+    here: &Here<'_>,
+    manager: &Manager,
+    wanted: &Wanted<'_>,
+    exclude: &[PackageName],
+    refresh: bool,
+) -> Result<Option<Resolved>, StepError> {
+    let question = program(manager.look(wanted, exclude))?;
+    if refresh {
+        if let Some(anew) = program(manager.look_anew(wanted, exclude))? {
+            let ask = here.host.would_do(&question.argv, Look::Closely, Box::pin(here.tools.run(&anew)));
+            if let Some(resolved) = of_all_repositories(ask.await)? {
+                return Ok(resolved);
+            }
+        }
+        here.tools.run(&manager.refresh()).await?;
+    }
+    let look = if refresh { Look::Closely } else { Look::Briefly };
+    let ask = here.host.would_do(&question.argv, look, Box::pin(here.tools.run(&question)));
+    read(&asked(ask.await)?)
+}
+
+/// What was resolved; `None` if a repository was not there or could not be trusted, so that it is asked for apart, where
+/// questions about keys are answered and the reason is told.
+fn of_all_repositories(ran: Result<Ran, ToolError>) -> Result<Option<Option<Resolved>>, StepError> {
+    let ran = match ran {
+        Err(ToolError::Failed { .. }) => return Ok(None),
+        ran => ran?,
+    };
+    Ok(if ignores_repositories(&ran.stderr) { None } else { read(&ran).ok() })
 }
 
 /// What no security update means: that there is none, or, where the repositories carry no notices at all, as those of CentOS

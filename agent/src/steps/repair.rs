@@ -40,7 +40,7 @@ impl Kind for Repair {
     }
 
     async fn apply(&self, here: &Here<'_>) -> Result<(), StepError> {
-        mend(here).await
+        mend(here).await.map(drop)
     }
 
     async fn verify(&self, here: &Here<'_>) -> Result<(), StepError> {
@@ -114,12 +114,8 @@ fn came(unended: &Unended, installed: &[Installed]) -> Vec<Package> {
     installed.iter().map(|installed| &installed.package).filter(is_of_it).cloned().collect()
 }
 
-async fn bring_again(here: &Here<'_>, unended: &Unended) -> Result<(), StepError> {
-    let packages = came(unended, &here.installed().await?);
-    if packages.is_empty() {
-        return Ok(());
-    }
-    let program = super::packages::program(here.manager()?.reinstall(&packages))?;
+async fn bring_again(here: &Here<'_>, unended: &Unended, packages: &[Package]) -> Result<(), StepError> {
+    let program = super::packages::program(here.manager()?.reinstall(packages))?;
     // A kernel's scripts run again with it, and may make it the default before they make its initramfs.
     let guards_default = packages.iter().any(|package| is_kernel(&package.name)) && Grub::of(here.host).is_some();
     if guards_default {
@@ -141,14 +137,20 @@ async fn bring_again(here: &Here<'_>, unended: &Unended) -> Result<(), StepError
 }
 
 /// Mends it. A transaction that is under way comes to its end by itself, and the next one waits for it.
-pub(super) async fn mend(here: &Here<'_>) -> Result<(), StepError> {
+///
+/// Returns what is installed then.
+pub(super) async fn mend(here: &Here<'_>) -> Result<Vec<Installed>, StepError> {
     if is_under_way(here).await? {
-        return Ok(());
+        return here.installed().await;
     }
-    if here.readable().await?.is_none() {
-        here.tools.run(&rpm::rebuild()).await?;
-    }
-    let old: Vec<String> = twice(&here.installed().await?).iter().map(Package::to_string).collect();
+    let installed = match here.readable().await? {
+        Some(installed) => installed,
+        None => {
+            here.tools.run(&rpm::rebuild()).await?;
+            here.installed().await?
+        }
+    };
+    let old: Vec<String> = twice(&installed).iter().map(Package::to_string).collect();
     if !old.is_empty() {
         here.tools.run(&rpm::erase(&old)).await?;
     }
@@ -156,10 +158,19 @@ pub(super) async fn mend(here: &Here<'_>) -> Result<(), StepError> {
         let path = format!("{YUM_STATE}/{name}");
         here.host.remove(path.as_ref()).await.map_err(StepError::file("remove", &path))?;
     }
-    if let Some(unended) = unended(here).await? {
-        bring_again(here, &unended).await?;
+    let unended = unended(here).await?;
+    if old.is_empty() && unended.is_none() {
+        return Ok(installed);
     }
-    Ok(())
+    let mut installed = here.installed().await?;
+    if let Some(unended) = unended {
+        let packages = came(&unended, &installed);
+        if !packages.is_empty() {
+            bring_again(here, &unended, &packages).await?;
+            installed = here.installed().await?;
+        }
+    }
+    Ok(installed)
 }
 
 fn unfinished(here: &Here<'_>) -> Vec<String> {

@@ -43,13 +43,15 @@ pub(super) async fn survey(here: &Here<'_>, request: &SurveyRequest) -> Result<S
         // Says why.
         Ok(None) | Err(_) => here.installed().await?,
     };
-    if let Some(manager) = manager.filter(|_| request.refresh) {
-        here.tools.run(&manager.refresh()).await?;
-    }
     let kernels = kernels(here).await?;
     let packages = match &request.packages {
-        Some(wish) => Some(or_blocked(packages::survey(here, wish, &installed).await)?),
-        None => None,
+        Some(wish) => Some(or_blocked(packages::survey(here, wish, &installed, request.refresh).await)?),
+        None => {
+            if let Some(manager) = manager.filter(|_| request.refresh) {
+                here.tools.run(&manager.refresh()).await?;
+            }
+            None
+        }
     };
     let kernel = match &request.kernel {
         Some(wish) => Some(or_blocked(kernel_due(here, wish, &kernels, &installed).await)?),

@@ -133,15 +133,15 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
     if node.repositories_are_down && options.contains(&"--downloadonly") {
         return Some(says(1, "Error: Error downloading packages:\n  Status code: 503 for http://mirror/words.rpm"));
     }
+    if node.repositories_are_down && options.contains(&"--refresh") {
+        return Some(says(1, "Error: Failed to download metadata for repo 'baseos'\n"));
+    }
     let excluded: Vec<&str> = options.iter().filter_map(|option| option.strip_prefix("--exclude=")).collect();
     let asks_repositories = !options.contains(&"-C") && words.first() != Some(&"history");
     if let Some(refused) = untrusted(node, &options).filter(|_| asks_repositories) {
         return Some(says(1, refused));
     }
     let plan = match words.as_slice() {
-        ["makecache"] if node.repositories_are_down => {
-            return Some(says(1, "Error: Failed to download metadata for repo 'baseos'\n"));
-        }
         ["makecache"] => return Some(says(0, "")),
         ["history", "list"] => return Some((history::list(node), Vec::new())),
         ["history", "info", "last"] => return Some((history::last(node), Vec::new())),

@@ -52,8 +52,7 @@ impl Install<'_> {
 
     /// The package and all that comes with it, whole.
     async fn bring(&self, here: &Here<'_>, runs: bool) -> Result<(), StepError> {
-        repair::mend(here).await?;
-        let mut installed = here.installed().await?;
+        let mut installed = repair::mend(here).await?;
         let there = parts(self.package, &installed);
         if !there.is_empty() && !runs && damage(here, self.package, self.release, &installed).await?.is_some() {
             let there: Vec<String> = there.iter().map(Package::to_string).collect();
