@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use windlass_agent::host::change::{Attributes, Change, NewFile};
 use windlass_agent::host::exec::ExecError;
 use windlass_agent::host::fake::{FakeHost, Node};
-use windlass_agent::host::tools::ToolError;
+use windlass_agent::host::tools::{Ran, ToolError};
 use windlass_agent::host::{Asking, Look, Machine, MemoryReading, Observe, lsblk};
 use windlass_tests::modelled::question::{Question, RemoteModel};
+use windlass_types::action::Argv;
 use windlass_types::facts::Cpu;
 
 /// The machine.
@@ -110,6 +111,14 @@ impl Observe for Mirror {
 
     async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError> {
         self.now().last_transaction(ask).await
+    }
+
+    fn transaction_ended(&self) {
+        self.now().transaction_ended();
+    }
+
+    async fn would_do(&self, question: &Argv, look: Look, ask: Asking<'_, Ran>) -> Result<Ran, ToolError> {
+        self.now().would_do(question, look, ask).await
     }
 }
 

@@ -19,7 +19,7 @@ use crate::host::dnf::{
 };
 use crate::host::rpm::{self, Installed};
 use crate::host::rpm_version::compare;
-use crate::host::tools::{Program, Ran, ToolError};
+use crate::host::tools::{Ran, ToolError};
 
 /// Where a transaction is written down in which packages come and go; gone with the next boot.
 const SCRIPT: &str = "/run/windlass-transaction";

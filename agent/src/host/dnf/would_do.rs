@@ -36,11 +36,11 @@ struct Kept {
 
 /// The last answer.
 #[derive(Debug, Default)]
-pub struct WouldDo(Mutex<Option<Kept>>);
+pub(in crate::host) struct WouldDo(Mutex<Option<Kept>>);
 
 impl WouldDo {
     /// The kept answer, if it is one to this question and still holds; else that of `ask`.
-    pub async fn answer(
+    pub(in crate::host) async fn answer(
         &self,
         host: &dyn Observe,
         question: &Argv,
