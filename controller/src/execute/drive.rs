@@ -36,7 +36,7 @@ impl Runs {
             self.give_back(run).await;
             self.ask_arbiter(run, &mut held).await;
             for planned in self.may_begin(run, &mut held).await {
-                self.began(run, &planned).await;
+                self.takes_up(run, &planned);
                 let (runs, run) = (Arc::clone(self), Arc::clone(run));
                 under_way.spawn(async move { runs.step(&run, planned).await });
             }
@@ -54,7 +54,10 @@ impl Runs {
             let (opens, redialled) = (held.opens(), held.redialled());
             tokio::select! {
                 // What a step came to is in the run's progress.
-                Some(ended) = under_way.join_next() => drop(ended),
+                Some(ended) = under_way.join_next() => {
+                    drop(ended);
+                    while under_way.try_join_next().is_some() {}
+                }
                 () = run.nudge.notified() => held.look_again(),
                 () = held.news() => held.look_again(),
                 () = window(opens, self.with.clock.now()) => held.look_again(),
@@ -113,6 +116,7 @@ impl Runs {
 
     async fn step(self: &Arc<Self>, run: &Arc<ActiveRun>, planned: PlannedStep) {
         let id = planned.id.clone();
+        self.began(run, &planned).await;
         let worked = tokio::spawn({
             let (runs, run) = (Arc::clone(self), Arc::clone(run));
             async move { runs.carry_out(&run, &planned).await }
@@ -144,22 +148,29 @@ impl Runs {
         self.ended(run, id, StepState::Failed, Some(failure)).await;
     }
 
-    /// The intent, stored before anything is done.
-    async fn began(&self, run: &ActiveRun, planned: &PlannedStep) {
-        let (now, id, run_id) = (self.with.clock.now(), &planned.id, run.id());
-        let expected = match &planned.step {
-            Step::OnNode { step, .. } => stored(run, || self.with.step_times.expected(step.verb())).await,
-            _ => 0,
-        };
-        let record = run.progress().change(id, |record| {
+    /// Nobody else takes it up from here on.
+    fn takes_up(&self, run: &ActiveRun, planned: &PlannedStep) {
+        let now = self.with.clock.now();
+        run.progress().change(&planned.id, |record| {
             record.state = StepState::Running;
             record.started_at.get_or_insert(now);
             record.message.clear();
             record.advice.clear();
             if matches!(planned.step, Step::OnNode { .. }) {
                 record.attempt = record.attempt.max(1);
-                record.expected_millis = expected;
             }
+        });
+    }
+
+    /// The intent, stored before anything is done. Steps that begin at the same time share a flush.
+    async fn began(&self, run: &ActiveRun, planned: &PlannedStep) {
+        let (id, run_id) = (&planned.id, run.id());
+        let expected = match &planned.step {
+            Step::OnNode { step, .. } => Some(stored(run, || self.with.step_times.expected(step.verb())).await),
+            _ => None,
+        };
+        let record = run.progress().change(id, |record| {
+            record.expected_millis = expected.unwrap_or(record.expected_millis);
         });
         stored(run, || self.with.records.save_step(&run_id, id, &record)).await;
         run.signal();

@@ -5,9 +5,11 @@
 //! ended; `job-output/ID/NODE/STREAM` short output. Ids are padded so that they sort.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::poll;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use windlass_proto::v1;
@@ -31,12 +33,16 @@ pub(crate) const NEXT_JOB: &str = "meta/next-job";
 /// Jobs kept; older ones are forgotten with their output.
 const KEEP: u64 = 1000;
 
+/// With every job that is made, so many old ones are forgotten at most.
+const FORGOTTEN_AT_ONCE: usize = 2;
+
 /// The stored jobs.
 #[derive(Debug)]
 pub struct Records {
     store: Arc<dyn Store>,
     outputs: Outputs,
-    creating: Mutex<()>,
+    /// Above every number that this process has given.
+    next: Mutex<u64>,
 }
 
 /// What is stored of one node in a job.
@@ -53,37 +59,57 @@ impl Records {
     /// Jobs in a store; the output of forgotten ones is removed.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, outputs: Outputs) -> Self {
-        Self { store, outputs, creating: Mutex::default() }
+        Self { store, outputs, next: Mutex::default() }
     }
 
     /// Stores a new job, or finds the one this request made before. Says whether it is new.
     pub(super) async fn create(&self, new: NewJob, now: UnixMillis) -> Result<(JobRecord, bool), StoreError> {
-        let _one_at_a_time = self.creating.lock().await;
-        let request = format!("job-requests/{}", new.request_id);
-        if let Some(id) = self.text(&request).await?.and_then(|id| JobId::new(id).ok())
-            && let Some(record) = self.get(&id).await?
-        {
+        if let Some(record) = self.of_request(&new.request_id).await? {
             return Ok((record, false));
         }
-        let number: u64 = self.text(NEXT_JOB).await?.and_then(|text| text.parse().ok()).unwrap_or(1);
+        let mut next = self.next.lock().await;
+        let number = self.text(NEXT_JOB).await?.and_then(|text| text.parse().ok()).unwrap_or(1).max(*next);
         let record = record(new, number, now);
+        let (key, request) = (job_key(&record.id), request_key(&record.request_id));
         let transaction = Transaction::new()
-            .when(Compare::Absent(job_key(&record.id)))
+            .when(Compare::Absent(key.clone()))
+            .when(Compare::Absent(request.clone()))
             .put(NEXT_JOB, (number + 1).to_string())
             .put(request, record.id.to_string())
             .put(format!("{UNFINISHED}{}", padded(&record.id)), [])
-            .put(job_key(&record.id), json(&record));
+            .put(key, json(&record));
         let transaction = self.forget_old(number, transaction).await?;
-        match self.store.commit(transaction).await? {
+        // Sent while nobody else can, so that numbers come to the store in their order; its flush is waited for with others.
+        let mut commit = self.store.commit(transaction);
+        let sent = poll!(&mut commit);
+        *next = number + 1;
+        drop(next);
+        let committed = match sent {
+            Poll::Ready(committed) => committed?,
+            Poll::Pending => commit.await?,
+        };
+        match committed {
             Committed::Yes(_) => Ok((record, true)),
-            // Another process wrote to this store, which the lock on it rules out.
-            Committed::Conflict => Err(StoreError::Closed),
+            // The same request came twice at once; otherwise another process wrote to this store, which the lock on it
+            // rules out.
+            Committed::Conflict => match self.of_request(&record.request_id).await? {
+                Some(first) => Ok((first, false)),
+                None => Err(StoreError::Closed),
+            },
+        }
+    }
+
+    /// The job that a request made.
+    async fn of_request(&self, request_id: &str) -> Result<Option<JobRecord>, StoreError> {
+        match self.text(&request_key(request_id)).await?.and_then(|id| JobId::new(id).ok()) {
+            Some(id) => self.get(&id).await,
+            None => Ok(None),
         }
     }
 
     /// Whether a job was made for this request.
     pub(super) async fn is_known(&self, request_id: &str) -> Result<bool, StoreError> {
-        Ok(self.text(&format!("job-requests/{request_id}")).await?.is_some())
+        Ok(self.text(&request_key(request_id)).await?.is_some())
     }
 
     /// Removes all that is kept of a job that has ended.
@@ -94,21 +120,25 @@ impl Records {
 
     fn without(&self, record: &JobRecord, mut transaction: Transaction) -> Transaction {
         let padded = padded(&record.id);
-        transaction = transaction.delete(job_key(&record.id)).delete(format!("job-requests/{}", record.request_id));
+        transaction = transaction.delete(job_key(&record.id)).delete(request_key(&record.request_id));
         transaction.changes.push(Change::DeletePrefix(format!("job-nodes/{padded}/")));
         transaction.changes.push(Change::DeletePrefix(format!("job-output/{padded}/")));
         self.outputs.remove(&record.id);
         transaction
     }
 
-    async fn forget_old(&self, number: u64, transaction: Transaction) -> Result<Transaction, StoreError> {
-        let Some(id) = number.checked_sub(KEEP).and_then(|old| JobId::new(old.to_string()).ok()) else {
-            return Ok(transaction);
-        };
-        let Some(record) = self.get(&id).await?.filter(|record| record.state.is_final()) else {
-            return Ok(transaction);
-        };
-        Ok(self.without(&record, transaction))
+    /// Whichever are left of old ones, a few at a time: a number may have been given in vain.
+    async fn forget_old(&self, number: u64, mut transaction: Transaction) -> Result<Transaction, StoreError> {
+        let Some(newest) = number.checked_sub(KEEP) else { return Ok(transaction) };
+        for entry in self.store.range(JOBS, None, FORGOTTEN_AT_ONCE).await? {
+            let is_old = entry.key[JOBS.len()..].parse().is_ok_and(|number: u64| number <= newest);
+            if is_old
+                && let Some(record) = readable(&entry.key, &entry.value).filter(|r: &JobRecord| r.state.is_final())
+            {
+                transaction = self.without(&record, transaction);
+            }
+        }
+        Ok(transaction)
     }
 
     /// Stores a job's record.
@@ -254,6 +284,10 @@ fn job_key(id: &JobId) -> String {
     format!("{JOBS}{}", padded(id))
 }
 
+fn request_key(request_id: &str) -> String {
+    format!("job-requests/{request_id}")
+}
+
 fn node_key(id: &JobId, node: &NodeName) -> String {
     format!("job-nodes/{}/{node}", padded(id))
 }
@@ -271,4 +305,62 @@ fn readable<T: for<'a> Deserialize<'a>>(key: &str, value: &[u8]) -> Option<T> {
     serde_json::from_slice(value)
         .inspect_err(|error| tracing::error!(%key, %error, "a stored record cannot be read"))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use windlass_types::action::Argv;
+
+    use super::*;
+    use crate::room::Room;
+    use crate::store::sqlite::SqliteStore;
+
+    fn records() -> (tempfile::TempDir, Records) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let outputs = Outputs::new(directory.path(), Room::new(directory.path(), 1).expect("a disk"));
+        let store = SqliteStore::open(directory.path()).expect("a new store");
+        (directory, Records::new(store, outputs))
+    }
+
+    fn new(request: &str) -> NewJob {
+        NewJob {
+            request_id: request.to_owned(),
+            action: Action::Exec(Argv::new(vec!["true".to_owned()]).expect("a program")),
+            nodes: vec!["node1".parse().expect("a name")],
+            batch: 0,
+            max_failures: None,
+            timeout: Duration::from_secs(1),
+            created_by: "ops".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn jobs_made_at_the_same_time_have_numbers_of_their_own_and_one_request_makes_one_job() {
+        let (_directory, records) = records();
+        let requests = (0..40).map(|n| new(&format!("request-{}", n % 20)));
+        let made = join_all(requests.map(|new| records.create(new, UnixMillis(0)))).await;
+        let made: Vec<_> = made.into_iter().map(|made| made.expect("made")).collect();
+        assert_eq!(made.iter().filter(|(_, is_new)| *is_new).count(), 20);
+        for (record, _) in &made {
+            let of_request = made.iter().filter(|(other, _)| other.request_id == record.request_id);
+            assert!(of_request.clone().all(|(other, _)| other.id == record.id), "{record:?}");
+            assert_eq!(of_request.count(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn old_jobs_are_forgotten_once_they_have_ended_whatever_numbers_were_given_in_vain() {
+        let (_directory, records) = records();
+        let (old, _) = records.create(new("old"), UnixMillis(0)).await.expect("made");
+        let number = (KEEP + 10).to_string();
+        records.store.commit(Transaction::new().put(NEXT_JOB, number)).await.map(drop).expect("stored");
+        records.create(new("second"), UnixMillis(0)).await.expect("made");
+        assert!(records.is_known("old").await.expect("read"), "it is under way");
+        let ended = JobRecord { state: JobState::Succeeded, ..old };
+        records.save(&ended).await.expect("stored");
+        records.create(new("third"), UnixMillis(0)).await.expect("made");
+        assert!(!records.is_known("old").await.expect("read"));
+        assert!(records.is_known("second").await.expect("read"));
+    }
 }
