@@ -8,10 +8,12 @@
 //! - [`exec`]: the only place that starts processes.
 //! - [`lsblk`], [`systemd_units`], [`package_manager`], [`grubby`]: one file per tool: how it is called, how its answer
 //!   is read.
+//! - [`answers`]: what rpm and dnf need not be asked twice.
 //! - [`os_release`], [`procfs`], [`boot_entries`], [`grub_cfg`], [`network`]: files and system calls.
 //! - `fake`: a model of a node for tests, under the feature `testing`.
 
 pub mod accounts;
+pub mod answers;
 pub mod boot_entries;
 pub mod change;
 pub mod clock;
@@ -51,12 +53,16 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 use windlass_types::action::Argv;
 use windlass_types::facts::Cpu;
 
+use answers::{Answers, Source};
 use exec::{CommandSpec, ExecError};
 use remembered::{Remembered, Stamps};
 use tools::{Ran, ToolError};
 
 /// Most that is read of a file: those under /proc, /sys and /boot that we read are far smaller.
 const MOST_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How much of a file is looked at at a time.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// What uname(2) tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,27 +186,25 @@ pub trait Observe: Send + Sync + Debug {
     /// If rpm fails.
     async fn core_packages(&self) -> Result<String, ExecError>;
 
-    /// What dnf prints about its last transaction. `ask` asks it, which takes a second; it need not be asked again while
-    /// its history is as it was.
+    /// A checksum of what is in a file.
+    ///
+    /// # Errors
+    /// As read(2).
+    fn checksum(&self, path: &Path) -> io::Result<u32>;
+
+    /// What rpm or dnf answers to a question that changes nothing. Unless it shall be looked at closely, `ask` does not ask
+    /// again while what the answer is read from is as it was.
     ///
     /// # Errors
     /// As `ask`.
-    async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError>;
+    async fn answer(&self, question: (&Argv, Source), look: Look, ask: Asking<'_>) -> Result<Ran, ToolError>;
 
-    /// A transaction of dnf was just seen to end well: it need not be asked about its last one.
-    fn transaction_ended(&self);
-
-    /// What the package manager prints of what it would do. `ask` asks it, which takes seconds; unless it shall be looked at
-    /// closely it need not be asked again in the next minutes while packages, configuration and what it has fetched are as
-    /// they were.
-    ///
-    /// # Errors
-    /// As `ask`.
-    async fn would_do(&self, question: &Argv, look: Look, ask: Asking<'_, Ran>) -> Result<Ran, ToolError>;
+    /// Tells what the answer is now, so that it need not be asked for.
+    fn learn(&self, question: (&Argv, Source), answer: Ran);
 }
 
 /// A question to a tool that is put only if need be.
-pub type Asking<'a, A = String> = Pin<Box<dyn Future<Output = Result<A, ToolError>> + Send + 'a>>;
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Ran, ToolError>> + Send + 'a>>;
 
 /// The machine the agent runs on.
 #[derive(Debug, Default)]
@@ -212,8 +216,7 @@ pub struct RealHost {
     package_manager: Remembered,
     core_packages: Remembered,
     labels: label::Labels,
-    last_transaction: Remembered,
-    would_do: dnf::WouldDo,
+    answers: Answers,
 }
 
 impl RealHost {
@@ -332,18 +335,24 @@ impl Observe for RealHost {
         self.core_packages.or_ask(stamps, stdout(rpm::core_command())).await
     }
 
-    async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError> {
-        let stamps = self.stamps(dnf::history::FILES);
-        // Where the history is kept elsewhere nothing tells that it changed.
-        if stamps.iter().all(Option::is_none) { ask.await } else { self.last_transaction.or_ask(stamps, ask).await }
+    fn checksum(&self, path: &Path) -> io::Result<u32> {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut file = std::fs::File::open(path)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Ok(hasher.finalize()),
+                length => hasher.update(&piece[..length]),
+            }
+        }
     }
 
-    fn transaction_ended(&self) {
-        self.last_transaction.keep(self.stamps(dnf::history::FILES), String::new());
+    async fn answer(&self, question: (&Argv, Source), look: Look, ask: Asking<'_>) -> Result<Ran, ToolError> {
+        self.answers.answer(self, question, look, ask).await
     }
 
-    async fn would_do(&self, question: &Argv, look: Look, ask: Asking<'_, Ran>) -> Result<Ran, ToolError> {
-        self.would_do.answer(self, question, look, ask).await
+    fn learn(&self, question: (&Argv, Source), answer: Ran) {
+        self.answers.keep(self, question, answer);
     }
 }
 

@@ -37,6 +37,8 @@ use windlass_types::node_step::NodeStep;
 
 pub use error::StepError;
 
+use crate::host::Look;
+use crate::host::answers::Source;
 use crate::host::change::Change;
 use crate::host::procfs;
 use crate::host::tools::{Program, Ran, ToolError, Tools};
@@ -186,6 +188,11 @@ fn kind(step: &NodeStep) -> Result<Box<dyn Kind + '_>, StepError> {
 }
 
 impl Here<'_> {
+    /// What rpm or dnf answers, or has answered and would again.
+    async fn ask(&self, question: &Program, source: Source, look: Look) -> Result<Ran, ToolError> {
+        self.host.answer((&question.argv, source), look, Box::pin(self.tools.run(question))).await
+    }
+
     /// The boot that the machine is in.
     fn boot_id(&self) -> Result<BootId, StepError> {
         let text = self.host.read(procfs::BOOT_ID.as_ref()).map_err(StepError::file("read", procfs::BOOT_ID))?;

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use windlass_agent::host::answers::Source;
 use windlass_agent::host::change::{Attributes, Change, NewFile};
 use windlass_agent::host::exec::ExecError;
 use windlass_agent::host::fake::{FakeHost, Node};
@@ -109,16 +110,16 @@ impl Observe for Mirror {
         self.now().core_packages().await
     }
 
-    async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError> {
-        self.now().last_transaction(ask).await
+    fn checksum(&self, path: &Path) -> io::Result<u32> {
+        self.now().checksum(path)
     }
 
-    fn transaction_ended(&self) {
-        self.now().transaction_ended();
+    async fn answer(&self, question: (&Argv, Source), look: Look, ask: Asking<'_>) -> Result<Ran, ToolError> {
+        self.now().answer(question, look, ask).await
     }
 
-    async fn would_do(&self, question: &Argv, look: Look, ask: Asking<'_, Ran>) -> Result<Ran, ToolError> {
-        self.now().would_do(question, look, ask).await
+    fn learn(&self, question: (&Argv, Source), answer: Ran) {
+        self.now().learn(question, answer);
     }
 }
 

@@ -9,7 +9,6 @@
 
 pub mod history;
 mod table;
-mod would_do;
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +22,6 @@ use super::package_manager::PROGRAMS;
 use super::tools::{Program, argv};
 
 pub use table::{Coming, Going, Resolved, left_out, parse};
-pub(super) use would_do::WouldDo;
 
 /// Metadata may have to be fetched.
 const LOOK_DEADLINE: Duration = Duration::from_secs(600);

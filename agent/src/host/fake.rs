@@ -22,6 +22,7 @@ use windlass_types::action::Argv;
 use windlass_types::facts::Cpu;
 use windlass_types::time::UnixMillis;
 
+use super::answers::Source;
 use super::clock::Clock;
 use super::exec::ExecError;
 use super::tools::{Ran, ToolError};
@@ -297,17 +298,16 @@ impl Observe for FakeHost {
         Ok(packages::by_name(&self.node(), &windlass_types::package::CORE))
     }
 
+    fn checksum(&self, path: &Path) -> io::Result<u32> {
+        self.read(path).map(|text| crc32fast::hash(text.as_bytes()))
+    }
+
     /// Asked every time.
-    async fn last_transaction(&self, ask: Asking<'_>) -> Result<String, ToolError> {
+    async fn answer(&self, _: (&Argv, Source), _: Look, ask: Asking<'_>) -> Result<Ran, ToolError> {
         ask.await
     }
 
-    fn transaction_ended(&self) {}
-
-    /// Asked every time.
-    async fn would_do(&self, _: &Argv, _: Look, ask: Asking<'_, Ran>) -> Result<Ran, ToolError> {
-        ask.await
-    }
+    fn learn(&self, _: (&Argv, Source), _: Ran) {}
 }
 
 #[cfg(test)]

@@ -38,13 +38,8 @@ impl<K: PartialEq, A: Clone> Remembered<K, A> {
     /// The answer of `ask`, kept.
     pub(super) async fn ask<E>(&self, key: K, ask: impl Future<Output = Result<A, E>>) -> Result<A, E> {
         let answer = ask.await?;
-        self.keep(key, answer.clone());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, answer.clone()));
         Ok(answer)
-    }
-
-    /// Keeps an answer that was learned otherwise.
-    pub(super) fn keep(&self, key: K, answer: A) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, answer));
     }
 }
 

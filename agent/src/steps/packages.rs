@@ -13,6 +13,7 @@ use windlass_types::survey::Found;
 
 use super::{Check, Here, Kind, StepError, repair};
 use crate::host::Look;
+use crate::host::answers::Source;
 use crate::host::change::NewFile;
 use crate::host::dnf::{
     Manager, Resolved, Wanted, has_notice, history, ignores_repositories, is_kernel, left_out, parse, script,
@@ -59,7 +60,7 @@ impl Kind for ChangePackages<'_> {
 impl Here<'_> {
     /// All packages.
     pub(super) async fn installed(&self) -> Result<Vec<Installed>, StepError> {
-        let ran = self.tools.run(&rpm::list()).await?;
+        let ran = self.ask(&rpm::list(), Source::Database, Look::Briefly).await?;
         rpm::parse_list(&ran.stdout).map_err(|reason| StepError::Unreadable { program: "rpm", reason })
     }
 
@@ -73,7 +74,7 @@ impl Here<'_> {
 
     /// Whose these files are, one answer for each.
     pub(super) async fn owners(&self, paths: &[String]) -> Result<Vec<Option<Package>>, StepError> {
-        let owners = rpm::parse_owners(&self.tools.run(&rpm::owners(paths)).await?.stdout);
+        let owners = rpm::parse_owners(&self.ask(&rpm::owners(paths), Source::Database, Look::Briefly).await?.stdout);
         if owners.len() == paths.len() {
             return Ok(owners);
         }
@@ -163,7 +164,9 @@ pub(super) async fn exactly(
 /// Does what was looked at. One that ended well has an end in the history, which is not asked for it.
 pub(super) async fn act(here: &Here<'_>, manager: &Manager, wanted: &Wanted<'_>) -> Result<(), StepError> {
     here.tools.run(&program(manager.act(wanted))?).await?;
-    here.host.transaction_ended();
+    if let Some(question) = manager.last_transaction() {
+        here.host.learn((&question.argv, Source::History), Ran::default());
+    }
     Ok(())
 }
 
@@ -332,16 +335,16 @@ async fn look(
     let question = program(manager.look(wanted, exclude))?;
     if refresh {
         if let Some(anew) = program(manager.look_anew(wanted, exclude))? {
-            let ask = here.host.would_do(&question.argv, Look::Closely, Box::pin(here.tools.run(&anew)));
-            if let Some(resolved) = of_all_repositories(ask.await)? {
+            let ask = Box::pin(here.tools.run(&anew));
+            let ran = here.host.answer((&question.argv, Source::Repositories), Look::Closely, ask).await;
+            if let Some(resolved) = of_all_repositories(ran)? {
                 return Ok(resolved);
             }
         }
         here.tools.run(&manager.refresh()).await?;
     }
     let look = if refresh { Look::Closely } else { Look::Briefly };
-    let ask = here.host.would_do(&question.argv, look, Box::pin(here.tools.run(&question)));
-    read(&asked(ask.await)?)
+    read(&asked(here.ask(&question, Source::Repositories, look).await)?)
 }
 
 /// What was resolved; `None` if a repository was not there or could not be trusted, so that it is asked for apart, where

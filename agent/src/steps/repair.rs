@@ -15,6 +15,8 @@ use windlass_types::package::Package;
 
 use super::kernel::default;
 use super::{Check, Here, Kind, StepError};
+use crate::host::Look;
+use crate::host::answers::Source;
 use crate::host::dnf::Manager;
 use crate::host::dnf::history::{self, Unended};
 use crate::host::dnf::is_kernel;
@@ -99,13 +101,11 @@ async fn is_under_way(here: &Here<'_>) -> Result<bool, StepError> {
 /// The last transaction of dnf, if it was cut off.
 async fn unended(here: &Here<'_>) -> Result<Option<Unended>, StepError> {
     let Some(ask) = Manager::of(here.host).and_then(|manager| manager.last_transaction()) else { return Ok(None) };
-    let asking = Box::pin(async { here.tools.run(&ask).await.map(|ran| ran.stdout) });
-    let told = match here.host.last_transaction(asking).await {
+    match here.ask(&ask, Source::History, Look::Briefly).await {
         // Some versions fail where there was none yet.
-        Err(ToolError::Failed { .. }) => return Ok(None),
-        told => told?,
-    };
-    Ok(history::parse_unended(&told))
+        Err(ToolError::Failed { .. }) => Ok(None),
+        told => Ok(history::parse_unended(&told?.stdout)),
+    }
 }
 
 /// What it has brought and is still there.

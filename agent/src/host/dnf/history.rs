@@ -14,7 +14,8 @@ const LOOK: Duration = Duration::from_secs(30);
 /// nothing of how the last transaction ended: as a machine comes up systemd-tmpfiles(8) removes them.
 pub const LOCKS: [&str; 2] = ["/var/lib/dnf/rpmdb_lock.pid", "/run/yum.pid"];
 
-/// Where dnf keeps its history: what it says of its last transaction stays the same while these do.
+/// Where dnf keeps its history: what it says of its last transaction stays the same while what is in these does. Every dnf
+/// writes to them, whatever it is asked.
 pub const FILES: [&str; 2] = ["/var/lib/dnf/history.sqlite", "/var/lib/dnf/history.sqlite-wal"];
 
 /// What dnf calls what it does to a package that is there afterwards.
