@@ -42,7 +42,7 @@ use signature::{OrderKey, Unsigned};
 
 use crate::host::change::Change;
 use crate::host::clock::Clock;
-use crate::journal::{JobStage, Journal, JournalError, Order, Record};
+use crate::journal::{DoneJobs, JobStage, Journal, JournalError, Order, Record};
 use crate::output::{Spool, Stream};
 use crate::transfer::{Carriers, Files};
 
@@ -108,6 +108,21 @@ enum Report {
     Started(JobId),
     Ended(JobId),
     Refused(JobId, Outcome),
+}
+
+impl Table {
+    /// Whether a job was obeyed before.
+    fn known(&self, job: &JobId) -> Known {
+        let state = self.journal.state();
+        match state.job(job).map(|(_, stage)| stage) {
+            None if state.done().has(job) => Known::Acknowledged,
+            None if state.done().is_too_old(job) => Known::TooOld,
+            None => Known::No,
+            Some(JobStage::Ended(_)) if self.ready.contains_key(job) => Known::EndedUnacknowledged,
+            Some(JobStage::Acknowledged) => Known::Acknowledged,
+            Some(_) => Known::Yes,
+        }
+    }
 }
 
 impl Jobs {
@@ -239,12 +254,6 @@ impl Jobs {
         let verdict = {
             let table = self.table();
             let state = table.journal.state();
-            let known = match state.job(&job).map(|(_, stage)| stage) {
-                None => Known::No,
-                Some(JobStage::Ended(_)) if table.ready.contains_key(&job) => Known::EndedUnacknowledged,
-                Some(JobStage::Acknowledged) => Known::Acknowledged,
-                Some(_) => Known::Yes,
-            };
             let rules = Rules {
                 node: &self.parts.node,
                 exec: self.parts.exec,
@@ -252,7 +261,7 @@ impl Jobs {
                 position: state.position(),
                 now: self.parts.clock.now(),
             };
-            accept::judge(wire, &job, known, &rules)
+            accept::judge(wire, &job, table.known(&job), &rules)
         };
         match verdict {
             Verdict::Ignore => tracing::debug!(job = %job, "this order was obeyed before"),
@@ -270,7 +279,8 @@ impl Jobs {
     /// that it was not obeyed.
     fn pass_over(&self, number: Option<(u64, u64)>) {
         let Some((epoch, sequence)) = number else { return };
-        if let Err(error) = self.table().journal.append(Record::Position { epoch, sequence }) {
+        if let Err(error) = self.table().journal.append(Record::Position { epoch, sequence, done: DoneJobs::default() })
+        {
             tracing::warn!(error = %ErrorChain(&error), "a refused order was not recorded; it would be obeyed if it came again");
         }
     }
@@ -413,7 +423,7 @@ impl Jobs {
     }
 }
 
-/// Only a controller that was restored from a backup asks for what it has acknowledged.
+/// Only a controller that was restored from a backup asks for what it has acknowledged, or one whom the front did not tell.
 fn forgotten() -> Ending {
     let message = "the node did this before, told how it ended, and did not keep it; it is not done again";
     Ending::Unknown { message: message.to_owned() }

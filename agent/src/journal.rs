@@ -14,6 +14,7 @@
 //!   cut (not the end of the agent) makes it an unknown end, as it would have a moment earlier.
 //! - *Acknowledged* need not be flushed: losing it repeats a report.
 
+mod done;
 mod record;
 mod state;
 #[cfg(any(test, feature = "testing"))]
@@ -24,6 +25,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+pub use done::DoneJobs;
 pub use record::{Ends, Mark, Order, Record};
 pub use state::{JobStage, JournalState, StepProgress};
 

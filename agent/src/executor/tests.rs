@@ -33,9 +33,13 @@ struct Session {
 
 impl World {
     fn start() -> Self {
+        Self::whose_programs_print(vec![b'x'; 100_000])
+    }
+
+    fn whose_programs_print(stdout: Vec<u8>) -> Self {
         let (dial, listener) = pipe();
         let (orders, directory) = (TestOrders::new(), tempfile::tempdir().unwrap());
-        let runner = FakeRunner::new(|_| Script { stdout: vec![b'x'; 100_000], ..Script::default() });
+        let runner = FakeRunner::new(move |_| Script { stdout: stdout.clone(), ..Script::default() });
         let executor = Executor {
             mandate: Mandate { node: NodeName::new("node1").unwrap(), order_key: orders.public() },
             state_dir: directory.path().join("state"),
@@ -66,7 +70,11 @@ impl World {
     }
 
     fn signed(&self, sequence: u64, action: v1::order::Action) -> v1::SignedOrder {
-        let (job, node) = (sequence.to_string(), "node1".to_owned());
+        self.signed_for(sequence, sequence, action)
+    }
+
+    fn signed_for(&self, job: u64, sequence: u64, action: v1::order::Action) -> v1::SignedOrder {
+        let (job, node) = (job.to_string(), "node1".to_owned());
         let output_limit_bytes = 1 << 20;
         let action = Some(action);
         let order = v1::Order { job, node, epoch: 1, sequence, output_limit_bytes, action, ..v1::Order::default() };
@@ -75,7 +83,11 @@ impl World {
 }
 
 fn program() -> v1::order::Action {
-    v1::order::Action::Exec(v1::ExecAction { argv: vec!["true".into()] })
+    program_with("")
+}
+
+fn program_with(argument: &str) -> v1::order::Action {
+    v1::order::Action::Exec(v1::ExecAction { argv: vec!["true".into(), argument.into()] })
 }
 
 fn put(path: &Path, content: &[u8]) -> v1::order::Action {
@@ -159,6 +171,24 @@ async fn a_front_that_gives_another_content_has_nothing_placed() {
     let (_, outcome) = session.outcome().await;
     assert_eq!(outcome.result(), v1::JobResult::Failed, "{outcome:?}");
     assert!(outcome.message.contains("another digest") && !target.exists(), "{}", outcome.message);
+}
+
+#[tokio::test]
+async fn a_job_whose_end_was_kept_from_the_controller_is_not_done_again_under_a_new_number() {
+    let world = World::whose_programs_print(Vec::new());
+    let (mut session, _) = world.session().await;
+    let journal = world.directory.path().join("state/journal");
+    let large = "x".repeat(100_000);
+    for job in 1..=4 {
+        session.tell(Told::Order(world.signed(job, program_with(&large)))).await;
+        assert_eq!(session.outcome().await.0, job.to_string());
+        session.tell(Told::Ack(v1::ReportAck { job: job.to_string() })).await;
+    }
+    session.tell(Told::Order(world.signed_for(1, 9, program()))).await;
+    let (job, outcome) = session.outcome().await;
+    assert!(std::fs::metadata(journal).unwrap().len() < 300_000, "most of it is history and was dropped");
+    assert_eq!((job.as_str(), outcome.result()), ("1", v1::JobResult::Unknown), "{outcome:?}");
+    assert_eq!(world.runner.effects().len(), 4);
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub enum Known {
     EndedUnacknowledged,
     /// It ended, the controller knew, and how it ended is not kept.
     Acknowledged,
+    /// It is so old that this is not known any more.
+    TooOld,
 }
 
 /// What is done with an order.
@@ -68,6 +70,11 @@ pub fn judge(wire: v1::Order, job: &JobId, known: Known, rules: &Rules<'_>) -> V
         Known::EndedUnacknowledged => return Verdict::ReportAgain,
         Known::Yes => return Verdict::Ignore,
         Known::Acknowledged => return Verdict::Forgotten,
+        Known::TooOld => {
+            let why = "the job is older than those this node remembers, so it may have done it before: if it did not, order it \
+                       as a new job";
+            return Verdict::Refuse(why.to_owned());
+        }
         Known::No => {}
     }
     if let Some(message) = stale(&wire, rules) {
@@ -195,7 +202,8 @@ mod tests {
             let order = v1::Order { sequence, ..order() };
             assert_eq!(judged(order.clone(), Known::Yes, true, 5000), Verdict::Ignore);
             assert_eq!(judged(order.clone(), Known::EndedUnacknowledged, true, 5000), Verdict::ReportAgain);
-            assert_eq!(judged(order, Known::Acknowledged, true, 5000), Verdict::Forgotten);
+            assert_eq!(judged(order.clone(), Known::Acknowledged, true, 5000), Verdict::Forgotten);
+            assert!(matches!(judged(order, Known::TooOld, true, 0), Verdict::Refuse(why) if why.contains("new job")));
         }
     }
 }

@@ -10,6 +10,7 @@ use windlass_types::name::on_node::BootId;
 use windlass_types::outcome::Outcome;
 use windlass_types::time::UnixMillis;
 
+use super::done::DoneJobs;
 use super::{HEADER_BYTES, LONGEST_RECORD_BYTES};
 
 /// One thing to do, as the controller ordered it.
@@ -63,6 +64,9 @@ pub enum Record {
         epoch: u64,
         /// The sequence within it.
         sequence: u64,
+        /// The jobs the dropped records were about.
+        #[serde(default, skip_serializing_if = "DoneJobs::is_empty")]
+        done: DoneJobs,
     },
     /// An order was accepted.
     Accepted(Order),

@@ -7,6 +7,7 @@ use windlass_types::name::JobId;
 use windlass_types::name::on_node::BootId;
 use windlass_types::outcome::Outcome;
 
+use super::done::DoneJobs;
 use super::record::{Ends, Mark, Order, Record};
 
 /// Where a job stands.
@@ -27,6 +28,7 @@ pub enum JobStage {
 pub struct JournalState {
     position: (u64, u64),
     lease: (u64, u64),
+    done: DoneJobs,
     jobs: BTreeMap<JobId, (Order, JobStage)>,
     steps: BTreeMap<JobId, StepProgress>,
 }
@@ -63,6 +65,12 @@ impl JournalState {
         self.position
     }
 
+    /// Jobs of which only that they were done is known.
+    #[must_use]
+    pub const fn done(&self) -> &DoneJobs {
+        &self.done
+    }
+
     /// A job's order and where it stands.
     #[must_use]
     pub fn job(&self, job: &JobId) -> Option<(&Order, &JobStage)> {
@@ -83,7 +91,10 @@ impl JournalState {
     /// Adds what a record says. A record about an unknown job says nothing.
     pub(super) fn apply(&mut self, record: Record) {
         match record {
-            Record::Position { epoch, sequence } => self.position = self.position.max((epoch, sequence)),
+            Record::Position { epoch, sequence, done } => {
+                self.position = self.position.max((epoch, sequence));
+                self.done.join(done);
+            }
             Record::Accepted(order) => {
                 self.position = self.position.max((order.epoch, order.sequence));
                 self.jobs.insert(order.job.clone(), (order, JobStage::Accepted));
@@ -112,10 +123,13 @@ impl JournalState {
         }
     }
 
-    /// The records that still matter. Acknowledged jobs are dropped: their orders cannot come back, because their
-    /// sequence is not above the position.
+    /// The records that still matter. Of acknowledged jobs only the numbers are kept: their orders can come back under a
+    /// higher sequence, when a front does not tell the controller of their ends.
     pub(super) fn essence(&self) -> Vec<Record> {
-        let mut records = vec![Record::Position { epoch: self.position.0, sequence: self.position.1 }];
+        let (mut done, (epoch, sequence)) = (self.done.clone(), self.position);
+        let acknowledged = self.jobs.iter().filter(|(_, (_, stage))| *stage == JobStage::Acknowledged);
+        done.add(acknowledged.map(|(job, _)| job));
+        let mut records = vec![Record::Position { epoch, sequence, done }];
         if self.lease > (0, 0) {
             records.push(Record::Lease { epoch: self.lease.0, number: self.lease.1 });
         }

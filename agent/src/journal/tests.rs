@@ -124,6 +124,16 @@ fn a_full_history_is_dropped_but_not_its_position() {
     journal.append_durably(Record::Acknowledged { job: job(number + 1) }).expect("the new file is in use");
     let again = Journal::open(&dir.path().join("journal")).expect("opens again");
     assert_eq!(again.state(), journal.state());
+    assert!((1..=number).all(|number| again.state().done().has(&job(number))), "what was done is known by its number");
+    assert!(!again.state().done().has(&job(number + 1)));
+}
+
+#[test]
+fn positions_of_older_agents_are_read() {
+    let record = Record::Position { epoch: 3, sequence: 4, done: DoneJobs::default() };
+    let older = r#"{"position":{"epoch":3,"sequence":4}}"#;
+    assert_eq!(serde_json::to_string(&record).expect("encodes"), older);
+    assert_eq!(serde_json::from_str::<Record>(older).expect("read"), record);
 }
 
 #[test]
@@ -146,7 +156,11 @@ fn any_record() -> impl Strategy<Value = Record> {
         (0_u64..6, any::<i32>())
             .prop_map(|(n, code)| Record::Ended { job: job(n), outcome: Outcome::bare(Ending::Exited { code }) }),
         (0_u64..6).prop_map(|number| Record::Acknowledged { job: job(number) }),
-        (any::<u64>(), any::<u64>()).prop_map(|(epoch, sequence)| Record::Position { epoch, sequence }),
+        (any::<u64>(), any::<u64>()).prop_map(|(epoch, sequence)| Record::Position {
+            epoch,
+            sequence,
+            done: DoneJobs::default()
+        }),
     ]
 }
 
@@ -162,6 +176,11 @@ proptest! {
             state.jobs().filter(|(_, stage)| **stage != JobStage::Acknowledged).map(|(o, s)| (o.clone(), s.clone())).collect::<Vec<_>>()
         };
         assert_eq!(live(&essence), live(&state));
+        let done = |state: &JournalState, number| {
+            let stage = state.job(&job(number)).map(|(_, stage)| stage);
+            state.done().has(&job(number)) || stage == Some(&JobStage::Acknowledged)
+        };
+        (0..6).for_each(|number| assert_eq!(done(&essence, number), done(&state, number), "job {number}"));
     }
 
     #[test]
