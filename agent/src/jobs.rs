@@ -123,6 +123,13 @@ impl Table {
             Some(_) => Known::Yes,
         }
     }
+
+    /// Drops history from the journal if there is much of it.
+    fn compact(&mut self) {
+        if let Err(error) = self.journal.compact_if_large() {
+            tracing::warn!(error = %ErrorChain(&error), "the journal could not be compacted; that is tried again");
+        }
+    }
 }
 
 impl Jobs {
@@ -179,6 +186,8 @@ impl Jobs {
                 JobStage::Started(mark) => self.spawn_work(order, work::Beginning::Recovered(Some(mark))),
             }
         }
+        // Not before: what the acknowledged ones left is found by their records.
+        self.table().compact();
     }
 
     /// Kinds of order this node obeys.
@@ -278,11 +287,15 @@ impl Jobs {
     /// A refused order stays refused: should it come again once its reason is gone, the controller has already been told
     /// that it was not obeyed.
     fn pass_over(&self, number: Option<(u64, u64)>) {
-        let Some((epoch, sequence)) = number else { return };
-        if let Err(error) = self.table().journal.append(Record::Position { epoch, sequence, done: DoneJobs::default() })
-        {
+        let mut table = self.table();
+        // One that comes again adds nothing: whoever repeats it must not have the journal grow.
+        let Some((epoch, sequence)) = number.filter(|number| *number > table.journal.state().position()) else {
+            return;
+        };
+        if let Err(error) = table.journal.append(Record::Position { epoch, sequence, done: DoneJobs::default() }) {
             tracing::warn!(error = %ErrorChain(&error), "a refused order was not recorded; it would be obeyed if it came again");
         }
+        table.compact();
     }
 
     fn refuse(&self, job: JobId, ending: Ending) {
@@ -333,13 +346,10 @@ impl Jobs {
     pub fn acknowledge(&self, job: &str) {
         let mut table = self.table();
         let Some(job) = table.ready.remove_entry(job).map(|(job, _)| job) else { return };
-        let written = table
-            .journal
-            .append(Record::Acknowledged { job: job.clone() })
-            .and_then(|()| table.journal.compact_if_large());
-        if let Err(error) = written {
+        if let Err(error) = table.journal.append(Record::Acknowledged { job: job.clone() }) {
             tracing::warn!(error = %ErrorChain(&error), "an acknowledgement was not recorded; the report may be repeated");
         }
+        table.compact();
         drop(table);
         self.acknowledged.notify_waiters();
         self.settled.notify_one();

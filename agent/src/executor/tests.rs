@@ -192,6 +192,28 @@ async fn a_job_whose_end_was_kept_from_the_controller_is_not_done_again_under_a_
 }
 
 #[tokio::test]
+async fn a_refused_order_that_comes_again_adds_nothing_to_the_journal() {
+    let world = World::start();
+    let (mut session, _) = world.session().await;
+    let journal = world.directory.path().join("state/journal");
+    let program_without_a_name = v1::order::Action::Exec(v1::ExecAction::default());
+    let refused = world.signed(1, program_without_a_name);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        session.tell(Told::Order(refused.clone())).await;
+        assert_eq!(session.outcome().await.1.result(), v1::JobResult::Refused);
+        seen.push(std::fs::read(&journal).unwrap());
+    }
+    assert!(seen[0].starts_with(&[37, 0, 0, 0]), "that it was refused is kept");
+    assert!(seen[0] == seen[1] && seen[1] == seen[2], "once");
+    for number in 2..8000 {
+        session.tell(Told::Order(world.signed(number, v1::order::Action::Exec(v1::ExecAction::default())))).await;
+        session.outcome().await;
+    }
+    assert!(std::fs::metadata(journal).unwrap().len() < 300_000, "they were compacted");
+}
+
+#[tokio::test]
 async fn nonsense_ends_its_connection_and_no_other() {
     let world = World::start();
     let (mut session, _) = world.session().await;
