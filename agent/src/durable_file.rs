@@ -18,15 +18,23 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
 /// root writes belongs to whom the directory belongs to: the front reads what was written for it when the node joined.
 ///
 /// # Errors
-/// If any step fails; then `path` is what it was.
+/// If any step fails; then `path` is what it was, or the new content is there and a power cut may take it back.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = beside(path);
-    let written = write_new(&temporary, content).and_then(|()| std::fs::rename(&temporary, path));
-    if let Err(error) = written {
-        std::fs::remove_file(&temporary).or_else(ignore_absent)?;
-        return Err(error);
-    }
+    place(path, content)?;
     sync_parent(path)
+}
+
+/// The same for a caller that goes on writing to the new file. Its name is not durable before [`sync_parent`].
+///
+/// # Errors
+/// If any step fails; then `path` is what it was.
+pub fn place(path: &Path, content: &[u8]) -> io::Result<File> {
+    let temporary = beside(path);
+    let written = write_new(&temporary, content).and_then(|file| std::fs::rename(&temporary, path).map(|()| file));
+    if written.is_err() {
+        std::fs::remove_file(&temporary).or_else(ignore_absent)?;
+    }
+    written
 }
 
 /// Makes the names in the directory of `path` durable.
@@ -55,7 +63,7 @@ fn beside(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, content: &[u8]) -> io::Result<File> {
     // Made anew: whoever owns the directory may have put a link there.
     remove(path)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -64,7 +72,8 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
         std::os::unix::fs::fchown(&file, Some(parent.uid()), Some(parent.gid()))?;
     }
     file.write_all(content)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 fn parent_of(path: &Path) -> &Path {

@@ -32,7 +32,7 @@ pub use state::{JobStage, JournalState, StepProgress};
 use crate::durable_file;
 
 /// The file grows by this much at a time: about a thousand jobs per file system commit.
-const GROWTH_BYTES: u64 = 64 * 1024;
+const GROWTH_BYTES: usize = 64 * 1024;
 
 /// Beyond this size the file is rewritten with only what still matters.
 const COMPACT_ABOVE_BYTES: u64 = 256 * 1024;
@@ -101,7 +101,7 @@ impl Journal {
         let content = std::fs::read(path).map_err(failed("read"))?;
         let (state, end) = replay(&content, path)?;
         let allocated = content.len() as u64;
-        let mut journal = Self { file, path: path.to_owned(), end, allocated, state, poisoned: false };
+        let journal = Self { file, path: path.to_owned(), end, allocated, state, poisoned: false };
         if content[usize::try_from(end).unwrap_or(content.len())..].iter().any(|byte| *byte != 0) {
             tracing::warn!(at = end, "the journal ends in a torn record, which was never acted on; cutting it");
             journal.cut().map_err(failed("cut"))?;
@@ -159,21 +159,43 @@ impl Journal {
     /// Rewrites the file if it is large and mostly history.
     ///
     /// # Errors
-    /// If the new file cannot be written; the old one stays in use.
+    /// If the new file cannot be written, then the old one stays in use; or if its name cannot be made durable, then
+    /// nothing more is accepted.
     pub fn compact_if_large(&mut self) -> Result<(), JournalError> {
         if self.end <= COMPACT_ABOVE_BYTES || self.poisoned {
             return Ok(());
         }
-        let mut kept = Vec::new();
-        for record in self.state.essence() {
-            kept.extend(record.encode().map_err(JournalError::Encode)?);
-        }
+        let (state, kept) = self.essence()?;
         if kept.len() as u64 > self.end / 2 {
             return Ok(());
         }
-        durable_file::replace(&self.path, &kept).map_err(|source| self.error("compact", source))?;
-        *self = Self::open(&self.path)?;
-        Ok(())
+        self.replace(state, kept, durable_file::sync_parent)
+    }
+
+    /// What still matters, and its bytes.
+    fn essence(&self) -> Result<(JournalState, Vec<u8>), JournalError> {
+        let (mut state, mut bytes) = (JournalState::default(), Vec::new());
+        for record in self.state.essence() {
+            bytes.extend(record.encode().map_err(JournalError::Encode)?);
+            state.apply(record);
+        }
+        Ok((state, bytes))
+    }
+
+    /// Puts a new file in the place of the old one and goes on there. It has room from the beginning: on a full disk the
+    /// old one's could not be had again, and no order could be accepted, not even one that makes room.
+    fn replace(
+        &mut self,
+        state: JournalState,
+        mut content: Vec<u8>,
+        sync_parent: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), JournalError> {
+        let end = content.len();
+        content.resize(end.next_multiple_of(GROWTH_BYTES) + GROWTH_BYTES, 0);
+        let file = durable_file::place(&self.path, &content).map_err(|source| self.error("replace", source))?;
+        // The old file has no name any more: whatever happens now, nothing is written there.
+        (self.file, self.end, self.allocated, self.state) = (file, end as u64, content.len() as u64, state);
+        self.attempt("flush the directory of", |journal| sync_parent(&journal.path))
     }
 
     fn error(&self, operation: &'static str, source: io::Error) -> JournalError {
@@ -197,7 +219,7 @@ impl Journal {
         if self.end + more <= self.allocated {
             return Ok(());
         }
-        let target = (self.end + more).next_multiple_of(GROWTH_BYTES);
+        let target = (self.end + more).next_multiple_of(GROWTH_BYTES as u64);
         let zeros = vec![0; usize::try_from(target - self.allocated).unwrap_or(0)];
         self.file
             .write_all_at(&zeros, self.allocated)
@@ -207,12 +229,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Puts zeros where the torn tail is.
-    fn cut(&mut self) -> io::Result<()> {
-        self.file.set_len(self.end)?;
-        self.file.sync_all()?;
-        self.allocated = self.end;
-        Ok(())
+    /// Puts zeros where the torn tail is. The room stays: a full disk may have no other.
+    fn cut(&self) -> io::Result<()> {
+        let zeros = vec![0; usize::try_from(self.allocated - self.end).unwrap_or(0)];
+        self.file.write_all_at(&zeros, self.end)?;
+        self.file.sync_all()
     }
 }
 

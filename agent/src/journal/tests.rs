@@ -79,11 +79,13 @@ fn a_tail_torn_at_any_byte_is_cut_and_the_rest_kept() {
         ends.push(bytes_of(&history()[..count]).len());
     }
     for torn in 0..=whole.len() {
-        for padding in [0, GROWTH_BYTES as usize] {
+        for padding in [0, GROWTH_BYTES] {
             let mut content = whole[..torn].to_vec();
             content.resize(torn + padding, 0);
             let (dir, journal) = opened(&content);
             let mut journal = journal.unwrap_or_else(|error| panic!("torn at {torn}: {error}"));
+            let room = std::fs::metadata(dir.path().join("journal")).expect("there").len();
+            assert_eq!(room, content.len() as u64, "torn at {torn}: no room was given away");
             let complete = ends.iter().filter(|end| **end <= torn).count() - 1;
             assert_eq!(journal.state(), &after(&history()[..complete]), "torn at {torn}");
             journal.append(Record::Accepted(order(9))).expect("goes on");
@@ -102,8 +104,8 @@ fn damage_before_a_good_record_is_not_guessed_away() {
     assert!(error.contains("byte 0") && error.contains("move it away"), "{error}");
 }
 
-#[test]
-fn a_full_history_is_dropped_but_not_its_position() {
+/// A journal that is due to be compacted, and its last job; all are done.
+fn full_of_history() -> (tempfile::TempDir, Journal, u64) {
     let (dir, journal) = opened(b"");
     let mut journal = journal.expect("opens");
     let mut number = 0;
@@ -114,10 +116,19 @@ fn a_full_history_is_dropped_but_not_its_position() {
         journal.append(Record::Ended { job: job(number), outcome }).expect("appended");
         journal.append(Record::Acknowledged { job: job(number) }).expect("appended");
     }
+    (dir, journal, number)
+}
+
+#[test]
+fn a_full_history_is_dropped_but_not_its_position() {
+    let (dir, mut journal, number) = full_of_history();
     journal.append(Record::Accepted(order(number + 1))).expect("appended");
     journal.append(Record::Started { job: job(number + 1), mark: mark() }).expect("appended");
     journal.compact_if_large().expect("compacts");
-    assert!(std::fs::metadata(dir.path().join("journal")).expect("there").len() < 2048);
+    assert!(journal.end < 2048);
+    let length = std::fs::metadata(dir.path().join("journal")).expect("there").len();
+    assert_eq!(length, journal.allocated);
+    assert!(length >= journal.end + GROWTH_BYTES as u64, "a full disk leaves room for orders");
     assert_eq!(journal.state().position(), (1, number + 1));
     let stages: Vec<_> = journal.state().jobs().map(|(_, stage)| stage.clone()).collect();
     assert_eq!(stages, [JobStage::Started(mark())]);
@@ -126,6 +137,28 @@ fn a_full_history_is_dropped_but_not_its_position() {
     assert_eq!(again.state(), journal.state());
     assert!((1..=number).all(|number| again.state().done().has(&job(number))), "what was done is known by its number");
     assert!(!again.state().done().has(&job(number + 1)));
+}
+
+#[test]
+fn a_journal_that_cannot_be_compacted_goes_on_in_its_file() {
+    let (dir, mut journal, number) = full_of_history();
+    std::fs::create_dir(dir.path().join("journal.new")).expect("a directory in the way");
+    journal.compact_if_large().expect_err("no new file");
+    journal.append_durably(Record::Accepted(order(number + 1))).expect("the old file is in use");
+    let again = Journal::open(&dir.path().join("journal")).expect("opens again");
+    assert_eq!(again.state(), journal.state());
+}
+
+#[test]
+fn what_is_accepted_after_a_half_failed_compaction_is_in_the_file() {
+    let (dir, mut journal, number) = full_of_history();
+    let (state, kept) = journal.essence().expect("encodes");
+    let error = journal.replace(state, kept, |_| Err(io::Error::other("no"))).expect_err("its name is not durable");
+    assert!(error.to_string().contains("flush the directory of"), "{error}");
+    let is_accepted = journal.append_durably(Record::Accepted(order(number + 1))).is_ok();
+    let again = Journal::open(&dir.path().join("journal")).expect("opens again");
+    assert_eq!(again.state().job(&job(number + 1)).is_some(), is_accepted);
+    assert!(again.state().done().has(&job(number)));
 }
 
 #[test]
