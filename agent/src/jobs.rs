@@ -124,6 +124,17 @@ impl Table {
         }
     }
 
+    /// Records what has happened, at once or as soon as that can be done; tells whether it was at once.
+    fn note(&mut self, record: Record) -> bool {
+        let noted = self.journal.note(record);
+        if let Err(error) = &noted {
+            let why = ErrorChain(error);
+            tracing::error!(error = %why, "what happened could not be recorded: make room on the disk, or mend it; it is \
+                recorded then, unless this agent ends before");
+        }
+        noted.is_ok()
+    }
+
     /// Drops history from the journal if there is much of it.
     fn compact(&mut self) {
         if let Err(error) = self.journal.compact_if_large() {
@@ -292,9 +303,7 @@ impl Jobs {
         let Some((epoch, sequence)) = number.filter(|number| *number > table.journal.state().position()) else {
             return;
         };
-        if let Err(error) = table.journal.append(Record::Position { epoch, sequence, done: DoneJobs::default() }) {
-            tracing::warn!(error = %ErrorChain(&error), "a refused order was not recorded; it would be obeyed if it came again");
-        }
+        table.note(Record::Position { epoch, sequence, done: DoneJobs::default() });
         table.compact();
     }
 
@@ -307,6 +316,7 @@ impl Jobs {
         let accepted = self.table().journal.append_durably(Record::Accepted(order.clone()));
         if let Err(error) = accepted {
             let message = format!("the order cannot be recorded, so it was not begun: {}", ErrorChain(&error));
+            self.pass_over(Some((order.epoch, order.sequence)));
             return self.refuse(order.job, Ending::Failed { message, class: ErrorClass::Operator });
         }
         tracing::info!(job = %order.job, "order accepted: {}", order.action);
@@ -346,9 +356,7 @@ impl Jobs {
     pub fn acknowledge(&self, job: &str) {
         let mut table = self.table();
         let Some(job) = table.ready.remove_entry(job).map(|(job, _)| job) else { return };
-        if let Err(error) = table.journal.append(Record::Acknowledged { job: job.clone() }) {
-            tracing::warn!(error = %ErrorChain(&error), "an acknowledgement was not recorded; the report may be repeated");
-        }
+        table.note(Record::Acknowledged { job: job.clone() });
         table.compact();
         drop(table);
         self.acknowledged.notify_waiters();

@@ -13,6 +13,9 @@
 //! - *Ended* is durable soon, unless the controller, which stores it durably, acknowledges it before. Until then a power
 //!   cut (not the end of the agent) makes it an unknown end, as it would have a moment earlier.
 //! - *Acknowledged* need not be flushed: losing it repeats a report.
+//!
+//! After a failed write or flush nobody knows what is on disk, and a second flush may succeed though the first one's data
+//! is lost. What the records add up to is known, though, so the file is written anew before anything is added to it.
 
 mod done;
 mod record;
@@ -33,6 +36,11 @@ use crate::durable_file;
 
 /// The file grows by this much at a time: about a thousand jobs per file system commit.
 const GROWTH_BYTES: usize = 64 * 1024;
+
+/// So much stays free when an order is accepted, and so much more for each that is under way then: what happens with them
+/// can be recorded on a full disk too. Only a step has many records, and there is one at a time.
+const RESERVED_BYTES: u64 = 16 * 1024;
+const RESERVED_FOR_EACH_BYTES: u64 = 1024;
 
 /// Beyond this size the file is rewritten with only what still matters.
 const COMPACT_ABOVE_BYTES: u64 = 256 * 1024;
@@ -70,9 +78,6 @@ pub enum JournalError {
     /// A record could not be written as JSON.
     #[error("encode a journal record")]
     Encode(#[source] serde_json::Error),
-    /// An earlier write failed, so what is in the file is not known.
-    #[error("an earlier write to the journal failed: restart the agent once the disk is well")]
-    Poisoned,
 }
 
 /// The open journal and what it says.
@@ -85,7 +90,8 @@ pub struct Journal {
     /// How far the file is filled with zeros.
     allocated: u64,
     state: JournalState,
-    poisoned: bool,
+    /// What is in the file is not known, or not all of it: it has to be written anew.
+    is_behind: bool,
 }
 
 impl Journal {
@@ -101,7 +107,7 @@ impl Journal {
         let content = std::fs::read(path).map_err(failed("read"))?;
         let (state, end) = replay(&content, path)?;
         let allocated = content.len() as u64;
-        let journal = Self { file, path: path.to_owned(), end, allocated, state, poisoned: false };
+        let journal = Self { file, path: path.to_owned(), end, allocated, state, is_behind: false };
         if content[usize::try_from(end).unwrap_or(content.len())..].iter().any(|byte| *byte != 0) {
             tracing::warn!(at = end, "the journal ends in a torn record, which was never acted on; cutting it");
             journal.cut().map_err(failed("cut"))?;
@@ -118,13 +124,21 @@ impl Journal {
         &self.state
     }
 
+    /// Whether something that is known here could not be written.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// Adds a record and waits until it is on disk.
     ///
     /// # Errors
     /// If it cannot be written; nothing may be done then that relies on it.
     pub fn append_durably(&mut self, record: Record) -> Result<(), JournalError> {
-        self.append(record)?;
-        self.flush()
+        self.write(&record)?;
+        self.sync()?;
+        self.state.apply(record);
+        Ok(())
     }
 
     /// Waits until every record is on disk.
@@ -132,7 +146,7 @@ impl Journal {
     /// # Errors
     /// If a record cannot be written.
     pub fn flush(&mut self) -> Result<(), JournalError> {
-        self.attempt("flush", |journal| journal.file.sync_data())
+        if self.is_behind { self.write_anew() } else { self.sync() }
     }
 
     /// Adds a record that survives the agent but perhaps not a power cut.
@@ -140,35 +154,67 @@ impl Journal {
     /// # Errors
     /// If it cannot be written.
     pub fn append(&mut self, record: Record) -> Result<(), JournalError> {
-        if self.poisoned {
-            return Err(JournalError::Poisoned);
+        self.write(&record)?;
+        self.state.apply(record);
+        Ok(())
+    }
+
+    /// Adds a record of what has happened, whether it can be written or not. It survives the agent once it is.
+    ///
+    /// # Errors
+    /// If it cannot be written yet; that is tried again with the next record, and by [`Journal::flush`].
+    pub fn note(&mut self, record: Record) -> Result<(), JournalError> {
+        let written = self.write(&record);
+        self.is_behind |= written.is_err();
+        self.state.apply(record);
+        written
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), JournalError> {
+        if self.is_behind {
+            self.write_anew()?;
         }
         #[cfg(any(test, feature = "testing"))]
-        watched::tell(&self.path, &self.state, &record, crate::host::fake::Moment::Before);
+        watched::tell(&self.path, &self.state, record, crate::host::fake::Moment::Before);
         let bytes = record.encode().map_err(JournalError::Encode)?;
-        self.grow(bytes.len() as u64)?;
+        self.grow(bytes.len() as u64, self.reserved_for(record))?;
         let at = self.end;
         self.attempt("write", |journal| journal.file.write_all_at(&bytes, at))?;
         self.end += bytes.len() as u64;
         #[cfg(any(test, feature = "testing"))]
-        watched::tell(&self.path, &self.state, &record, crate::host::fake::Moment::After);
-        self.state.apply(record);
+        watched::tell(&self.path, &self.state, record, crate::host::fake::Moment::After);
         Ok(())
+    }
+
+    /// What stays free behind a record.
+    fn reserved_for(&self, record: &Record) -> u64 {
+        if !matches!(record, Record::Accepted(_)) {
+            return 0;
+        }
+        RESERVED_BYTES + self.state.under_way() as u64 * RESERVED_FOR_EACH_BYTES
+    }
+
+    fn sync(&mut self) -> Result<(), JournalError> {
+        self.attempt("flush", |journal| journal.file.sync_data())
     }
 
     /// Rewrites the file if it is large and mostly history.
     ///
     /// # Errors
-    /// If the new file cannot be written, then the old one stays in use; or if its name cannot be made durable, then
-    /// nothing more is accepted.
+    /// If the new file cannot be written, then the old one stays in use; or if its name cannot be made durable.
     pub fn compact_if_large(&mut self) -> Result<(), JournalError> {
-        if self.end <= COMPACT_ABOVE_BYTES || self.poisoned {
+        if self.end <= COMPACT_ABOVE_BYTES {
             return Ok(());
         }
         let (state, kept) = self.essence()?;
         if kept.len() as u64 > self.end / 2 {
             return Ok(());
         }
+        self.replace(state, kept, durable_file::sync_parent)
+    }
+
+    fn write_anew(&mut self) -> Result<(), JournalError> {
+        let (state, kept) = self.essence()?;
         self.replace(state, kept, durable_file::sync_parent)
     }
 
@@ -195,36 +241,39 @@ impl Journal {
         let file = durable_file::place(&self.path, &content).map_err(|source| self.error("replace", source))?;
         // The old file has no name any more: whatever happens now, nothing is written there.
         (self.file, self.end, self.allocated, self.state) = (file, end as u64, content.len() as u64, state);
-        self.attempt("flush the directory of", |journal| sync_parent(&journal.path))
+        self.attempt("flush the directory of", |journal| sync_parent(&journal.path))?;
+        self.is_behind = false;
+        Ok(())
     }
 
     fn error(&self, operation: &'static str, source: io::Error) -> JournalError {
         JournalError::File { operation, path: self.path.clone(), source }
     }
 
-    /// After a failed write or flush nobody knows what is on disk, so nothing more is accepted.
+    /// After a failed write or flush nobody knows what is on disk.
     fn attempt(
         &mut self,
         operation: &'static str,
         work: impl FnOnce(&mut Self) -> io::Result<()>,
     ) -> Result<(), JournalError> {
         work(self).map_err(|source| {
-            self.poisoned = true;
+            self.is_behind = true;
             self.error(operation, source)
         })
     }
 
-    /// Makes room. A full disk shows here, before anything of the record is written.
-    fn grow(&mut self, more: u64) -> Result<(), JournalError> {
-        if self.end + more <= self.allocated {
+    /// Makes room for a record, and for what is to stay free behind it. A full disk shows here, before anything of the
+    /// record is written.
+    fn grow(&mut self, record: u64, free: u64) -> Result<(), JournalError> {
+        let needed = self.end + record + free;
+        if needed <= self.allocated {
             return Ok(());
         }
-        let target = (self.end + more).next_multiple_of(GROWTH_BYTES as u64);
+        let target = needed.next_multiple_of(GROWTH_BYTES as u64);
         let zeros = vec![0; usize::try_from(target - self.allocated).unwrap_or(0)];
-        self.file
-            .write_all_at(&zeros, self.allocated)
-            .and_then(|()| self.file.sync_all())
-            .map_err(|source| self.error("grow", source))?;
+        self.file.write_all_at(&zeros, self.allocated).map_err(|source| self.error("grow", source))?;
+        // Unlike the zeros, records that were not flushed yet could be lost here.
+        self.attempt("grow", |journal| journal.file.sync_all())?;
         self.allocated = target;
         Ok(())
     }

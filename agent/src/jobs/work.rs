@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use windlass_types::action::{Action, Argv, NodePath};
 use windlass_types::error_chain::ErrorChain;
@@ -30,6 +30,9 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long an end waits for its acknowledgement before it is flushed to disk here.
 const FLUSH_AFTER: Duration = Duration::from_millis(250);
+
+/// After the disk could not be written: somebody has to make room, or to mend it.
+const FLUSH_AGAIN: Duration = Duration::from_secs(10);
 
 /// How an order comes to be carried out.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl Pusher {
 pub(super) struct Worked {
     pub(super) outcome: Outcome,
     pub(super) pusher: Option<Pusher>,
-    /// Released once the outcome is on disk: until then whoever runs programs keeps their end too.
+    /// Released once the outcome is recorded: until then whoever runs programs keeps their end too.
     pub(super) running: Option<Box<dyn Running>>,
 }
 
@@ -91,19 +94,15 @@ pub(super) async fn carry_out(
     beginning: Beginning,
     mut stops: mpsc::Receiver<Duration>,
 ) {
-    let Worked { outcome, pusher, running } = match &order.action {
+    let Worked { outcome, pusher, mut running } = match &order.action {
         Action::Exec(argv) => exec(&jobs, &order, argv, beginning, &mut stops).await,
         Action::PutFile { .. } | Action::GetFile { .. } => Worked::bare(move_file(&jobs, &order, &mut stops).await),
         Action::Step(step) => super::step::step(&jobs, &order, step, &beginning, &mut stops).await,
     };
     let recorded = Record::Ended { job: order.job.clone(), outcome: outcome.clone() };
-    let written = jobs.table().journal.append(recorded);
-    if let Err(error) = written {
-        // It is reported all the same: the controller's memory is the better one now.
-        tracing::error!(job = %order.job, error = %ErrorChain(&error), "the outcome could not be recorded");
-    }
-    if let Some(mut running) = running {
-        running.release().await;
+    // If it is not, it is reported all the same: the controller's memory is the better one then.
+    if jobs.table().note(recorded) {
+        release(&mut running).await;
     }
     tracing::info!(job = %order.job, "job ended: {}", outcome.ending);
     {
@@ -113,10 +112,21 @@ pub(super) async fn carry_out(
     }
     jobs.settled.notify_one();
     let job = order.job.clone();
-    tokio::join!(deliver(Arc::clone(&jobs), order, outcome, pusher), flush_unless_acknowledged(&jobs, &job));
+    let keep = async {
+        flush_unless_acknowledged(&jobs, &job).await;
+        release(&mut running).await;
+    };
+    tokio::join!(deliver(Arc::clone(&jobs), order, outcome, pusher), keep);
+}
+
+async fn release(running: &mut Option<Box<dyn Running>>) {
+    if let Some(mut running) = running.take() {
+        running.release().await;
+    }
 }
 
 /// The controller's store is as good a place for an end as our journal, and it needs no flush of the disk on every node.
+/// An end that could not be recorded is another matter: the next agent would do it again.
 async fn flush_unless_acknowledged(jobs: &Jobs, job: &JobId) {
     let acknowledged = async {
         loop {
@@ -127,10 +137,14 @@ async fn flush_unless_acknowledged(jobs: &Jobs, job: &JobId) {
             changed.await;
         }
     };
-    if timeout(FLUSH_AFTER, acknowledged).await.is_err()
-        && let Err(error) = jobs.table().journal.flush()
-    {
-        tracing::error!(job = %job, error = %ErrorChain(&error), "the outcome could not be flushed");
+    if timeout(FLUSH_AFTER, acknowledged).await.is_ok() && !jobs.table().journal.is_behind() {
+        return;
+    }
+    loop {
+        let flushed = jobs.table().journal.flush();
+        let Err(error) = flushed else { return };
+        tracing::error!(job = %job, error = %ErrorChain(&error), "the outcome could not be flushed; that is tried again");
+        sleep(FLUSH_AGAIN).await;
     }
 }
 

@@ -83,6 +83,12 @@ impl JournalState {
         self.jobs.get(job).is_some_and(|(_, stage)| *stage != JobStage::Acknowledged)
     }
 
+    /// How many jobs have not ended.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.jobs.values().filter(|(_, stage)| matches!(stage, JobStage::Accepted | JobStage::Started(_))).count()
+    }
+
     /// Every job that is remembered.
     pub fn jobs(&self) -> impl Iterator<Item = (&Order, &JobStage)> {
         self.jobs.values().map(|(order, stage)| (order, stage))

@@ -161,6 +161,74 @@ fn what_is_accepted_after_a_half_failed_compaction_is_in_the_file() {
     assert!(again.state().done().has(&job(number)));
 }
 
+/// A descriptor that cannot be written to, as of a disk that is broken.
+fn broken(journal: &mut Journal) {
+    journal.file = File::open(&journal.path).expect("there");
+}
+
+/// What lies beyond the room of the journal cannot be written.
+fn full(journal: &mut Journal) {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let file = File::from(memfd_create(c"full", MFdFlags::MFD_ALLOW_SEALING).expect("made"));
+    file.set_len(journal.allocated).expect("room");
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).expect("sealed");
+    journal.file = file;
+}
+
+#[test]
+fn what_a_broken_disk_did_not_take_is_written_once_it_is_well() {
+    let (dir, journal) = opened(b"");
+    let mut journal = journal.expect("opens");
+    let outcome = Outcome::bare(Ending::Exited { code: 0 });
+    let ended = |number| Record::Ended { job: job(number), outcome: outcome.clone() };
+    journal.append_durably(Record::Accepted(order(1))).expect("accepted");
+    broken(&mut journal);
+    std::fs::create_dir(dir.path().join("journal.new")).expect("a directory in the way");
+    journal.append_durably(Record::Accepted(order(2))).expect_err("not accepted");
+    journal.note(ended(1)).expect_err("not written");
+    journal.note(Record::Acknowledged { job: job(1) }).expect_err("not written");
+    journal.append_durably(Record::Accepted(order(3))).expect_err("not before the end is recorded");
+    journal.flush().expect_err("still broken");
+    assert!(journal.is_behind() && !journal.state().is_open(&job(1)));
+    std::fs::remove_dir(dir.path().join("journal.new")).expect("mended");
+    journal.append_durably(Record::Accepted(order(4))).expect("accepted");
+    assert!(!journal.is_behind());
+    let again = Journal::open(&dir.path().join("journal")).expect("opens again");
+    assert_eq!(again.state(), journal.state());
+    assert!(again.state().done().has(&job(1)));
+    assert_eq!(again.state().jobs().map(|(order, _)| order.job.clone()).collect::<Vec<_>>(), [job(4)]);
+}
+
+#[test]
+fn a_flush_after_a_failed_one_does_not_count() {
+    let (dir, journal) = opened(b"");
+    let mut journal = journal.expect("opens");
+    journal.append(Record::Accepted(order(1))).expect("appended");
+    let lost: Result<(), _> = journal.attempt("flush", |_| Err(io::Error::other("lost")));
+    lost.expect_err("failed");
+    std::fs::write(dir.path().join("journal"), b"").expect("lost");
+    journal.flush().expect("written anew");
+    let again = Journal::open(&dir.path().join("journal")).expect("opens again");
+    assert!(again.state().is_open(&job(1)));
+}
+
+#[test]
+fn a_full_disk_has_room_for_the_ends_of_what_was_accepted() {
+    let (_dir, journal) = opened(b"");
+    let mut journal = journal.expect("opens");
+    journal.append(Record::Accepted(order(1))).expect("accepted");
+    full(&mut journal);
+    let refused = (2..1000).find(|number| journal.append_durably(Record::Accepted(order(*number))).is_err());
+    let refused = refused.expect("full at last");
+    assert!(refused > 20, "not before it has to be");
+    for number in 1..refused {
+        let outcome = Outcome::bare(Ending::Exited { code: 0 });
+        journal.note(Record::Ended { job: job(number), outcome }).expect("there is room");
+    }
+    assert!(!journal.is_behind());
+}
+
 #[test]
 fn positions_of_older_agents_are_read() {
     let record = Record::Position { epoch: 3, sequence: 4, done: DoneJobs::default() };
