@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::{Signal, killpg};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use windlass_types::action::Argv;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
 use windlass_types::outcome::ErrorClass;
+use windlass_types::time::UnixMillis;
 
 use super::runner::{End, NotStarted, Runner, Running};
 use crate::host::clock::Clock;
@@ -71,6 +73,14 @@ pub(crate) fn boot_id() -> String {
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
     });
     OF_THIS_BOOT.clone()
+}
+
+/// How long ago this was started. No longer ago than this boot of the machine: a node whose clock was wrong until it heard
+/// the time would end its programs otherwise.
+pub(super) fn age(mark: &Mark, now: UnixMillis) -> Duration {
+    let by_the_clock = now.since(mark.at);
+    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).ok().filter(|_| mark.boot_id == boot_id());
+    since_boot.map_or(by_the_clock, |since_boot| by_the_clock.min(since_boot.into()))
 }
 
 fn not_started(error: &ExecError) -> NotStarted {
@@ -261,6 +271,16 @@ mod tests {
         assert!(matches!(found.wait().await, End::Unknown(_)));
         assert_eq!(spool.read(Stream::Stdout, 0, 99).expect("read"), "first\nsecond\n");
         assert!(runner.adopt(&job, Some(&mark), &spool).await.is_none(), "it has ended");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_ahead_makes_nothing_older_than_the_boot() {
+        let now = SystemClock.now();
+        let mark = Mark { pid: 1, start_ticks: 0, boot_id: boot_id(), at: UnixMillis(0) };
+        let since_boot = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).expect("a clock"));
+        assert!(age(&mark, now) <= since_boot + Duration::from_secs(1));
+        assert_eq!(age(&Mark { at: now, ..mark.clone() }, now), Duration::ZERO);
+        assert_eq!(age(&Mark { boot_id: "another".to_owned(), ..mark }, now), now.since(UnixMillis(0)));
     }
 
     #[tokio::test]

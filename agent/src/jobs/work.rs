@@ -15,6 +15,7 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
 use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
+use super::process_group;
 use super::runner::{End, Running};
 use super::{Jobs, QUICK, Report, is_inline};
 use crate::journal::{Mark, Order, Record};
@@ -209,7 +210,7 @@ async fn begin(
         Beginning::Recovered(mark) => {
             let found = runner.adopt(&order.job, mark.as_ref(), spool).await;
             let running = found.ok_or_else(|| Ending::Unknown { message: lost(mark.as_ref()).to_owned() })?;
-            let since = mark.as_ref().map_or(Duration::ZERO, |mark| jobs.parts.clock.now().since(mark.at));
+            let since = mark.as_ref().map_or(Duration::ZERO, |mark| process_group::age(mark, jobs.parts.clock.now()));
             tracing::info!(job = %order.job, "a program that an earlier agent started still runs; watching it");
             Ok((running, since))
         }
