@@ -206,7 +206,7 @@ async fn a_refused_order_that_comes_again_adds_nothing_to_the_journal() {
     }
     assert!(seen[0].starts_with(&[37, 0, 0, 0]), "that it was refused is kept");
     assert!(seen[0] == seen[1] && seen[1] == seen[2], "once");
-    for number in 2..8000 {
+    for number in 2..6000 {
         session.tell(Told::Order(world.signed(number, v1::order::Action::Exec(v1::ExecAction::default())))).await;
         session.outcome().await;
     }

@@ -38,6 +38,9 @@ const LEAST_KEPT: u64 = 8 * 1024 * 1024;
 /// Between SIGTERM and SIGKILL for a program that may be killed.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// For an adopted program that nobody may stop: its own time is not recorded, and is a minute at most.
+const UNSTOPPABLE: Duration = Duration::from_secs(300);
+
 /// Carries a step out when its turn has come.
 pub(super) async fn step(
     jobs: &Arc<Jobs>,
@@ -333,8 +336,9 @@ impl Tools for Programs {
         let spool = Spool::open(&self.root(), &key, MOST_PRINTED).ok()?;
         let mut running = self.jobs.parts.runner.adopt(&key, mark.as_ref(), &spool).await?;
         tracing::info!(job = %self.order.job, "waiting for a program that an earlier agent started");
-        // How long it may take is not known any more; its step's time is.
-        let (end, _) = self.watch(&mut *running, None, ends).await;
+        // How long it may take is not known any more; its step's time is, unless nobody may stop it.
+        let limit = ends.ignores_stop.then_some(UNSTOPPABLE);
+        let (end, late) = self.watch(&mut *running, limit, ends).await;
         let read = || {
             Ok(Ran {
                 code: 0,
@@ -342,7 +346,7 @@ impl Tools for Programs {
                 stderr: self.printed(&spool, Stream::Stderr)?,
             })
         };
-        let ran = ended(end, "a program", false, read).ok();
+        let ran = ended(end, "a program", late, read).ok();
         self.keep(Some(Ended { running, root: self.root(), key })).await;
         ran
     }
@@ -368,3 +372,6 @@ fn ended(end: End, program: &str, late: bool, read: impl FnOnce() -> Result<Ran,
         End::Unknown(how) => lost(how),
     }
 }
+
+#[cfg(test)]
+mod tests;
