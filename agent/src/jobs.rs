@@ -51,6 +51,9 @@ use crate::transfer::{Carriers, Files};
 const INLINE_BYTES: u64 = 4 * 1024;
 const QUICK: Duration = Duration::from_millis(150);
 
+/// Beyond so many reports that wait refusals are not told: a front can have any number made and take none.
+const MOST_WAITING: usize = 1024;
+
 /// What the jobs of one node need.
 #[derive(Debug)]
 pub struct JobParts {
@@ -103,7 +106,7 @@ struct Table {
     outbox: VecDeque<Report>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Report {
     Started(JobId),
     Ended(JobId),
@@ -390,7 +393,13 @@ impl Jobs {
     }
 
     fn post(&self, report: Report) {
-        self.table().outbox.push_back(report);
+        let mut table = self.table();
+        // The controller orders again what it was not told of, or gives it up.
+        let is_too_much = matches!(report, Report::Refused(..)) && table.outbox.len() >= MOST_WAITING;
+        if !is_too_much && !table.outbox.contains(&report) {
+            table.outbox.push_back(report);
+        }
+        drop(table);
         self.reports.notify_one();
     }
 

@@ -214,6 +214,22 @@ async fn a_refused_order_that_comes_again_adds_nothing_to_the_journal() {
 }
 
 #[tokio::test]
+async fn a_front_that_takes_no_reports_does_not_fill_the_memory() {
+    let world = World::whose_programs_print(Vec::new());
+    let (mut session, _) = world.session().await;
+    let (said, no_program) = (6000, v1::order::Action::Exec(v1::ExecAction::default()));
+    for number in 1..=said {
+        session.tell(Told::Order(world.signed(number, no_program.clone()))).await;
+    }
+    session.tell(Told::Order(world.signed(said + 1, program()))).await;
+    let mut told = 0;
+    while session.outcome().await.0 != (said + 1).to_string() {
+        told += 1;
+    }
+    assert!(told < said / 2, "{told} of {said}");
+}
+
+#[tokio::test]
 async fn nonsense_ends_its_connection_and_no_other() {
     let world = World::start();
     let (mut session, _) = world.session().await;
