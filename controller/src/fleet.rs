@@ -10,6 +10,7 @@ mod node;
 mod refresh;
 pub mod session;
 mod standing;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use windlass_types::selector::NodeSelector;
 use windlass_types::time::UnixMillis;
 
 pub use node::{KnownFact, NodeRecord, NodeView, Revocation, SessionView, Standing};
+pub use turns::Turn;
 
 use crate::clock::Clock;
 use crate::events::EventLog;
@@ -36,6 +38,7 @@ use crate::pki::Serial;
 use crate::store::{Committed, Compare, Store, StoreError, Transaction};
 use node::{NodeEntry, Session};
 use refresh::Refreshes;
+use turns::Turns;
 
 const NODES: &str = "nodes/";
 const FACTS: &str = "facts/";
@@ -58,6 +61,7 @@ pub struct Fleet {
     clock_skew_limit: Duration,
     nodes: RwLock<BTreeMap<NodeName, Arc<Mutex<NodeEntry>>>>,
     refreshes: Refreshes,
+    turns: Turns,
     next_session: std::sync::atomic::AtomicU64,
     turned: watch::Sender<u64>,
 }
@@ -101,6 +105,7 @@ impl Fleet {
             clock_skew_limit,
             nodes: RwLock::new(nodes),
             refreshes: Refreshes::default(),
+            turns: Turns::default(),
             next_session: std::sync::atomic::AtomicU64::new(1),
             turned: watch::channel(0).0,
         }))
@@ -118,7 +123,7 @@ impl Fleet {
             .advise(format!("choose another name, or forget the old node with `windlass node remove {name}`")))
     }
 
-    /// Adds a new node to a transaction.
+    /// Adds a new node to a transaction; the caller has its [`Fleet::turn`].
     ///
     /// # Errors
     /// If the name is taken.
@@ -134,7 +139,7 @@ impl Fleet {
         Ok((record.clone(), put(transaction, &record)))
     }
 
-    /// Adds a renewed certificate to a transaction.
+    /// Adds a renewed certificate to a transaction; the caller has the node's [`Fleet::turn`].
     ///
     /// # Errors
     /// If there is no such node or it is revoked.
@@ -152,11 +157,13 @@ impl Fleet {
         Ok((record.clone(), put(transaction, &record)))
     }
 
-    /// Takes over a record that is committed.
+    /// Takes over a record that is committed. The boot stays as it is known: the node may have connected anew since the
+    /// record was read.
     pub fn admit(&self, record: NodeRecord) {
         if let Some(entry) = self.entry(&record.name) {
             let mut entry = lock(&entry);
-            entry.record = record;
+            let boot_id = entry.record.boot_id.take();
+            entry.record = NodeRecord { boot_id, ..record };
             self.conclude(&mut entry);
             return;
         }
@@ -212,6 +219,7 @@ impl Fleet {
         set: BTreeMap<LabelKey, LabelValue>,
         remove: &[LabelKey],
     ) -> Result<NodeView, Refusal> {
+        let _turn = self.turn(name).await;
         let mut record = self.record(name)?;
         record.labels.retain(|key, _| !remove.contains(key));
         record.labels.extend(set);
@@ -221,7 +229,7 @@ impl Fleet {
         Ok(lock(&entry).view())
     }
 
-    /// Marks a record as revoked; the caller commits it together with the certificates.
+    /// Marks a record as revoked; the caller has the node's [`Fleet::turn`] and commits it together with the certificates.
     ///
     /// # Errors
     /// If there is no such node.
@@ -232,7 +240,8 @@ impl Fleet {
         Ok((record.clone(), put(Transaction::new(), &record)))
     }
 
-    /// The removal of a node, to be committed together with the revocation of its certificates.
+    /// The removal of a node, to be committed together with the revocation of its certificates; the caller has the node's
+    /// [`Fleet::turn`].
     #[must_use]
     pub fn removal(&self, name: &NodeName) -> Transaction {
         Transaction::new().delete(node_key(name)).delete(format!("{FACTS}{name}"))
@@ -318,6 +327,10 @@ impl Fleet {
     ) -> Result<(Session, mpsc::Receiver<Downward>), Refusal> {
         let entry = self.entry(name).ok_or_else(|| no_such_node(name))?;
         let mut entry = lock(&entry);
+        // Its certificate was still good when the gate saw it.
+        if entry.record.revoked.is_some() {
+            return Err(Refusal::new(Reason::NotTrusted, format!("{name} is revoked")));
+        }
         let id = self.next_session.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (outbox, inbox) = mpsc::channel(WAITING_MESSAGES);
         let session = Session::new(id, serial, address, outbox, hello);

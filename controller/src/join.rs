@@ -25,11 +25,11 @@ use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::execute::Runs;
 use crate::fleet::Fleet;
-use crate::pki::{Issued, OrderKey, PublicKey, serial_of};
+use crate::pki::{Issued, OrderKey, PublicKey, Serial, serial_of};
 use crate::provider::Claim;
 use crate::store::{Committed, Store, StoreError, Transaction};
 use crate::tokens::{Token, TokenRecord, TokenUse, Tokens, Verdict, use_up};
-use crate::trust::{CertificateRecord, Holder, Trust};
+use crate::trust::{Holder, Trust};
 use failures::Failures;
 
 /// What an agent signs with its old key before the new request, so that the signature fits nothing else.
@@ -193,6 +193,7 @@ impl Enrolment {
         revision: crate::store::Revision,
         key: &PublicKey,
     ) -> Result<Option<Issued>, Refusal> {
+        let _turn = self.fleet.turn(&token.node).await;
         let (issued, record, transaction) = self
             .trust
             .sign_for_node(&token.node, key, self.certificate_life, Transaction::new())
@@ -230,35 +231,33 @@ impl Enrolment {
         let message = [RENEW_CONTEXT, &request.csr_der].concat();
         crate::pki::verify_by_certificate(&request.certificate_der, &message, &request.proof)
             .map_err(|_| why(&format!("no proof of the key of {node}")))?;
-        let issued = self.renew(node, &request.csr_der).await?;
+        let issued = self.renew(node, serial, &request.csr_der).await?;
         Ok(v1::RenewResponse { issued: Some(issued) })
     }
 
-    /// Signs a new certificate for a node that has proved who it is.
+    /// Signs a new certificate for a node that has proved who it is with the certificate `used`.
     ///
     /// # Errors
-    /// If the request is bad, the node is gone, or the certificate cannot be recorded.
-    pub async fn renew(&self, node: &NodeName, csr_der: &[u8]) -> Result<v1::IssuedCertificate, Refusal> {
+    /// If the request is bad, the node is gone or revoked, or the certificate cannot be recorded.
+    pub async fn renew(&self, node: &NodeName, used: Serial, csr_der: &[u8]) -> Result<v1::IssuedCertificate, Refusal> {
         let key = PublicKey::from_request(csr_der)
             .map_err(|error| Refusal::new(Reason::BadRequest, ErrorChain(&error).to_string()))?;
+        let turn = self.fleet.turn(node).await;
+        // Looked at again: the node may have been removed since, and another may have its name by now.
+        if self.trust.certificate(used).is_none_or(|record| record.revoked_at.is_some()) {
+            return Err(Refusal::new(Reason::NotTrusted, format!("the certificate of {node} was revoked")));
+        }
         let (issued, record, transaction) = self
             .trust
             .sign_for_node(node, &key, self.certificate_life, Transaction::new())
             .map_err(|error| internal(&error))?;
         let (renewed, transaction) = self.fleet.renewed(node, issued.serial, transaction)?;
-        if self.store.commit(transaction).await.map_err(|error| store(&error))? == Committed::Conflict {
-            return Err(
-                Refusal::new(Reason::StateUnavailable, "the node changed at the same moment").advise("try again")
-            );
-        }
-        self.admit_renewed(issued.serial, record, renewed);
+        let _: Committed = self.store.commit(transaction).await.map_err(|error| store(&error))?;
+        self.trust.admit(issued.serial, record);
+        self.fleet.admit(renewed);
+        drop(turn);
         self.tell(EventKind::CertificateRenewed, node, format!("{node} renewed its certificate"));
         Ok(self.issued(issued.der, issued.not_after.0))
-    }
-
-    fn admit_renewed(&self, serial: crate::pki::Serial, record: CertificateRecord, node: crate::fleet::NodeRecord) {
-        self.trust.admit(serial, record);
-        self.fleet.admit(node);
     }
 
     fn answer(&self, node: &NodeName, certificate_der: Vec<u8>, not_after: i64) -> v1::JoinResponse {

@@ -222,6 +222,7 @@ impl Runs {
     }
 
     async fn revoke(&self, name: &NodeName) -> Result<(), StepFailure> {
+        let _turn = self.with.fleet.turn(name).await;
         if self.with.fleet.record(name).is_err() {
             let forgotten = self.with.tokens.revoke_unused(name).await;
             return forgotten.map_err(|error| StepFailure::ours("end the tokens", &error));
@@ -237,6 +238,7 @@ impl Runs {
 
     async fn forget(&self, hand: &Hand<'_>, name: &NodeName) -> Result<(), StepFailure> {
         let failed = |error: &dyn std::error::Error| StepFailure::ours("forget the node", error);
+        let turn = self.with.fleet.turn(name).await;
         self.with.arbiter.forget(name).await.map_err(|error| failed(&error))?;
         let removal = self.with.tokens.forget_unused(name, self.with.fleet.removal(name)).await;
         let removal = removal.map_err(|error| failed(&error))?;
@@ -244,6 +246,7 @@ impl Runs {
         revoked.map_err(|error| failed(&error))?;
         let was_there = self.with.fleet.record(name).is_ok();
         self.with.fleet.forget(name);
+        drop(turn);
         self.with.jobs.lost(name).await;
         if was_there {
             self.tell(hand.run, EventKind::NodeRemoved, hand.id, format!("{name} is forgotten"));

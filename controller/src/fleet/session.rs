@@ -110,11 +110,11 @@ impl SessionService for SessionApi {
         request: Request<v1::RenewCertificateRequest>,
     ) -> Result<Response<v1::RenewCertificateResponse>, Status> {
         let caller = Caller::of(&request);
-        let (name, _, _) = agent(&caller)?;
+        let (name, serial, _) = agent(&caller)?;
         let wish = Wish { caller: &caller, verb: "renew", object: format!("node/{name}"), arguments: json!({}) };
         let csr = request.into_inner().csr_der;
         let enrolment = &self.shared.enrolment;
-        let issued = enrolment.changes.run(wish, enrolment.renew(&name, &csr)).await?;
+        let issued = enrolment.changes.run(wish, enrolment.renew(&name, serial, &csr)).await?;
         Ok(Response::new(v1::RenewCertificateResponse { issued: Some(issued) }))
     }
 }

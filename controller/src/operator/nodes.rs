@@ -176,21 +176,25 @@ impl NodeService for NodeApi {
 
 impl NodeApi {
     async fn revoke(&self, name: &NodeName, reason: &str) -> Result<u32, Refusal> {
+        let turn = self.0.fleet.turn(name).await;
         let (record, transaction) = self.0.fleet.revoked(name, reason)?;
         let closed = self.0.trust.revoke(&Holder::Node(name.clone()), transaction).await;
         let closed = closed.map_err(|error| internal(&error))?;
         self.0.fleet.admit(record);
+        drop(turn);
         self.0.jobs.lost(name).await;
         Ok(u32::try_from(closed).unwrap_or(u32::MAX))
     }
 
     async fn remove(&self, name: &NodeName) -> Result<(), Refusal> {
+        let turn = self.0.fleet.turn(name).await;
         self.0.fleet.record(name)?;
         self.0.runs.arbiter().forget(name).await.map_err(|error| internal(&error))?;
         let transaction = self.0.tokens.forget_unused(name, self.0.fleet.removal(name)).await;
         let transaction = transaction.map_err(|error| internal(&error))?;
         self.0.trust.revoke(&Holder::Node(name.clone()), transaction).await.map_err(|error| internal(&error))?;
         self.0.fleet.forget(name);
+        drop(turn);
         self.0.jobs.lost(name).await;
         Ok(())
     }
