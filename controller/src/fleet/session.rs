@@ -153,9 +153,16 @@ impl Shared {
             return Ok(());
         }
         let message = format!("{name} has obeyed epoch {}, this controller is at {own}", hello.epoch);
-        self.epoch.heard_of(hello.epoch);
+        if self.epoch.heard_of(hello.epoch) {
+            self.events.emit(EventKind::EpochBehind, Some(name), None, message.clone());
+            return Err(
+                Refusal::new(Reason::Unsafe, message).advise("end this controller, or confirm a new epoch on it")
+            );
+        }
+        // One node's word: it must not decide what the others can obey.
+        let message = format!("{message}: that cannot be, and does not count");
         self.events.emit(EventKind::EpochBehind, Some(name), None, message.clone());
-        Err(Refusal::new(Reason::Unsafe, message).advise("end this controller, or confirm a new epoch on it"))
+        Err(Refusal::new(Reason::Unsafe, message).advise("revoke the node, find out who is in it, and enrol it anew"))
     }
 
     /// Once a node uses a newer certificate, its older ones open no session.

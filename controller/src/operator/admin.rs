@@ -18,6 +18,7 @@ use windlass_types::role::OperatorRole;
 use super::{bad, internal};
 use crate::caller::Caller;
 use crate::change::Wish;
+use crate::orders::ConfirmError;
 use crate::pki::PublicKey;
 use crate::server::{Controller, backup, rotate};
 use crate::trust::{OperatorRecord, TrustError};
@@ -166,7 +167,7 @@ impl AdminService for AdminApi {
                     "this controller was not restored: there is nothing to confirm",
                 ));
             }
-            self.0.epoch.confirm(self.0.clock.now()).await.map_err(|error| crate::join::store(&error))
+            self.0.epoch.confirm(self.0.clock.now()).await.map_err(|error| unconfirmed(&error))
         };
         let epoch = self.0.changes.run(wish, work).await?;
         self.tell(EventKind::EpochConfirmed, format!("{caller} confirmed epoch {epoch}"));
@@ -223,6 +224,14 @@ fn on_wire(name: &OperatorName, record: &OperatorRecord) -> v1::Operator {
         role: record.role.to_string(),
         certificate_serial: record.serial.to_string(),
         not_after_unix_millis: record.not_after.0,
+    }
+}
+
+fn unconfirmed(error: &ConfirmError) -> Refusal {
+    match error {
+        ConfirmError::Store(error) => crate::join::store(error),
+        ConfirmError::Exhausted { .. } => Refusal::new(Reason::LimitReached, error.to_string())
+            .advise("restore another backup: the numbers in this one are damaged"),
     }
 }
 
