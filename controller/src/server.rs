@@ -12,6 +12,8 @@ mod housekeeping;
 mod listeners;
 mod machines;
 pub mod rotate;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -86,8 +88,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 20 * 1024 * 1024;
 /// The largest message: bulk data comes in pieces of 64 KiB.
 const LARGEST_MESSAGE: usize = 1 << 20;
 
-/// A spec and the plan that was made from it, for a thousand nodes.
-const LARGEST_PLAN: usize = 8 << 20;
+/// A spec and the plan that was made from it, which comes back to be carried out: as large as an answer may be. Every node
+/// and package of it takes some 100 bytes, so a thousand nodes with a hundred new packages each have 10 MiB. Only operators
+/// send one: the gate has refused all others before anything of it is read.
+pub(crate) const LARGEST_PLAN: usize = 64 << 20;
 
 /// A silent peer is asked after this, and is gone after that.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
@@ -317,3 +321,6 @@ impl Controller {
         self.database.as_ref().map_or(0, |database| database.size_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,9 @@ use super::upkeep;
 use crate::client::{Calls, Target};
 use crate::clock::{Clock as _, SystemClock};
 
-/// Largest answer, bytes: a page of a thousand nodes with many disks each is a few MiB; tonic's own limit is 4.
-const LARGEST_ANSWER_BYTES: usize = 64 << 20;
+/// Largest answer, bytes: a page of a thousand nodes with many disks each is a few MiB, a plan of packages for them has 10;
+/// tonic's own limit is 4.
+const LARGEST_ANSWER_BYTES: usize = crate::server::LARGEST_PLAN;
 
 /// What every verb needs.
 #[derive(Debug)]

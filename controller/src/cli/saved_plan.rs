@@ -15,12 +15,13 @@ use windlass_types::digest::Sha256Digest;
 
 use super::failure::{Cause, Failure};
 use super::plan::Proposed;
+use crate::server::LARGEST_PLAN;
 
 /// What a saved plan says it is.
 const KIND: &str = "SavedPlan";
 
-/// A plan for a thousand nodes has a few MiB.
-const LARGEST_PLAN_BYTES: u64 = 16 << 20;
+/// What the controller carries out, with room for the line breaks and indentation of the file.
+const LARGEST_PLAN_BYTES: u64 = 4 * LARGEST_PLAN as u64;
 
 /// A plan in a file: with what it was made from, so that it can be made again and compared.
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,7 +74,7 @@ pub(crate) fn read(path: &Path) -> Result<(v1::PlanClusterRequest, Plan, Sha256D
     };
     let size = std::fs::metadata(path).map_err(|error| failed().because_of(&error))?.len();
     if size > LARGEST_PLAN_BYTES {
-        return Err(failed().because("it is larger than 16 MiB"));
+        return Err(failed().because(format!("it is larger than {} MiB", LARGEST_PLAN_BYTES >> 20)));
     }
     let text = std::fs::read_to_string(path).map_err(|error| failed().because_of(&error))?;
     let saved: SavedPlan = serde_json::from_str(&text).map_err(|error| failed().because_of(&error))?;

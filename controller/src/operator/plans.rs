@@ -6,6 +6,7 @@ mod nodes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use prost::Message as _;
 use serde_json::json;
 use tonic::{Request, Response, Status};
 use windlass_plan::Plan;
@@ -23,11 +24,14 @@ use super::{bad, packages};
 use crate::caller::Caller;
 use crate::change::Wish as ChangeWish;
 use crate::execute::apply::{Metadata, Shown, Wish, unobserved};
-use crate::server::Controller;
+use crate::server::{Controller, LARGEST_PLAN};
 use crate::spec::{Cluster, LARGEST_FILE_BYTES};
 
 /// Keys and the like have a few KiB.
 const LARGEST_INPUT_BYTES: usize = 64 << 10;
+
+/// Room in a message beside the plan and what was asked for: hashes, a name, what is limited and in the way.
+const BESIDE_BYTES: usize = 1 << 20;
 
 /// The calls.
 #[derive(Debug)]
@@ -40,8 +44,10 @@ impl PlanService for PlanApi {
         request: Request<v1::PlanClusterRequest>,
     ) -> Result<Response<v1::PlanClusterResponse>, Status> {
         let by = Caller::of(&request).to_string();
-        let proposal = self.0.runs.propose(&wish(request.into_inner())?, &Metadata::Fresh, &by).await?;
-        let plan = serde_json::to_string(&proposal.plan).map_err(|error| bad(&error))?;
+        let message = request.into_inner();
+        let asked_bytes = message.encoded_len();
+        let proposal = self.0.runs.propose(&wish(message)?, &Metadata::Fresh, &by).await?;
+        let plan = sendable(&proposal.plan, asked_bytes)?;
         let (obstacle, obstacle_advice) =
             proposal.obstacle.map(|refusal| (refusal.message, refusal.advice)).unwrap_or_default();
         Ok(Response::new(v1::PlanClusterResponse {
@@ -84,9 +90,11 @@ impl PlanService for PlanApi {
         request: Request<v1::PlanNodesRequest>,
     ) -> Result<Response<v1::PlanNodesResponse>, Status> {
         let by = Caller::of(&request).to_string();
-        let wish = nodes::wish(&self.0, request.into_inner().wish).await?;
+        let message = request.into_inner();
+        let asked_bytes = message.encoded_len();
+        let wish = nodes::wish(&self.0, message.wish).await?;
         let proposal = self.0.runs.propose(&wish, &Metadata::Fresh, &by).await?;
-        let plan = serde_json::to_string(&proposal.plan).map_err(|error| bad(&error))?;
+        let plan = sendable(&proposal.plan, asked_bytes)?;
         Ok(Response::new(v1::PlanNodesResponse {
             plan,
             sha256: proposal.plan.hash().as_bytes().to_vec().into(),
@@ -131,6 +139,22 @@ impl PlanService for PlanApi {
         answer.machines.sort_by(|a, b| (&a.cluster, &a.name).cmp(&(&b.cluster, &b.name)));
         Ok(Response::new(answer))
     }
+}
+
+/// A plan as text. Whoever is shown it sends it back to have it carried out, beside what they asked for in `asked_bytes`:
+/// one that could not be sent is not shown either.
+fn sendable(plan: &Plan, asked_bytes: usize) -> Result<String, Refusal> {
+    let text = serde_json::to_string(plan).map_err(|error| bad(&error))?;
+    let most = LARGEST_PLAN.saturating_sub(BESIDE_BYTES + asked_bytes);
+    if text.len() <= most {
+        return Ok(text);
+    }
+    let (size, most, steps) = (text.len().div_ceil(1 << 20), most >> 20, plan.steps.len());
+    let message = format!("the plan has {steps} steps and {size} MiB, and no more than {most} MiB can be carried out");
+    Err(Refusal::new(Reason::LimitReached, message).advise(
+        "do it for part of the nodes first, chosen by name or with -l; where packages of a spec make it so large: windlass \
+         update packages -l KEY=VALUE",
+    ))
 }
 
 fn read_plan(text: &str) -> Result<Plan, Refusal> {
@@ -206,5 +230,29 @@ fn on_wire(cluster: &ClusterName, provider: &ProviderKind, machine: MachineRepor
         note: machine.note.unwrap_or_default(),
         joined,
         parts: machine.parts.into_iter().map(part).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_plan::Policy;
+    use windlass_plan::plan::Note;
+
+    use super::*;
+
+    fn plan(bytes: usize) -> Plan {
+        let note = Note { node: NodeName::new("node1").expect("a name"), text: "x".repeat(bytes) };
+        Plan { notes: vec![note], ..Plan::empty(None, Policy::default()) }
+    }
+
+    #[test]
+    fn a_plan_that_could_not_be_sent_back_is_not_shown() {
+        assert!(sendable(&plan(10 << 20), 1 << 20).is_ok());
+        for (plan_bytes, asked_bytes) in [(LARGEST_PLAN, 0), (LARGEST_PLAN / 2, LARGEST_PLAN / 2)] {
+            let refused = sendable(&plan(plan_bytes), asked_bytes).expect_err("too large");
+            assert_eq!(refused.reason, Reason::LimitReached);
+            assert!(refused.message.contains("MiB can be carried out"), "{}", refused.message);
+            assert!(refused.advice.contains("-l KEY=VALUE"), "{}", refused.advice);
+        }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_proto::v1;
@@ -15,15 +14,13 @@ use windlass_proto::v1::join_service_server::JoinService as _;
 use windlass_proto::v1::node_service_server::NodeService as _;
 use windlass_types::name::{LabelKey, LabelValue, NodeName};
 
-use crate::audit::{AuditLog, MemorySink};
 use crate::caller::Caller;
-use crate::clock::SystemClock;
-use crate::config::Settings;
 use crate::fleet::NodeRecord;
 use crate::join::JoinApi;
 use crate::operator::nodes::NodeApi;
 use crate::pki::{Serial, serial_of};
-use crate::server::{Controller, Parts};
+use crate::server::Controller;
+use crate::server::testing::controller;
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, Committed, Entry, Store, StoreError, Transaction, Watch};
 use crate::tokens::DEFAULT_LIFE;
@@ -98,24 +95,6 @@ impl Store for Slow {
     }
 }
 
-async fn controller(store: Arc<Slow>, directory: &std::path::Path) -> Arc<Controller> {
-    let clock = Arc::new(SystemClock);
-    Controller::open(Parts {
-        store,
-        database: None,
-        audit: AuditLog::in_memory(MemorySink::default(), clock.clone()),
-        clock,
-        settings: Settings::for_tests(directory),
-        agent_endpoint: "bastion:7600".to_owned(),
-        join_endpoint: "bastion:7601".to_owned(),
-        providers: Vec::new(),
-        stop: CancellationToken::new(),
-        ballast: None,
-    })
-    .await
-    .expect("it opens")
-}
-
 fn name() -> NodeName {
     NodeName::new("node1").expect("a name")
 }
@@ -172,7 +151,7 @@ async fn a_node_that_is_revoked_while_it_renews_stays_revoked() {
     for side in [Side::Before, Side::After] {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Slow::new();
-        let controller = controller(Arc::clone(&store), directory.path()).await;
+        let controller = controller(store.clone(), directory.path()).await;
         let used = join(&controller).await;
         let api = NodeApi(Arc::clone(&controller));
         let revoke = async {
@@ -193,7 +172,7 @@ async fn a_node_that_is_removed_while_it_renews_stays_removed() {
     for side in [Side::Before, Side::After] {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Slow::new();
-        let controller = controller(Arc::clone(&store), directory.path()).await;
+        let controller = controller(store.clone(), directory.path()).await;
         let used = join(&controller).await;
         let api = NodeApi(Arc::clone(&controller));
         let remove = async {
@@ -223,7 +202,7 @@ async fn a_removed_node_renews_nothing_once_another_has_its_name() {
 async fn of_two_who_label_a_node_at_once_none_loses_a_label() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Slow::new();
-    let controller = controller(Arc::clone(&store), directory.path()).await;
+    let controller = controller(store.clone(), directory.path()).await;
     join(&controller).await;
     let set =
         |key: &str| BTreeMap::from([(LabelKey::new(key).expect("a key"), LabelValue::new("yes").expect("a value"))]);
@@ -249,7 +228,7 @@ fn hello(boot_id: &str) -> v1::Hello {
 async fn a_change_does_not_bring_back_the_boot_before() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Slow::new();
-    let controller = controller(Arc::clone(&store), directory.path()).await;
+    let controller = controller(store.clone(), directory.path()).await;
     let used = join(&controller).await;
     controller.fleet.begin_session(&name(), used, address(), &hello("first")).expect("a session");
     let reboot = async {
