@@ -51,6 +51,7 @@ mod stored;
 pub mod times;
 mod trouble;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -305,12 +306,17 @@ impl Runs {
         known.leases.into_iter().filter(|(_, held)| held.lease.run == *id).map(|(node, _)| node).collect()
     }
 
-    /// The newest runs.
+    /// The newest runs, and after them those under way, however old.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn list(&self, limit: usize) -> Result<Vec<RunRecord>, Refusal> {
-        self.with.records.newest(limit).await.map_err(|error| refusal(&error))
+        let mut listed = self.with.records.newest(limit).await.map_err(|error| refusal(&error))?;
+        let mut older: Vec<_> = self.under_way_now().iter().map(|run| self.seen(run).record).collect();
+        older.retain(|run| listed.iter().all(|known| known.id != run.id));
+        older.sort_by_key(|run| Reverse((run.created_at, run.id.as_str().len(), run.id.clone())));
+        listed.extend(older);
+        Ok(listed)
     }
 
     /// Is told whenever something of a run changes; `None` if the run has ended.

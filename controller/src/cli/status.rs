@@ -29,7 +29,8 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Steps that wait and are named; a run of many nodes has many, all for the same reason.
 const MOST_WAITING: usize = 3;
 
-/// Runs that are looked through for those under way.
+/// Runs that are looked through for those under way. A controller adds those to them, however old; one of an earlier version
+/// does not.
 const NEWEST_RUNS: u32 = 50;
 
 /// Arguments of `status`.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A run that is told something in the moment in which it ends.
+//! A run that is told something in the moment in which it ends, and one that others are newer than.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,8 +15,8 @@ use windlass_types::time::UnixMillis;
 use crate::audit::{AuditLog, MemorySink};
 use crate::clock::SystemClock;
 use crate::config::Settings;
-use crate::execute::Runs;
 use crate::execute::record::{Inputs, RunRecord};
+use crate::execute::{ActiveRun, Runs};
 use crate::server::{Controller, Parts};
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, Committed, Entry, Store, StoreError, Transaction, Watch};
@@ -114,4 +115,22 @@ async fn a_run_that_has_ended_stays_so_whatever_it_is_told_before_everybody_know
     assert_eq!(stopped.expect("it is known").record.state, RunState::Succeeded);
     let stored = runs.with.records.get(&id).await.expect("readable").expect("it is kept");
     assert_eq!(stored.state, RunState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_run_under_way_is_listed_however_many_are_newer() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Arc::new(Slow { disk: MemoryStore::new(), stored: Notify::new(), goes_on: Notify::new() });
+    let runs = runs(store, directory.path()).await;
+    let old = runs.with.records.create(empty(), None).await.expect("stored");
+    runs.active().insert(old.id.clone(), ActiveRun::new(old, BTreeMap::new()));
+    for _ in 0..10 {
+        runs.with.records.create(empty(), None).await.expect("stored");
+    }
+    let listed = async |limit| {
+        let listed = runs.list(limit).await.expect("readable");
+        listed.into_iter().map(|run| run.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(2).await, ["r11", "r10", "r1"]);
+    assert_eq!(listed(200).await.len(), 11, "once");
 }
