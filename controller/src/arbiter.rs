@@ -268,6 +268,12 @@ impl Arbiter {
         known.leases.get(node).filter(|held| held.lease.run == *run).map(|held| held.lease.clone())
     }
 
+    /// Whether a lease is held still: an older one of the same run is not.
+    #[must_use]
+    pub fn stands(&self, lease: &Lease) -> bool {
+        self.lock().leases.get(&lease.node).is_some_and(|held| held.lease == *lease)
+    }
+
     /// Is told whenever a lease or a quarantine begins or ends.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {

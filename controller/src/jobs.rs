@@ -4,6 +4,8 @@
 //! A job is stored before the first order leaves. An order is sent again whenever it may have been lost; the agent knows
 //! the job's id and never does it twice. A node's end is stored together with its output before it is acknowledged, so
 //! it is reported again until it is. What follows from a report is decided in [`run`], which does no I/O.
+//!
+//! An order under a lease leaves only while that lease stands.
 
 pub mod answers;
 mod dispatch;
@@ -30,12 +32,14 @@ use windlass_types::name::{JobId, NodeName};
 use windlass_types::outcome::{Ending, Outcome};
 use windlass_types::time::UnixMillis;
 
+use crate::arbiter::Arbiter;
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::fleet::Fleet;
 use crate::orders::Epoch;
 use crate::pki::OrderKey;
 use crate::store::StoreError;
+use dispatch::{Unsent, released};
 use output::Outputs;
 use record::Records;
 use run::{Happening, JobRecord, NodeRun, Run};
@@ -47,6 +51,7 @@ pub struct Jobs {
     records: Records,
     outputs: Outputs,
     fleet: Arc<Fleet>,
+    arbiter: Arc<Arbiter>,
     events: Arc<EventLog>,
     clock: Arc<dyn Clock>,
     epoch: Arc<Epoch>,
@@ -87,6 +92,8 @@ pub struct Foundations {
     pub outputs: Outputs,
     /// The nodes.
     pub fleet: Arc<Fleet>,
+    /// Which leases stand.
+    pub arbiter: Arc<Arbiter>,
     /// The events.
     pub events: Arc<EventLog>,
     /// The time.
@@ -124,7 +131,8 @@ impl Jobs {
     /// # Errors
     /// If the store cannot be read.
     pub async fn open(foundations: Foundations) -> Result<Arc<Self>, StoreError> {
-        let Foundations { records, outputs, fleet, events, clock, epoch, order_key, output_limit_bytes } = foundations;
+        let Foundations { records, outputs, fleet, arbiter, events, clock, epoch, order_key, output_limit_bytes } =
+            foundations;
         let active = Mutex::default();
         let started_at = clock.now();
         let opened = Instant::now();
@@ -132,6 +140,7 @@ impl Jobs {
             records,
             outputs,
             fleet,
+            arbiter,
             events,
             clock,
             epoch,
@@ -331,14 +340,16 @@ impl Jobs {
                 (true, false, _) if stopping || withdrawn => {
                     self.end_and_advance(&job, node, Outcome::bare(Ending::Stopped)).await
                 }
-                (true, false, _) => {
-                    // If it is gone again already, its next session comes here again.
-                    if self.send_order(&job, node).is_ok() {
+                (true, false, _) => match self.send_order(&job, node) {
+                    Ok(()) => {
                         let mut run = job.run();
                         let give_up_at = self.give_up_at(&run.record);
                         run.ordered(node, give_up_at);
                     }
-                }
+                    Err(Unsent::Released) => self.end_and_advance(&job, node, released(node)).await,
+                    // Its next session comes here again.
+                    Err(Unsent::NotConnected) => {}
+                },
                 (true, true, false) | (false, ..) => {}
             }
         }

@@ -186,10 +186,12 @@ impl Controller {
         let files = Files::open(&settings.state_dir, room.clone(), Arc::clone(&clock));
         let files = files.map_err(in_state_dir(&settings.state_dir))?;
         let outputs = Outputs::new(&settings.state_dir, room.clone());
+        let arbiter = Arbiter::open(Arc::clone(&store), Arc::clone(&events), Arc::clone(&clock)).await?;
         let jobs = Jobs::open(crate::jobs::Foundations {
             records: Records::new(Arc::clone(&store), outputs.clone()),
             outputs,
             fleet: Arc::clone(&fleet),
+            arbiter: Arc::clone(&arbiter),
             events: Arc::clone(&events),
             clock: Arc::clone(&clock),
             epoch: Arc::clone(&epoch),
@@ -199,7 +201,6 @@ impl Controller {
         .await?;
         let changes = Changes::new(audit, ballast);
         let tokens = Arc::new(Tokens::new(Arc::clone(&store), Arc::clone(&clock)));
-        let arbiter = Arbiter::open(Arc::clone(&store), Arc::clone(&events), Arc::clone(&clock)).await?;
         let with = crate::execute::Foundations {
             surveyor: Surveyor::new(Arc::clone(&jobs), Arc::clone(&fleet)),
             arbiter,

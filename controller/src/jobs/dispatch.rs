@@ -11,6 +11,7 @@ use windlass_proto::v1;
 use windlass_proto::v1::OutputStream;
 use windlass_proto::v1::connect_response::Message as Down;
 use windlass_proto::v1::order_payload::Payload;
+use windlass_types::action::Action;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::name::{JobId, NodeName};
@@ -33,6 +34,26 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Between the two signals of a stopped job.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Why an order did not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsent {
+    /// The node is not there.
+    NotConnected,
+    /// The lease that it was given under stands no longer.
+    Released,
+}
+
+impl From<NotConnected> for Unsent {
+    fn from(_: NotConnected) -> Self {
+        Self::NotConnected
+    }
+}
+
+/// How a node ends that was released before its order left: it was told nothing.
+pub(super) fn released(node: &NodeName) -> Outcome {
+    Outcome::bare(Ending::Refused { message: format!("somebody released {node} before the order left") })
+}
 
 impl Jobs {
     /// Lets nodes begin whose turn it is, skips those whose turn will never come, and ends the job when all have ended.
@@ -57,19 +78,25 @@ impl Jobs {
                 tracing::warn!(error = %ErrorChain(&error), "could not record whose turn it is");
             }
             for node in turn {
-                if self.send_order(job, &node).is_ok() {
-                    continue;
-                }
-                match self.expected_until(&node) {
-                    Some(until) => job.run().await_agent(&node, until),
-                    None => self.record_end(job, &node, Outcome::bare(Ending::Unreachable)).await,
-                }
+                self.begin(job, &node).await;
             }
             for node in left_over {
                 self.record_end(job, &node, Outcome::bare(Ending::Skipped)).await;
             }
         }
         self.finish(job).await;
+    }
+
+    /// Orders what a node shall do whose turn it is, or records why it cannot be.
+    async fn begin(&self, job: &Arc<ActiveJob>, node: &NodeName) {
+        match self.send_order(job, node) {
+            Ok(()) => {}
+            Err(Unsent::Released) => self.record_end(job, node, released(node)).await,
+            Err(Unsent::NotConnected) => match self.expected_until(node) {
+                Some(until) => job.run().await_agent(node, until),
+                None => self.record_end(job, node, Outcome::bare(Ending::Unreachable)).await,
+            },
+        }
     }
 
     async fn finish(&self, job: &Arc<ActiveJob>) {
@@ -95,10 +122,15 @@ impl Jobs {
         self.active().remove(&record.id);
     }
 
-    pub(super) fn send_order(&self, job: &ActiveJob, node: &NodeName) -> Result<(), NotConnected> {
+    pub(super) fn send_order(&self, job: &ActiveJob, node: &NodeName) -> Result<(), Unsent> {
         let mut order = {
             // Not cloned: the record names every node of the job, and there is an order for each.
             let record = &job.run().record;
+            // Looked at here: while the job was being stored, the node may have been taken from its run, and another may
+            // have been let go down.
+            if !self.stands(&record.action) {
+                return Err(Unsent::Released);
+            }
             v1::Order {
                 job: record.id.to_string(),
                 node: node.to_string(),
@@ -114,7 +146,14 @@ impl Jobs {
         self.fleet.send_with(node, || {
             order.sequence = self.epoch.next_sequence();
             Down::Order(self.order_key.sign(Payload::Order(order)))
-        })
+        })?;
+        Ok(())
+    }
+
+    /// Whether the lease stands that an action needs, if it needs one.
+    fn stands(&self, action: &Action) -> bool {
+        let Action::Step(order) = action else { return true };
+        order.lease.as_ref().is_none_or(|lease| self.arbiter.stands(lease))
     }
 
     pub(super) fn send_stop(&self, id: &JobId, node: &NodeName) {
@@ -224,5 +263,62 @@ impl Jobs {
     /// Time since this controller started, whatever somebody does to the clock.
     fn steady(&self) -> Duration {
         self.opened.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_types::name::RunId;
+    use windlass_types::node_step::{Lease, NodeStep, StepOrder};
+
+    use super::*;
+    use crate::arbiter::{Answer, Arbiter};
+    use crate::jobs::NewJob;
+    use crate::server::testing::controller;
+    use crate::store::memory::MemoryStore;
+
+    fn node() -> NodeName {
+        NodeName::new("node1").expect("a name")
+    }
+
+    async fn granted(arbiter: &Arbiter, run: &str) -> Lease {
+        let run = RunId::new(run).expect("an id");
+        match arbiter.request(&run, &node(), "root", |_| Vec::<()>::new()).await.expect("writable") {
+            Answer::Granted(lease) => lease,
+            Answer::Refused(why) => panic!("refused: {why:?}"),
+        }
+    }
+
+    /// How an order under this lease ends for a node that is not connected.
+    async fn ordered(jobs: &Arc<Jobs>, request_id: &str, lease: Option<Lease>) -> Ending {
+        let order = StepOrder { run: None, id: "packages/node1".to_owned(), step: NodeStep::RepairPackages, lease };
+        let new = NewJob {
+            request_id: request_id.to_owned(),
+            action: Action::Step(Box::new(order)),
+            nodes: vec![node()],
+            batch: 0,
+            max_failures: None,
+            timeout: Duration::from_secs(1),
+            created_by: "root".to_owned(),
+        };
+        let job = jobs.create(new).await.expect("stored");
+        let mut answers = jobs.answers(&job.id, None).await.expect("known");
+        answers.remove(&node()).expect("it has ended").outcome.ending
+    }
+
+    #[tokio::test]
+    async fn an_order_under_a_lease_that_was_broken_does_not_leave() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let controller = controller(MemoryStore::new(), directory.path()).await;
+        let (jobs, arbiter) = (&controller.jobs, controller.runs.arbiter());
+        let broken = granted(arbiter, "r1").await;
+        assert_eq!(ordered(jobs, "stands", Some(broken.clone())).await, Ending::Unreachable);
+        arbiter.release(&node(), "it hangs", "root").await.expect("released");
+        let refused = Ending::Refused { message: "somebody released node1 before the order left".to_owned() };
+        assert_eq!(ordered(jobs, "broken", Some(broken.clone())).await, refused);
+        let next = granted(arbiter, "r2").await;
+        assert_eq!(ordered(jobs, "another run has it", Some(broken)).await, refused);
+        assert_eq!(ordered(jobs, "of that run", Some(next)).await, Ending::Unreachable);
+        assert_eq!(ordered(jobs, "needs none", None).await, Ending::Unreachable);
     }
 }
