@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, unfold};
 use serde_json::json;
@@ -56,7 +57,8 @@ impl RunService for RunApi {
         let id = RunId::new(message.id).map_err(|error| bad(&error))?;
         let first = self.0.runs.view(&id).await?.record.first_event;
         let after = message.after.max(first);
-        let watching = Watching { controller: Arc::clone(&self.0), id, after, changes: None, is_over: false };
+        let controller = Arc::clone(&self.0);
+        let watching = Watching { controller, id, after, changes: None, is_over: false, hashed: None };
         let next = async |mut watching: Watching| {
             let answer = watching.next().await?;
             Some((answer.map_err(Status::from), watching))
@@ -70,7 +72,7 @@ impl RunService for RunApi {
         let id = RunId::new(request.into_inner().id).map_err(|error| bad(&error))?;
         let by = caller.to_string();
         let view = self.0.changes.run(wish(&caller, "run pause", &id), self.0.runs.pause(&id, &by)).await?;
-        Ok(Response::new(v1::PauseRunResponse { run: Some(on_wire(&view)) }))
+        Ok(Response::new(v1::PauseRunResponse { run: Some(on_wire(&view, hash(&view.record))) }))
     }
 
     async fn resume_run(
@@ -81,7 +83,7 @@ impl RunService for RunApi {
         let id = RunId::new(request.into_inner().id).map_err(|error| bad(&error))?;
         let by = caller.to_string();
         let view = self.0.changes.run(wish(&caller, "run resume", &id), self.0.runs.resume(&id, &by)).await?;
-        Ok(Response::new(v1::ResumeRunResponse { run: Some(on_wire(&view)) }))
+        Ok(Response::new(v1::ResumeRunResponse { run: Some(on_wire(&view, hash(&view.record))) }))
     }
 
     async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
@@ -89,7 +91,7 @@ impl RunService for RunApi {
         let id = RunId::new(request.into_inner().id).map_err(|error| bad(&error))?;
         let by = caller.to_string();
         let view = self.0.changes.run(wish(&caller, "run retry", &id), self.0.runs.retry(&id, &by)).await?;
-        Ok(Response::new(v1::RetryRunResponse { run: Some(on_wire(&view)) }))
+        Ok(Response::new(v1::RetryRunResponse { run: Some(on_wire(&view, hash(&view.record))) }))
     }
 
     async fn list_holds(
@@ -122,7 +124,7 @@ impl RunService for RunApi {
         let id = RunId::new(request.into_inner().id).map_err(|error| bad(&error))?;
         let by = caller.to_string();
         let view = self.0.changes.run(wish(&caller, "run stop", &id), self.0.runs.stop(&id, &by)).await?;
-        Ok(Response::new(v1::StopRunResponse { run: Some(on_wire(&view)) }))
+        Ok(Response::new(v1::StopRunResponse { run: Some(on_wire(&view, hash(&view.record))) }))
     }
 }
 
@@ -131,7 +133,7 @@ impl RunApi {
         let holds = self.0.runs.held_by(&record.id);
         let done_count = self.0.runs.done(&record.id).or(record.done_count);
         let holds = holds.into_iter().map(String::from).collect();
-        v1::Run { holds, done_count: done_count.unwrap_or(0), ..head(record) }
+        v1::Run { holds, done_count: done_count.unwrap_or(0), ..head(record, hash(record)) }
     }
 }
 
@@ -146,6 +148,8 @@ struct Watching {
     after: u64,
     changes: Option<watch::Receiver<u64>>,
     is_over: bool,
+    /// The hash of the plan, and of which revision of it.
+    hashed: Option<(u32, Bytes)>,
 }
 
 impl Watching {
@@ -178,15 +182,29 @@ impl Watching {
             events.extend(batch.into_iter().filter(|event| event.run.as_ref() == Some(&self.id)).map(event_on_wire));
         }
         let now_unix_millis = self.controller.clock.now().0;
-        Ok(v1::WatchRunResponse { run: Some(on_wire(&view)), events, now_unix_millis })
+        let hash = hash_of_revision(&mut self.hashed, &view.record);
+        Ok(v1::WatchRunResponse { run: Some(on_wire(&view, hash)), events, now_unix_millis })
     }
+}
+
+/// The hash of a run's plan, made anew only when the plan has grown: that of a large plan takes longer than all else that
+/// is told of a change.
+fn hash_of_revision(hashed: &mut Option<(u32, Bytes)>, record: &RunRecord) -> Bytes {
+    match hashed {
+        Some((revision, hash)) if *revision == record.revision => hash.clone(),
+        _ => hashed.insert((record.revision, hash(record))).1.clone(),
+    }
+}
+
+fn hash(record: &RunRecord) -> Bytes {
+    record.plan.hash().as_bytes().to_vec().into()
 }
 
 const fn is_under_way(state: v1::RunState) -> bool {
     matches!(state, v1::RunState::Running | v1::RunState::Paused)
 }
 
-fn head(record: &RunRecord) -> v1::Run {
+fn head(record: &RunRecord, plan_sha256: Bytes) -> v1::Run {
     let plan = &record.plan;
     let blocked = plan.blocked.iter().map(|left| format!("{}: {}; {}", left.node, left.reason, left.advice));
     let queued = plan.queued.iter();
@@ -202,7 +220,7 @@ fn head(record: &RunRecord) -> v1::Run {
         created_by: record.created_by.clone(),
         created_unix_millis: record.created_at.0,
         ended_unix_millis: record.ended_at.map_or(0, |at| at.0),
-        plan_sha256: record.plan.hash().as_bytes().to_vec().into(),
+        plan_sha256,
         stop_requested: record.stop_requested,
         steps: Vec::new(),
         step_count: u32::try_from(record.plan.steps.len()).unwrap_or(u32::MAX),
@@ -237,7 +255,7 @@ fn what(record: &RunRecord) -> String {
     }
 }
 
-fn on_wire(view: &RunView) -> v1::Run {
+fn on_wire(view: &RunView, plan_sha256: Bytes) -> v1::Run {
     let steps = view
         .record
         .plan
@@ -247,7 +265,7 @@ fn on_wire(view: &RunView) -> v1::Run {
     let is_done = |record: &&StepRecord| record.state == windlass_types::run::StepState::Done;
     let done_count = u32::try_from(view.steps.values().filter(is_done).count()).unwrap_or(u32::MAX);
     let holds = view.holds.iter().map(ToString::to_string).collect();
-    v1::Run { steps: steps.collect(), holds, done_count, ..head(&view.record) }
+    v1::Run { steps: steps.collect(), holds, done_count, ..head(&view.record, plan_sha256) }
 }
 
 fn step(planned: &PlannedStep, record: &StepRecord) -> v1::RunStep {
@@ -273,4 +291,44 @@ fn step(planned: &PlannedStep, record: &StepRecord) -> v1::RunStep {
 
 fn stage_time(stage: MachineStage, at: UnixMillis) -> v1::StageTime {
     v1::StageTime { stage: v1::MachineStage::from(stage).into(), unix_millis: at.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_plan::{Plan, Policy};
+    use windlass_types::run::RunState;
+
+    use super::*;
+    use crate::execute::record::Inputs;
+
+    fn record() -> RunRecord {
+        RunRecord {
+            id: RunId::new("r1").expect("an id"),
+            plan: Plan::empty(None, Policy::default()),
+            inputs: Inputs::default(),
+            created_by: "root".to_owned(),
+            created_at: UnixMillis(0),
+            first_event: 0,
+            stop_requested: false,
+            paused: None,
+            members: Vec::new(),
+            revision: 0,
+            state: RunState::Running,
+            ended_at: None,
+            done_count: None,
+        }
+    }
+
+    #[test]
+    fn whoever_watches_is_told_the_hash_of_the_plan_as_it_has_grown() {
+        let (mut hashed, mut record) = (None, record());
+        let first = hash_of_revision(&mut hashed, &record);
+        assert_eq!(first, hash(&record));
+        // Only a new revision is another plan: the old one is not hashed again.
+        record.plan.policy.parallel += 1;
+        assert_eq!(hash_of_revision(&mut hashed, &record), first);
+        record.revision += 1;
+        assert_eq!(hash_of_revision(&mut hashed, &record), hash(&record));
+        assert_ne!(hash(&record), first);
+    }
 }
