@@ -37,6 +37,12 @@ struct Pipe {
 /// After this many pieces everything else has its turn.
 const PIECES_AT_A_TIME: usize = 4;
 
+/// As many pieces as the largest pipe that a user may have (1 MiB) holds, whichever way it is read.
+const PIECES_IN_A_PIPE: usize = 1024 * 1024 / LEAST_PIECE_BYTES;
+
+/// What one read of a pipe takes at least, if so much lies in it.
+const LEAST_PIECE_BYTES: usize = 4096;
+
 /// What one attempt at a pipe did.
 enum Moved {
     Some,
@@ -86,10 +92,11 @@ impl Drains {
         ended
     }
 
-    /// Takes what lies in the pipes now.
+    /// Takes what lies in the pipes now. What a process that goes on writing adds meanwhile may stay: nothing else runs here
+    /// until this returns.
     pub fn take_rest(&mut self) {
         for pipe in &mut self.pipes {
-            while pipe.open && matches!(pipe.move_some(), Ok(Moved::Some)) {}
+            pipe.take(PIECES_IN_A_PIPE);
         }
     }
 }
@@ -131,6 +138,15 @@ impl Pipe {
             // Dropping this future at an await loses nothing: bytes are moved between awaits only. Reading comes before
             // waiting because nobody is told about a pipe whose writers had gone when it was opened.
             if self.end.readable().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes what lies in it, but not for as long as somebody writes.
+    fn take(&mut self, most_pieces: usize) {
+        for _ in 0..most_pieces {
+            if !self.open || !matches!(self.move_some(), Ok(Moved::Some)) {
                 return;
             }
         }
@@ -179,8 +195,8 @@ impl Pipe {
     }
 
     fn copy_some(&mut self, room: usize) -> io::Result<Moved> {
-        let mut buffer = [0; 4096];
-        let buffer = &mut buffer[..room.min(4096)];
+        let mut buffer = [0; LEAST_PIECE_BYTES];
+        let buffer = &mut buffer[..room.min(LEAST_PIECE_BYTES)];
         match self.end.try_read(buffer)? {
             0 => Ok(Moved::Closed),
             count => {
@@ -212,5 +228,40 @@ impl Pipe {
                 Ok(Moved::Some)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use windlass_types::name::JobId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_pipe_that_is_filled_without_end_so_many_pieces_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        // Nothing is kept, so a piece has 16 KiB.
+        let spool = Spool::open(dir.path(), &JobId::new("7").unwrap(), 0).unwrap();
+        let (mut drains, [mut stdout, _stderr]) = Drains::begin(&spool).unwrap();
+        stdout.write_all(&[b'x'; 48 * 1024]).unwrap();
+        drains.pipes[0].end.readable().await.unwrap();
+        drains.pipes[0].take(2);
+        assert_eq!(spool.total(Stream::Stdout), 32 * 1024);
+        drains.take_rest();
+        assert_eq!(spool.total(Stream::Stdout), 48 * 1024);
+    }
+
+    #[tokio::test]
+    async fn the_rest_is_all_that_the_largest_pipe_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), &JobId::new("7").unwrap(), 0).unwrap();
+        let (mut drains, [mut stdout, _stderr]) = Drains::begin(&spool).unwrap();
+        let size = nix::fcntl::fcntl(&stdout, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
+        stdout.write_all(&vec![b'x'; usize::try_from(size).unwrap()]).unwrap();
+        drains.pipes[0].end.readable().await.unwrap();
+        drains.take_rest();
+        assert_eq!(spool.total(Stream::Stdout), 1 << 20);
     }
 }
