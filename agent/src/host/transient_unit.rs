@@ -20,7 +20,7 @@ use windlass_types::outcome::ErrorClass;
 use zbus::{Fd, Variant};
 
 use bus::{Bus, ManagerProxy};
-use running::{UnitRunning, Unseen};
+use running::{Sight, UnitRunning, Unseen};
 
 use super::clock::Clock;
 use super::exec::{ExecError, SEARCHED, find};
@@ -77,7 +77,7 @@ impl TransientUnits {
         let unit = name.as_str();
         let path = self.bus.ask(|manager| async move { manager.get_unit(unit).await }).await?;
         let mark = mark.unwrap_or_else(|| Mark { pid: 0, start_ticks: 0, boot_id: boot_id(), at: self.clock.now() });
-        Ok(UnitRunning { bus: Arc::clone(&self.bus), name, path, mark, drains })
+        Ok(UnitRunning { bus: Arc::clone(&self.bus), name, path, mark, drains, sight: Sight::default() })
     }
 
     fn unseen(&self, why: String) -> Box<dyn Running> {
@@ -162,8 +162,11 @@ impl Runner for TransientUnits {
 
     async fn adopt(&self, job: &JobId, mark: Option<&Mark>, spool: &Arc<Spool>) -> Option<Box<dyn Running>> {
         let drains = Drains::resume(spool).ok();
-        let running = self.running(unit_name(job), mark.cloned(), drains).await.ok()?;
-        Some(Box::new(running))
+        match self.running(unit_name(job), mark.cloned(), drains).await {
+            Ok(running) => Some(Box::new(running)),
+            Err(error) if bus::is_answer(&error) => None,
+            Err(error) => Some(self.unseen(format!("systemd cannot be asked whether the program still runs: {error}"))),
+        }
     }
 }
 

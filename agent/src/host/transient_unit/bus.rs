@@ -2,6 +2,7 @@
 //! The way to systemd: a connection to the bus that is made anew when it breaks, so that a bus that was restarted, or a
 //! systemd that executes itself anew, ends no job.
 
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use zbus::{OwnedObjectPath, Variant};
 
 /// Within this a bus is back that was restarted, and a systemd that is updated.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long one question may stay without an answer; the usual measure of D-Bus.
+const ANSWER_WITHIN: Duration = Duration::from_secs(25);
 
 /// Between two attempts to reach the bus.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -46,7 +50,17 @@ pub(super) struct Bus(Mutex<(u64, ManagerProxy<'static>)>);
 
 /// Makes a connection.
 pub(super) async fn connect() -> zbus::Result<ManagerProxy<'static>> {
-    let manager = ManagerProxy::new(&zbus::Connection::system().await?).await?;
+    connect_to(zbus::connection::Builder::system(), ANSWER_WITHIN).await
+}
+
+/// A bus that takes connections and answers nobody does not hold up whoever asks.
+async fn connect_to(
+    bus: zbus::connection::Builder<'_>,
+    answer_within: Duration,
+) -> zbus::Result<ManagerProxy<'static>> {
+    let connected = tokio::time::timeout(answer_within, bus.method_timeout(answer_within).build()).await;
+    let connection = connected.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))?;
+    let manager = ManagerProxy::new(&connection).await?;
     // Without a subscriber systemd sends no signals; it also keeps units loaded a little longer for one.
     manager.subscribe().await?;
     Ok(manager)
@@ -88,7 +102,7 @@ impl Bus {
         }
         match connect().await {
             Ok(manager) => *self.current() = (number + 1, manager),
-            Err(error) => tracing::warn!(%error, "the bus cannot be reached"),
+            Err(error) => tracing::debug!(%error, "the bus cannot be reached"),
         }
     }
 }
@@ -121,6 +135,18 @@ pub(super) fn says_that_it_exists(error: &zbus::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_bus_that_answers_nobody_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bus");
+        let _takes_connections = tokio::net::UnixListener::bind(&path).unwrap();
+        let address = format!("unix:path={}", path.display());
+        let bus = zbus::connection::Builder::address(address.as_str());
+        let connecting = connect_to(bus, Duration::from_millis(50));
+        let error = tokio::time::timeout(Duration::from_secs(20), connecting).await.unwrap().unwrap_err();
+        assert!(!is_answer(&error), "{error}");
+    }
 
     #[test]
     fn a_broken_way_to_systemd_is_no_answer_of_systemd() {

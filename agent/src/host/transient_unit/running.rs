@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use zbus::OwnedObjectPath;
 
-use super::bus::{Bus, ManagerProxy};
+use super::bus::{self, Bus, ManagerProxy};
 use crate::jobs::runner::{End, Running};
 use crate::journal::Mark;
 use crate::output::Drains;
@@ -47,6 +47,25 @@ pub(super) struct UnitRunning {
     pub(super) path: OwnedObjectPath,
     pub(super) mark: Mark,
     pub(super) drains: Option<Drains>,
+    pub(super) sight: Sight,
+}
+
+/// How far a program is out of sight.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    /// Somebody wants its end.
+    is_told: bool,
+    /// It was given up, and may run still.
+    is_lost: bool,
+}
+
+impl Sight {
+    /// systemd cannot be asked about it. Whether it is asked again: without a word of systemd the program is taken to run
+    /// on, until somebody wants its end.
+    fn fails(&mut self, error: &zbus::Error) -> bool {
+        self.is_lost = self.is_told || bus::is_answer(error);
+        !self.is_lost
+    }
 }
 
 /// What systemd says about a unit.
@@ -126,6 +145,9 @@ impl Running for UnitRunning {
                     return end;
                 }
                 Ok(Seen::Lives { pid }) => self.mark.pid = pid,
+                Err(error) if self.sight.fails(&error) => {
+                    tracing::warn!(%error, unit = %self.name, "systemd does not answer; asking until the job is stopped");
+                }
                 Err(error) => return End::Unknown(format!("systemd cannot be asked how the program ended: {error}")),
             }
             let look = tokio::time::sleep(pause);
@@ -142,6 +164,7 @@ impl Running for UnitRunning {
     }
 
     async fn signal(&mut self, signal: Signal) {
+        self.sight.is_told = true;
         let (name, number) = (self.name.as_str(), signal as i32);
         // There is nobody yet who could hear it, and there shall be nobody: the start is called off.
         let sent = if self.is_before_start().await {
@@ -155,6 +178,11 @@ impl Running for UnitRunning {
     }
 
     async fn release(&mut self) {
+        if self.sight.is_lost {
+            // To stop its unit would end a program that runs still.
+            tracing::warn!(unit = %self.name, "how the program ended is not known; its unit is left alone");
+            return;
+        }
         let name = self.name.as_str();
         // Whichever fits: an exited unit is stopped, a failed one is forgotten.
         let stopped = self.bus.ask(|manager| async move { manager.stop_unit(name, "replace").await }).await;
@@ -195,6 +223,18 @@ mod tests {
         assert_eq!(ending(1, 3), End::Exited(3));
         assert_eq!((ending(2, 15), ending(3, 11)), (End::Signaled(15), End::Signaled(11)));
         assert!(matches!(ending(0, 0), End::Unknown(_)));
+    }
+
+    #[test]
+    fn a_program_is_given_up_only_when_it_was_to_end_or_systemd_says_so() {
+        let broken = || zbus::Error::InputOutput(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+        let mut sight = Sight::default();
+        assert!(sight.fails(&broken()) && sight.fails(&broken()) && !sight.is_lost);
+        sight.is_told = true;
+        assert!(!sight.fails(&broken()) && sight.is_lost);
+        let gone = zbus::Error::FDO(Box::new(zbus::fdo::Error::UnknownObject(String::new())));
+        let mut sight = Sight::default();
+        assert!(!sight.fails(&gone) && sight.is_lost);
     }
 
     #[test]
