@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use windlass_types::pin::SpkiPin;
@@ -18,6 +19,9 @@ mod run;
 
 /// Wrong arguments (EX_USAGE).
 const EXIT_USAGE: u8 = 64;
+
+/// How long the end waits for a file that is just being placed. One on a mount whose server is gone may take for ever.
+const LAST_FILES: Duration = Duration::from_secs(5);
 
 /// The Windlass agent: runs on every node, dials the controller, opens no port.
 #[derive(Debug, Parser)]
@@ -87,14 +91,16 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failure(1, &format!("start the runtime: {error}")),
     };
-    match arguments.verb {
+    let code = match arguments.verb {
         Verb::Join(arguments) => runtime.block_on(join_verb(arguments)),
         Verb::Front(arguments) => runtime.block_on(run::front(arguments)),
         Verb::Executor(arguments) => runtime.block_on(run::executor(arguments)),
         Verb::Run(arguments) => runtime.block_on(run::both(arguments)),
         Verb::Version => say(concat!("windlass-agent ", env!("CARGO_PKG_VERSION"))),
         Verb::Man { directory } => manual(&directory),
-    }
+    };
+    runtime.shutdown_timeout(LAST_FILES);
+    code
 }
 
 #[expect(clippy::print_stdout, reason = "this is the command line")]

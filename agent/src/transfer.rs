@@ -6,6 +6,7 @@
 //! heartbeat never waits behind a file. Everything moved can be taken up again where it broke off: the controller says how
 //! much it has, or the executor asks from an offset.
 
+mod apart;
 mod file;
 mod output;
 mod target;

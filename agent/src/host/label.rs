@@ -52,14 +52,22 @@ pub(crate) struct Label {
 impl Labels {
     /// The label for what is to be at `path`, where now `there` leads. `None` where there are no labels, or none is known.
     pub(crate) async fn wished(&self, there: &Path, path: &Path, kind: FileKind) -> Option<Label> {
-        if !self.enforce.exists() {
-            return None;
+        let kept = if kind == FileKind::File { self.kept(there) } else { None };
+        self.or_of_policy(kept, path, kind).await
+    }
+
+    /// The label of the file that is there, which whatever takes its place keeps.
+    pub(crate) fn kept(&self, there: &Path) -> Option<Label> {
+        let value = self.enforce.exists().then(|| self.of_file(there)).flatten()?;
+        Some(Label { attribute: self.attribute, value })
+    }
+
+    /// A label that is kept, or else the policy's for `path`.
+    pub(crate) async fn or_of_policy(&self, kept: Option<Label>, path: &Path, kind: FileKind) -> Option<Label> {
+        if kept.is_some() || !self.enforce.exists() {
+            return kept;
         }
-        let kept = if kind == FileKind::File { self.of_file(there) } else { None };
-        let value = match kept {
-            Some(value) => value,
-            None => self.of_policy(path, kind).await?,
-        };
+        let value = self.of_policy(path, kind).await?;
         Some(Label { attribute: self.attribute, value })
     }
 

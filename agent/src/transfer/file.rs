@@ -2,18 +2,18 @@
 //! Places a file on the node, or sends one, digest-checked and resumable.
 //!
 //! A file comes in pieces into a part file named by its digest, is checked as a whole, copied beside its target, made
-//! durable, and only then put in place: whoever reads the target sees the old content or the new. Hashing yields between
-//! pieces and flushing happens on a thread of its own, because everything else shares this thread.
+//! durable, and only then put in place: whoever reads the target sees the old content or the new. What may take long happens
+//! on other threads ([`super::apart`]), because everything else shares this one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _};
+use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use nix::libc::O_NONBLOCK;
 use windlass_proto::v1;
 use windlass_proto::v1::store_file_request::Part;
 use windlass_types::action::NodePath;
@@ -22,13 +22,11 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
 use windlass_types::outcome::ErrorClass;
 
+use super::apart::{apart, digest_of};
 use super::target::{is_in_place, label_of, place};
 use super::{Answered, Call, Carriers, PIECE_BYTES, Sent, TransferError};
 use crate::backoff::Backoff;
 use crate::durable_file;
-
-/// Hashed between two looks at everything else: a quarter of a millisecond.
-const HASH_PIECE_BYTES: usize = 256 * 1024;
 
 const FIRST_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -129,8 +127,8 @@ impl Files {
         self.fetch(job, put, &part).await?;
         let (from, target, mode) = (part.clone(), PathBuf::from(put.path.as_str()), put.mode);
         let label = label_of(&target).await;
-        let placed = tokio::task::spawn_blocking(move || place(&from, &target, mode, label.as_ref())).await;
-        placed.map_err(|error| local("place", Path::new(put.path.as_str()))(io::Error::other(error)))??;
+        let placed = apart(move |given_up| place(&from, &target, mode, label.as_ref(), given_up)).await;
+        placed.map_err(local("write", Path::new(put.path.as_str())))?;
         durable_file::remove(&part).map_err(local("remove", &part))?;
         Ok(true)
     }
@@ -140,11 +138,11 @@ impl Files {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.carriers.seed);
         let mut fruitless = 0;
         loop {
-            let file = open_part(part, put.size)?;
+            let file = Arc::new(open_part(part, put.size)?);
             let have = file.metadata().map_err(local("read", part))?.len();
             let fetched = if have == put.size { Ok(()) } else { self.fetch_once(job, put, &file, have, part).await? };
             match fetched {
-                Ok(()) if digest_of(&file).await.map_err(local("read", part))? == put.sha256 => return Ok(()),
+                Ok(()) if hashed(&file).await.map_err(local("read", part))? == put.sha256 => return Ok(()),
                 Ok(()) => {
                     durable_file::remove(part).map_err(local("remove", part))?;
                     return Err(FileError::Digest);
@@ -205,15 +203,19 @@ impl Files {
     /// # Errors
     /// If the controller does not have all of it.
     pub async fn get(&self, job: &JobId, path: &NodePath) -> Result<(Sha256Digest, u64), FileError> {
-        let at = Path::new(path.as_str());
-        // O_NONBLOCK: opening a named pipe must not wait for somebody to write into it.
-        let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(at).map_err(local("read", at))?;
-        let about = file.metadata().map_err(local("read", at))?;
+        let at = PathBuf::from(path.as_str());
+        let opened = apart(move |_| {
+            // A named pipe must not be waited for until somebody writes into it.
+            let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&at)?;
+            let about = file.metadata()?;
+            Ok((Arc::new(file), about))
+        });
+        let read = local("read", Path::new(path.as_str()));
+        let (file, about) = opened.await.map_err(&read)?;
         if !about.is_file() {
             return Err(FileError::NotRegular { path: path.clone() });
         }
-        let sha256 = digest_of(&file).await.map_err(local("read", at))?;
+        let sha256 = hashed(&file).await.map_err(read)?;
         let header = v1::StoreFileHeader {
             job: job.as_str().to_owned(),
             sha256: Bytes::copy_from_slice(sha256.as_bytes()),
@@ -236,7 +238,7 @@ impl Files {
     async fn store_once(
         &self,
         header: &v1::StoreFileHeader,
-        file: &File,
+        file: &Arc<File>,
         path: &NodePath,
     ) -> Result<Result<(), TransferError>, FileError> {
         let begun = async {
@@ -251,15 +253,13 @@ impl Files {
         };
         let mut offset = answer.stored_bytes;
         while offset < header.size_bytes && !answer.complete {
-            let mut piece = vec![0; PIECE_BYTES];
-            let length = file.read_at(&mut piece, offset).map_err(local("read", Path::new(path.as_str())))?;
-            if length == 0 {
+            let piece = piece(file, offset).await.map_err(local("read", Path::new(path.as_str())))?;
+            if piece.is_empty() {
                 return Err(FileError::Changed { path: path.clone() });
             }
-            piece.truncate(length);
-            offset += length as u64;
+            offset += piece.len() as u64;
             // Whoever does not take it any more has said why.
-            if call.send(part(Part::Data(piece.into()))).await.is_err() {
+            if call.send(part(Part::Data(piece))).await.is_err() {
                 break;
             }
         }
@@ -296,20 +296,20 @@ fn open_part(part: &Path, size: u64) -> Result<File, FileError> {
     Ok(file)
 }
 
-/// SHA-256 from the beginning, yielding between pieces.
-pub(super) async fn digest_of(file: &File) -> io::Result<Sha256Digest> {
-    let mut file = file;
-    file.rewind()?;
-    let mut context = Context::new(&SHA256);
-    let mut piece = vec![0; HASH_PIECE_BYTES];
-    loop {
-        let length = file.read(&mut piece)?;
-        if length == 0 {
-            let mut digest = [0; 32];
-            digest.copy_from_slice(context.finish().as_ref());
-            return Ok(Sha256Digest::new(digest));
-        }
-        context.update(&piece[..length]);
-        tokio::task::yield_now().await;
-    }
+/// SHA-256 of a whole file.
+async fn hashed(file: &Arc<File>) -> io::Result<Sha256Digest> {
+    let file = Arc::clone(file);
+    apart(move |given_up| digest_of(&file, given_up)).await
+}
+
+/// What of a file is sent next; empty at its end.
+async fn piece(file: &Arc<File>, offset: u64) -> io::Result<Bytes> {
+    let file = Arc::clone(file);
+    let read = apart(move |_| {
+        let mut piece = vec![0; PIECE_BYTES];
+        let length = file.read_at(&mut piece, offset)?;
+        piece.truncate(length);
+        Ok(piece.into())
+    });
+    read.await
 }
