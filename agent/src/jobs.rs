@@ -31,6 +31,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use windlass_proto::v1;
 use windlass_proto::v1::order_payload::Payload;
+use windlass_types::action::Action;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::escape::Escaped;
 use windlass_types::name::{JobId, NodeName};
@@ -153,7 +154,7 @@ impl Jobs {
     /// If the journal cannot be used.
     pub fn open(parts: JobParts) -> Result<Arc<Self>, JournalError> {
         let journal = Journal::open(&parts.state_dir.join("journal"))?;
-        let files = Files::new(Arc::clone(&parts.carriers));
+        let files = Files::new(Arc::clone(&parts.carriers), parts.ended.clone());
         let table = Mutex::new(Table {
             journal,
             stops: BTreeMap::new(),
@@ -188,6 +189,11 @@ impl Jobs {
             let table = self.table();
             table.journal.state().jobs().map(|(order, stage)| (order.clone(), stage.clone())).collect()
         };
+        let is_open = |stage: &JobStage| matches!(stage, JobStage::Accepted | JobStage::Started(_));
+        self.files.sweep(left.iter().filter_map(|(order, stage)| match &order.action {
+            Action::PutFile { sha256, .. } if is_open(stage) => Some(*sha256),
+            _ => None,
+        }));
         for (order, stage) in left {
             if matches!(stage, JobStage::Acknowledged | JobStage::Ended(_)) {
                 // Left by an agent that was killed before it could.

@@ -9,6 +9,7 @@
 mod apart;
 mod file;
 mod output;
+mod part;
 mod target;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nix::libc::O_NONBLOCK;
+use tokio_util::sync::CancellationToken;
 use windlass_proto::v1;
 use windlass_proto::v1::store_file_request::Part;
 use windlass_types::action::NodePath;
@@ -23,6 +24,7 @@ use windlass_types::name::JobId;
 use windlass_types::outcome::ErrorClass;
 
 use super::apart::{apart, digest_of};
+use super::part::{PartFile, require_room, sweep};
 use super::target::{is_in_place, label_of, place};
 use super::{Answered, Call, Carriers, PIECE_BYTES, Sent, TransferError};
 use crate::backoff::Backoff;
@@ -57,6 +59,19 @@ pub enum FileError {
     /// What came is not what was ordered.
     #[error("the content that came has another digest than the one ordered; it was removed")]
     Digest,
+    /// It does not fit.
+    #[error(
+        "there is no room for {size} bytes in {}: {free} bytes are free, of which some stay so for everything else, and \
+         while a file is placed it is on the disk twice; make room there", directory.display()
+    )]
+    NoRoom {
+        /// Where.
+        directory: PathBuf,
+        /// How much there is to place, bytes.
+        size: u64,
+        /// How much is free, bytes.
+        free: u64,
+    },
     /// The controller did not give or take it.
     #[error("the controller and this node could not move the file")]
     Transfer(#[source] TransferError),
@@ -73,6 +88,7 @@ impl FileError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
+            Self::NoRoom { .. } => ErrorClass::Blocked,
             Self::Transfer(error) if error.is_full() => ErrorClass::Blocked,
             Self::Transfer(error) if !error.is_final() => ErrorClass::Transient,
             Self::Changed { .. } | Self::Digest => ErrorClass::Transient,
@@ -91,6 +107,7 @@ pub struct Files {
     carriers: Arc<Carriers>,
     /// One fetch at a time: two of the same digest would share a part file, and the disk is one anyway.
     fetching: tokio::sync::Mutex<()>,
+    agent_ended: CancellationToken,
 }
 
 /// What a put order says.
@@ -107,10 +124,18 @@ pub struct Put<'a> {
 }
 
 impl Files {
-    /// Carried by these.
+    /// Carried by these. What is on its way when `agent_ended` is cancelled is kept for the next agent.
     #[must_use]
-    pub fn new(carriers: Arc<Carriers>) -> Self {
-        Self { carriers, fetching: tokio::sync::Mutex::default() }
+    pub fn new(carriers: Arc<Carriers>, agent_ended: CancellationToken) -> Self {
+        Self { carriers, fetching: tokio::sync::Mutex::default(), agent_ended }
+    }
+
+    /// Removes what earlier agents left of files, but for those that are `wanted`.
+    pub fn sweep(&self, wanted: impl Iterator<Item = Sha256Digest>) {
+        if let Err(error) = sweep(&self.carriers.directory, wanted) {
+            let directory = self.carriers.directory.display();
+            tracing::warn!(%directory, %error, "what is left of files that nobody waits for could not be removed");
+        }
     }
 
     /// Places a file; tells whether anything had to be changed.
@@ -122,34 +147,33 @@ impl Files {
             return Ok(false);
         }
         let _one_at_a_time = self.fetching.lock().await;
-        let part = self.carriers.directory.join(format!("{}.part", put.sha256));
-        durable_file::private_directory(&self.carriers.directory).map_err(local("make", &self.carriers.directory))?;
+        let directory = &self.carriers.directory;
+        durable_file::private_directory(directory).map_err(local("make", directory))?;
+        let part = PartFile::of(put.sha256, directory, self.agent_ended.clone());
+        require_room(&part, put).await?;
         self.fetch(job, put, &part).await?;
-        let (from, target, mode) = (part.clone(), PathBuf::from(put.path.as_str()), put.mode);
+        let (from, target, mode) = (part.path().to_owned(), PathBuf::from(put.path.as_str()), put.mode);
         let label = label_of(&target).await;
         let placed = apart(move |given_up| place(&from, &target, mode, label.as_ref(), given_up)).await;
         placed.map_err(local("write", Path::new(put.path.as_str())))?;
-        durable_file::remove(&part).map_err(local("remove", &part))?;
         Ok(true)
     }
 
     /// Brings the whole content into the part file.
-    async fn fetch(&self, job: &JobId, put: Put<'_>, part: &Path) -> Result<(), FileError> {
+    async fn fetch(&self, job: &JobId, put: Put<'_>, part: &PartFile) -> Result<(), FileError> {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, self.carriers.seed);
         let mut fruitless = 0;
         loop {
-            let file = Arc::new(open_part(part, put.size)?);
-            let have = file.metadata().map_err(local("read", part))?.len();
+            let file = Arc::new(part.open(put.size)?);
+            let read = || local("read", part.path());
+            let have = file.metadata().map_err(read())?.len();
             let fetched = if have == put.size { Ok(()) } else { self.fetch_once(job, put, &file, have, part).await? };
             match fetched {
-                Ok(()) if hashed(&file).await.map_err(local("read", part))? == put.sha256 => return Ok(()),
-                Ok(()) => {
-                    durable_file::remove(part).map_err(local("remove", part))?;
-                    return Err(FileError::Digest);
-                }
+                Ok(()) if hashed(&file).await.map_err(read())? == put.sha256 => return Ok(()),
+                Ok(()) => return Err(FileError::Digest),
                 Err(error) if error.is_final() => return Err(FileError::Transfer(error)),
                 Err(error) => {
-                    let now = file.metadata().map_err(local("read", part))?.len();
+                    let now = file.metadata().map_err(read())?.len();
                     fruitless = if now > have { 0 } else { fruitless + 1 };
                     if fruitless >= FRUITLESS_ATTEMPTS {
                         return Err(FileError::Transfer(error));
@@ -167,7 +191,7 @@ impl Files {
         put: Put<'_>,
         file: &File,
         have: u64,
-        part: &Path,
+        part: &PartFile,
     ) -> Result<Result<(), TransferError>, FileError> {
         let request = v1::FetchFileRequest {
             job: job.as_str().to_owned(),
@@ -188,7 +212,7 @@ impl Files {
             match call.answer().await {
                 Ok(Some(Answered::Fetch(piece))) => {
                     let room = usize::try_from(put.size - offset).unwrap_or(usize::MAX).min(piece.data.len());
-                    file.write_all_at(&piece.data[..room], offset).map_err(local("write", part))?;
+                    file.write_all_at(&piece.data[..room], offset).map_err(local("write", part.path()))?;
                     offset += room as u64;
                 }
                 Ok(_) => return Ok(Err(TransferError::Ended)),
@@ -285,17 +309,6 @@ async fn stored(call: &mut Call) -> Result<v1::StoreFileResponse, TransferError>
     }
 }
 
-/// Opens the part file; one that is longer than the content cannot be a part of it.
-fn open_part(part: &Path, size: u64) -> Result<File, FileError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(part).map_err(local("open", part))?;
-    if file.metadata().map_err(local("read", part))?.len() > size {
-        file.set_len(0).map_err(local("empty", part))?;
-    }
-    Ok(file)
-}
-
 /// SHA-256 of a whole file.
 async fn hashed(file: &Arc<File>) -> io::Result<Sha256Digest> {
     let file = Arc::clone(file);
@@ -312,4 +325,24 @@ async fn piece(file: &Arc<File>, offset: u64) -> io::Result<Bytes> {
         Ok(piece.into())
     });
     read.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_does_not_fit_is_not_begun_and_one_that_is_stopped_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let transfers = dir.path().join("transfers");
+        let files = Files::new(Carriers::new(transfers.clone(), 1), CancellationToken::new());
+        let (job, path) = (JobId::new("1").unwrap(), NodePath::new(dir.path().join("file").to_str().unwrap()).unwrap());
+        let put = |size| Put { path: &path, sha256: Sha256Digest::new([1; 32]), size, mode: 0o600 };
+        let within = Duration::from_secs(1);
+        let refused = tokio::time::timeout(within, files.put(&job, put(1 << 60))).await.expect("at once").unwrap_err();
+        assert!(matches!(refused, FileError::NoRoom { .. }) && refused.class() == ErrorClass::Blocked, "{refused}");
+        // Nobody carries anything here, so it waits until it is stopped.
+        assert!(tokio::time::timeout(within, files.put(&job, put(1))).await.is_err());
+        assert_eq!(std::fs::read_dir(transfers).unwrap().count(), 0);
+    }
 }
