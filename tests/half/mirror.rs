@@ -129,8 +129,8 @@ impl Change for Mirror {
         self.now().attributes(path)
     }
 
-    fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.now().content(path)
+    fn file(&self, path: &Path) -> io::Result<(Attributes, Vec<u8>)> {
+        self.now().file(path)
     }
 
     async fn place(&self, path: &Path, file: &NewFile<'_>) -> io::Result<()> {

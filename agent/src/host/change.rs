@@ -2,7 +2,8 @@
 //! Changes to the machine's files. A file is there as it was or as it shall be, whenever the power goes, and in the directory
 //! that was meant, whatever links other users put on the way.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK};
 
-use super::directory::Place;
+use super::directory::{Place, within};
 use super::label::Label;
 use super::{MOST_FILE_BYTES, Observe, RealHost};
 
@@ -27,6 +28,17 @@ pub struct Attributes {
     pub gid: u32,
     /// Bytes in it.
     pub size: u64,
+}
+
+impl Attributes {
+    fn of(found: &Metadata) -> Self {
+        let kind = match found.file_type() {
+            kind if kind.is_file() => FileKind::File,
+            kind if kind.is_dir() => FileKind::Directory,
+            _ => FileKind::Other,
+        };
+        Self { kind, mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid(), size: found.size() }
+    }
 }
 
 /// What a path leads to.
@@ -70,11 +82,20 @@ pub trait Change: Observe {
     /// As lstat(2).
     fn attributes(&self, path: &Path) -> io::Result<Attributes>;
 
-    /// A file's content, every byte of it. A link in the last part of the path is not followed.
+    /// A file with its content, every byte of it: both are of one and the same file, whoever puts another one there
+    /// meanwhile. A link in the last part of the path is not followed.
     ///
     /// # Errors
     /// As read(2), and if it is no file or larger than any configuration.
-    fn content(&self, path: &Path) -> io::Result<Vec<u8>>;
+    fn file(&self, path: &Path) -> io::Result<(Attributes, Vec<u8>)>;
+
+    /// Likewise, its content alone.
+    ///
+    /// # Errors
+    /// As [`Change::file`].
+    fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.file(path).map(|(_, content)| content)
+    }
 
     /// Puts a file in the place of what is there, at once and durably. Its directory must exist.
     ///
@@ -102,25 +123,24 @@ impl Change for RealHost {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => std::fs::symlink_metadata(path)?,
             place => std::fs::symlink_metadata(place?.path())?,
         };
-        let kind = match found.file_type() {
-            kind if kind.is_file() => FileKind::File,
-            kind if kind.is_dir() => FileKind::Directory,
-            _ => FileKind::Other,
-        };
-        Ok(Attributes { kind, mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid(), size: found.size() })
+        Ok(Attributes::of(&found))
     }
 
-    fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+    fn file(&self, path: &Path) -> io::Result<(Attributes, Vec<u8>)> {
         let place = Place::of(path)?;
         // Where others may write, a link could lead to what they may not read, and a pipe would hold root up for ever.
         let careful = O_NOFOLLOW | O_NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(careful).open(place.path())?;
-        if !file.metadata()?.is_file() {
+        let attributes = Attributes::of(&file.metadata()?);
+        if attributes.kind != FileKind::File {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
         }
         let mut bytes = Vec::new();
         file.take(MOST_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MOST_FILE_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+        if bytes.len() as u64 > MOST_FILE_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok((attributes, bytes))
     }
 
     async fn place(&self, path: &Path, file: &NewFile<'_>) -> io::Result<()> {
@@ -144,7 +164,7 @@ impl Change for RealHost {
         let label = self.labels.wished(&place.path(), path, FileKind::Directory).await;
         std::fs::remove_dir(&temporary).or_else(ignore_absent)?;
         DirBuilder::new().mode(0o700).create(&temporary)?;
-        let made = OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(&temporary)?;
+        let made = open_made(&temporary)?;
         if let Some(label) = label {
             label.give(&made);
         }
@@ -162,6 +182,19 @@ impl Change for RealHost {
         std::fs::remove_file(place.path()).or_else(ignore_absent)?;
         place.directory.sync_all()
     }
+}
+
+/// Opens a directory that was just made. Whoever owns the one that it is in may have put another in its place since, such as
+/// one of root's, which must not be given away.
+fn open_made(path: &Path) -> io::Result<File> {
+    let made = OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(path)?;
+    let about = made.metadata()?;
+    let is_ours = about.uid() == nix::unistd::geteuid().as_raw() && about.mode() & 0o777 == 0o700;
+    if !is_ours || std::fs::read_dir(within(&made, OsStr::new(".")))?.next().is_some() {
+        let text = format!("another directory came to {} while one was made there", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(made)
 }
 
 fn write_new(path: &Path, new: &NewFile<'_>, label: Option<&Label>) -> io::Result<()> {
@@ -203,6 +236,33 @@ mod tests {
         host.remove(&path).await.unwrap();
         host.remove(&path).await.unwrap();
         assert!(host.attributes(&path).is_err());
+    }
+
+    #[test]
+    fn a_file_comes_with_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, path) = (RealHost::default(), dir.path().join("a.conf"));
+        std::fs::write(&path, "text").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).unwrap();
+        let (about, content) = host.file(&path).unwrap();
+        assert_eq!((about, content.as_slice()), (host.attributes(&path).unwrap(), &b"text"[..]));
+        assert_eq!(about.mode, 0o604);
+        assert!(host.file(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_directory_that_is_not_the_one_just_made_is_not_given_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let swapped = |mode, holds: bool| {
+            let path = dir.path().join(format!("{mode:o}{holds}"));
+            DirBuilder::new().mode(mode).create(&path).unwrap();
+            if holds {
+                std::fs::write(path.join("precious"), "").unwrap();
+            }
+            open_made(&path)
+        };
+        assert!(swapped(0o700, false).is_ok());
+        assert!(swapped(0o755, false).is_err() && swapped(0o700, true).is_err());
     }
 
     #[tokio::test]

@@ -49,6 +49,34 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Opens what a path leads to for reading, with further `flags`. A link in its last part is followed as one on the way is.
+pub(crate) fn open_followed(path: &Path, flags: i32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    if !nix::unistd::geteuid().is_root() {
+        return options.custom_flags(flags).open(path);
+    }
+    options.custom_flags(flags | O_NOFOLLOW);
+    let mut way = path.to_owned();
+    for _ in 0..=MOST_LINKS {
+        if way.file_name().is_none() {
+            return open(&way);
+        }
+        let place = Place::of(&way)?;
+        let found = std::fs::symlink_metadata(place.path())?;
+        if !found.is_symlink() {
+            return options.open(place.path());
+        }
+        if !is_roots_alone(&found, &place.directory.metadata()?) {
+            break;
+        }
+        let target = std::fs::read_link(place.path())?;
+        way.pop();
+        way.push(target);
+    }
+    Err(not_followed(&way))
+}
+
 /// Opens a directory.
 fn open(path: &Path) -> io::Result<File> {
     if nix::unistd::geteuid().is_root() {
@@ -112,7 +140,7 @@ fn open_directory(path: &Path, flags: i32) -> io::Result<File> {
 }
 
 /// A name in a directory that is open, whatever its path leads to by now.
-fn within(directory: &File, name: &OsStr) -> PathBuf {
+pub(crate) fn within(directory: &File, name: &OsStr) -> PathBuf {
     Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name)
 }
 
@@ -182,5 +210,27 @@ mod tests {
         let dir = linked(0, 0o755);
         lchown(dir.path(), Some(ADA), None).unwrap();
         assert!(open(&dir.path().join("link")).is_err(), "its directory is another's");
+    }
+    #[test]
+    fn a_file_is_opened_by_roots_links_and_not_by_another_users() {
+        let own = nix::unistd::geteuid().as_raw();
+        let dir = linked(own, 0o755);
+        std::fs::write(dir.path().join("real/file"), "content").unwrap();
+        symlink("../link/file", dir.path().join("real/up")).unwrap();
+        symlink("..", dir.path().join("real/back")).unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        for way in ["real/file", "link/file", "link/up"] {
+            assert!(is_same(&open_followed(&dir.path().join(way), 0).unwrap(), &dir.path().join("real/file")), "{way}");
+        }
+        assert!(is_same(&open_followed(&dir.path().join("real/back"), 0).unwrap(), dir.path()));
+        assert!(is_same(&open_followed(Path::new("/"), 0).unwrap(), Path::new("/")));
+        assert!(open_followed(&dir.path().join("loop"), 0).is_err());
+        if !nix::unistd::geteuid().is_root() {
+            return; // Who is not root follows every link.
+        }
+        lchown(dir.path().join("real/up"), Some(ADA), None).unwrap();
+        let error = open_followed(&dir.path().join("link/up"), 0).unwrap_err();
+        assert!(error.to_string().contains("up is a link that another user"), "{error}");
+        assert!(open_followed(&dir.path().join("real/file"), 0).is_ok());
     }
 }

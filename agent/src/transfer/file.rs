@@ -5,9 +5,9 @@
 //! durable, and only then put in place: whoever reads the target sees the old content or the new. What may take long happens
 //! on other threads ([`super::apart`]), because everything else shares this one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use super::target::{is_in_place, label_of, place};
 use super::{Answered, Call, Carriers, PIECE_BYTES, Sent, TransferError};
 use crate::backoff::Backoff;
 use crate::durable_file;
+use crate::host::directory::open_followed;
 
 const FIRST_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -230,7 +231,7 @@ impl Files {
         let at = PathBuf::from(path.as_str());
         let opened = apart(move |_| {
             // A named pipe must not be waited for until somebody writes into it.
-            let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&at)?;
+            let file = open_followed(&at, O_NONBLOCK)?;
             let about = file.metadata()?;
             Ok((Arc::new(file), about))
         });

@@ -168,9 +168,10 @@ impl Change for FakeHost {
         }
     }
 
-    fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+    fn file(&self, path: &Path) -> io::Result<(Attributes, Vec<u8>)> {
         let content = self.node().all_files().remove(path);
-        content.map(String::into_bytes).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let content = content.map(String::into_bytes).ok_or(io::ErrorKind::NotFound)?;
+        Ok((self.attributes(path)?, content))
     }
 
     async fn place(&self, path: &Path, file: &NewFile<'_>) -> io::Result<()> {

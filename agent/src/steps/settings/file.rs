@@ -36,7 +36,7 @@ pub(super) fn look(
             ));
         }
     };
-    let there = match here.host.attributes(path) {
+    match here.host.attributes(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(due(b"nothing", appears(file))),
         Err(error) => return Err(cannot_be_looked_at(path, error)),
         Ok(Attributes { kind: FileKind::Directory | FileKind::Other, .. }) => {
@@ -45,9 +45,9 @@ pub(super) fn look(
                 "name the file that it leads to, or move it away",
             ));
         }
-        Ok(attributes) => attributes,
-    };
-    let content = here.host.content(path).map_err(|error| cannot_be_looked_at(path, error))?;
+        Ok(Attributes { kind: FileKind::File, .. }) => {}
+    }
+    let (there, content) = here.host.file(path).map_err(|error| cannot_be_looked_at(path, error))?;
     let mut changes = Vec::new();
     if content != file.content.as_bytes() {
         changes.extend(difference(file, &String::from_utf8_lossy(&content)));
@@ -86,7 +86,7 @@ pub(in crate::steps) async fn rewrite(here: &Here<'_>, path: &Path, content: &st
 
 /// Keeps what was there before Windlass came.
 pub(super) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> {
-    let Attributes { kind, mode, uid, gid, .. } = match here.host.attributes(path) {
+    let Attributes { kind, .. } = match here.host.attributes(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         found => found.map_err(StepError::file("look at", path))?,
     };
@@ -102,7 +102,8 @@ pub(super) async fn keep(here: &Here<'_>, path: &Path) -> Result<(), StepError> 
     if here.host.attributes(&copy).is_ok() {
         return Ok(());
     }
-    let content = here.host.content(path).map_err(StepError::file("read", path))?;
+    // What is kept is read by nobody who could not read it before: whose it is and its content are learned together.
+    let (Attributes { mode, uid, gid, .. }, content) = here.host.file(path).map_err(StepError::file("read", path))?;
     here.host
         .place(&copy, &NewFile { content: &content, mode, uid, gid })
         .await
