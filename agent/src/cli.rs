@@ -14,8 +14,10 @@ use crate::dial::TcpDial;
 use crate::host::clock::{Clock, SystemClock};
 use crate::join::{Endpoint, JoinPlan, Joined, join};
 
+mod failed;
 mod log;
 mod run;
+mod runner;
 
 /// Wrong arguments (EX_USAGE).
 const EXIT_USAGE: u8 = 64;

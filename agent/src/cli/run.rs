@@ -7,17 +7,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::prctl;
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use windlass_types::error_chain::ErrorChain;
 
+use super::failed::Failed;
+use super::runner::runner;
 use super::{RunArguments, failure, seed};
 use crate::both::Agent;
-use crate::config::{Config, JobRunner};
+use crate::config::Config;
 use crate::dial::TcpDial;
 use crate::durable_file;
 use crate::executor::Executor;
@@ -25,17 +25,11 @@ use crate::executor::mandate::Mandate;
 use crate::front::Front;
 use crate::host::RealHost;
 use crate::host::clock::{Clock, SystemClock};
-use crate::host::transient_unit::TransientUnits;
 use crate::identity::{Identity, IdentityStore};
-use crate::jobs::process_group::ProcessGroups;
-use crate::jobs::runner::Runner;
 use crate::local::UnixDial;
 
-/// Something in the configuration or the state must be changed (EX_CONFIG).
-const EXIT_CONFIG: u8 = 78;
-
-/// What of a half ended it.
-type Ended = Result<(), String>;
+/// How a half ended.
+type Ended = Result<(), Failed>;
 
 /// Runs the front until SIGTERM or SIGINT.
 pub(super) async fn front(arguments: RunArguments) -> ExitCode {
@@ -75,15 +69,16 @@ pub(super) async fn executor(arguments: RunArguments) -> ExitCode {
 async fn run_executor(arguments: RunArguments, signals: &Signals) -> Ended {
     let config = config(arguments)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mandate = Mandate::load(&config.executor_state_dir).map_err(|error| text(&error))?;
+    let mandate = Mandate::load(&config.executor_state_dir)?;
     let listener = listener(&config.executor_socket)?;
     signals.listen()?;
+    let Some(runner) = signals.shutdown.run_until_cancelled(runner(config.jobs, &clock)).await else { return Ok(()) };
     tracing::info!(node = %mandate.node, "executor started");
     let status = watch::Sender::new("waiting for orders".to_owned());
     let executor = Executor {
         mandate,
         state_dir: config.executor_state_dir.clone(),
-        runner: runner(config.jobs, &clock).await?,
+        runner: runner?,
         host: Arc::new(RealHost::default()),
         seed: seed(),
         handover: signals.handover.clone(),
@@ -91,7 +86,7 @@ async fn run_executor(arguments: RunArguments, signals: &Signals) -> Ended {
         clock,
     };
     let ready = || drop(tokio::spawn(tell_systemd(status.subscribe(), signals.shutdown.clone())));
-    executor.run(listener, signals.shutdown.clone(), ready).await.map_err(|error| text(&error))
+    Ok(executor.run(listener, signals.shutdown.clone(), ready).await?)
 }
 
 /// Runs both halves until SIGTERM or SIGINT.
@@ -108,10 +103,11 @@ async fn run_both(arguments: RunArguments, signals: &Signals) -> Ended {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let status = watch::Sender::new("connecting".to_owned());
     tokio::spawn(tell_systemd(status.subscribe(), signals.shutdown.clone()));
+    let Some(runner) = signals.shutdown.run_until_cancelled(runner(config.jobs, &clock)).await else { return Ok(()) };
     let agent = Agent {
         dial: Arc::new(TcpDial::new(identity.agent_endpoint.clone())),
         join_dial: Arc::new(TcpDial::new(identity.join_endpoint.clone())),
-        runner: runner(config.jobs, &clock).await?,
+        runner: runner?,
         host: Arc::new(RealHost::default()),
         seed: seed(),
         status,
@@ -120,21 +116,17 @@ async fn run_both(arguments: RunArguments, signals: &Signals) -> Ended {
         config,
         clock,
     };
-    agent.run(signals.shutdown.clone()).await.map_err(|error| text(&error))
+    Ok(agent.run(signals.shutdown.clone()).await?)
 }
 
 fn ended(ended: Ended) -> ExitCode {
     notify(&[NotifyState::Stopping]);
-    ended.map_or_else(|text| failure(EXIT_CONFIG, &text), |()| ExitCode::SUCCESS)
-}
-
-fn text(error: &dyn std::error::Error) -> String {
-    ErrorChain(error).to_string()
+    ended.map_or_else(|failed| failure(failed.code, &failed.text), |()| ExitCode::SUCCESS)
 }
 
 /// With one directory for everything if it was named on the command line.
-fn config(arguments: RunArguments) -> Result<Config, String> {
-    let mut config = Config::load(arguments.config.as_deref()).map_err(|error| text(&error))?;
+fn config(arguments: RunArguments) -> Result<Config, Failed> {
+    let mut config = Config::load(arguments.config.as_deref()).map_err(|error| Failed::because(&error, true))?;
     if let Some(state_dir) = arguments.state_dir {
         config.executor_state_dir.clone_from(&state_dir);
         config.state_dir = state_dir;
@@ -142,19 +134,18 @@ fn config(arguments: RunArguments) -> Result<Config, String> {
     Ok(config)
 }
 
-fn identity(state_dir: &Path) -> Result<Identity, String> {
-    let store = IdentityStore::new(state_dir);
-    let identity = store.load().map_err(|error| text(&error))?.ok_or_else(|| {
+fn identity(state_dir: &Path) -> Result<Identity, Failed> {
+    IdentityStore::new(state_dir).load()?.ok_or_else(|| {
         let directory = state_dir.display();
-        format!("this machine has not joined (no identity in {directory}): run `windlass-agent join` first")
-    })?;
-    store.prepare().map_err(|error| text(&error))?;
-    Ok(identity)
+        let text = format!("this machine has not joined (no identity in {directory}): run `windlass-agent join` first");
+        Failed::for_good(text)
+    })
 }
 
 /// The socket that systemd holds, or one of our own that our own user alone may connect to.
-fn listener(path: &Path) -> Result<UnixListener, String> {
-    let failed = |error: std::io::Error| format!("listen for the front at {}: {error}", path.display());
+fn listener(path: &Path) -> Result<UnixListener, Failed> {
+    let failed =
+        |error: std::io::Error| Failed::for_now(format!("listen for the front at {}: {error}", path.display()));
     let inherited = listenfd::ListenFd::from_env().take_unix_listener(0).map_err(failed)?;
     let Some(inherited) = inherited else {
         let directory = path.parent().unwrap_or_else(|| Path::new("."));
@@ -174,8 +165,8 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen(&self) -> Result<(), String> {
-        let failed = |error: std::io::Error| format!("listen for signals: {error}");
+    fn listen(&self) -> Result<(), Failed> {
+        let failed = |error: std::io::Error| Failed::for_now(format!("listen for signals: {error}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
@@ -231,37 +222,27 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// A host that should run units but cannot still runs jobs, and says what that gives up.
-async fn runner(wish: JobRunner, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Runner>, String> {
-    if wish == JobRunner::ProcessGroup || (wish == JobRunner::Auto && !TransientUnits::are_possible()) {
-        return Ok(process_groups(clock));
-    }
-    match TransientUnits::connect(Arc::clone(clock)).await {
-        Ok(units) => Ok(Arc::new(units)),
-        Err(error) if wish == JobRunner::Auto => {
-            let error = text(&error);
-            tracing::warn!(%error, "programs run as process groups: how they end is not known if the agent restarts meanwhile");
-            Ok(process_groups(clock))
-        }
-        Err(error) => Err(format!("run jobs as systemd units, as the configuration says: {}", text(&error))),
-    }
-}
-
-/// What the sandbox of the agent's unit forbids, it forbids them too.
-fn process_groups(clock: &Arc<dyn Clock>) -> Arc<dyn Runner> {
-    let is_sandboxed = TransientUnits::are_possible() && prctl::get_no_new_privs().unwrap_or(true);
-    if !is_sandboxed {
-        return Arc::new(ProcessGroups::new(Arc::clone(clock)));
-    }
-    tracing::warn!("programs run in the agent's sandbox: steps of runs are not done here");
-    Arc::new(ProcessGroups::confined(Arc::clone(clock)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
+    use windlass_types::name::NodeName;
+
     use super::*;
+    use crate::test_pki::TestCa;
+
+    #[test]
+    fn a_front_starts_although_nothing_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = IdentityStore::new(dir.path());
+        let key = store.pending_key().unwrap();
+        let issued = TestCa::new().issue_agent(&key);
+        let endpoints = ("bastion:7600".to_owned(), "bastion:7601".to_owned());
+        store.save(&Identity::new(NodeName::new("node1").unwrap(), &key, &issued, endpoints).unwrap()).unwrap();
+        // In the way of a probe, as a full disk is.
+        std::fs::create_dir(dir.path().join(".writable")).unwrap();
+        assert_eq!(identity(dir.path()).unwrap().node.as_str(), "node1");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_watchdog_is_fed_however_often_the_status_changes() {
