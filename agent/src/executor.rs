@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use windlass_proto::v1;
 use windlass_proto::v1::executor_greeting::Purpose;
@@ -37,6 +38,9 @@ use crate::transfer::Carriers;
 
 /// A front says at once what it wants.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that say what they are for, and sessions. Calls that a front carries are as many as jobs wait for.
+const MOST_CONNECTIONS: usize = 32;
 
 /// After a connection could not be taken: descriptors are scarce for a while.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
@@ -116,11 +120,16 @@ impl Executor {
 }
 
 async fn serve(mut listener: impl Listen, shared: &Arc<Shared>, ended: &CancellationToken) {
-    loop {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    // Nobody closes the semaphore.
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match listener.accept().await {
             Ok(stream) => {
                 let (shared, ended) = (Arc::clone(shared), ended.clone());
-                tokio::spawn(async move { ended.run_until_cancelled(connection(stream, &shared)).await });
+                tokio::spawn(async move {
+                    let _until_done = place;
+                    ended.run_until_cancelled(connection(stream, &shared)).await
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection of the front could not be taken");

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, watch};
 use windlass_proto::convert::facts::to_wire;
 use windlass_proto::v1;
 use windlass_proto::v1::executor_message::Message as Out;
@@ -35,12 +35,6 @@ impl Seen {
     }
 }
 
-/// What the front asks for.
-enum Ask {
-    Reports,
-    Facts(Look),
-}
-
 /// Holds a session until the front ends it.
 pub(super) async fn hold(
     jobs: &Arc<Jobs>,
@@ -50,16 +44,16 @@ pub(super) async fn hold(
     mut receiver: Receiver,
 ) -> io::Result<()> {
     say(&mut sender, Out::Standing(standing(jobs))).await?;
-    let (asks, mut asked) = mpsc::unbounded_channel();
-    let ask = |what| asks.send(what).expect("the receiver is in this function too");
+    // Of what is asked more often than it can be done, the last counts.
+    let (opened, (asked, mut looks)) = (Notify::new(), watch::channel(Look::Briefly));
     let reading = async {
         while let Some(message) = receiver.next::<v1::FrontMessage>().await? {
             match message.message {
                 Some(In::Order(order)) => jobs.obey(&order),
                 Some(In::Ack(ack)) => jobs.acknowledge(&ack.job),
-                Some(In::Opened(_)) => ask(Ask::Reports),
+                Some(In::Opened(_)) => opened.notify_one(),
                 Some(In::Observe(observe)) => {
-                    ask(Ask::Facts(if observe.closely { Look::Closely } else { Look::Briefly }));
+                    asked.send_replace(if observe.closely { Look::Closely } else { Look::Briefly });
                 }
                 None => tracing::warn!("the front said something that this version does not know; ignoring it"),
             }
@@ -68,20 +62,18 @@ pub(super) async fn hold(
     };
     let writing = async {
         let (mut is_open, mut announced, mut looking) = (false, 0, None);
-        let mut next = None;
         loop {
             let message = tokio::select! {
                 biased;
-                Some(ask) = asked.recv() => {
-                    match ask {
-                        Ask::Reports => {
-                            is_open = true;
-                            jobs.report_all();
-                        }
-                        // Asked again while a look is under way: another one follows.
-                        Ask::Facts(look) if looking.is_some() => next = Some(look),
-                        Ask::Facts(look) => looking = Some(Box::pin(seen.look(look))),
-                    }
+                () = opened.notified() => {
+                    is_open = true;
+                    jobs.report_all();
+                    continue;
+                }
+                // Asked again while a look is under way: another one follows.
+                Ok(()) = looks.changed(), if looking.is_none() => {
+                    let look = *looks.borrow_and_update();
+                    looking = Some(Box::pin(seen.look(look)));
                     continue;
                 }
                 report = jobs.next_report(), if is_open => Out::Job(report),
@@ -90,7 +82,7 @@ pub(super) async fn hold(
                     Out::Carry(v1::CarryAnnouncement { call })
                 }
                 observed = async { looking.as_mut().expect("only polled then").await }, if looking.is_some() => {
-                    looking = next.take().map(|look| Box::pin(seen.look(look)));
+                    looking = None;
                     Out::Observed(observed)
                 }
             };

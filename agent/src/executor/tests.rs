@@ -262,3 +262,40 @@ async fn facts_are_told_when_they_are_asked_for() {
     let Some(Said::Observed(observed)) = session.heard().await else { panic!("not what was seen") };
     assert_eq!(observed.facts.len(), windlass_types::facts::Subject::ALL.len() - 1, "{observed:?}");
 }
+
+#[tokio::test]
+async fn connections_that_say_nothing_are_not_taken_without_end() {
+    let world = World::start();
+    let mut silent = Vec::new();
+    let dialled = async {
+        loop {
+            silent.push(world.dial.dial().await.unwrap());
+        }
+    };
+    // Some more wait, as at a socket.
+    assert!(tokio::time::timeout(GREETING_TIMEOUT / 20, dialled).await.is_err());
+    assert!((MOST_CONNECTIONS..MOST_CONNECTIONS * 2).contains(&silent.len()), "{}", silent.len());
+    drop(silent);
+    let (_session, standing) = world.session().await;
+    assert!(standing.jobs.is_empty());
+}
+
+#[tokio::test]
+async fn a_front_that_asks_without_end_is_answered_and_forged_orders_do_not_pile_up() {
+    let world = World::start();
+    let (mut sender, receiver) = world.greet(Purpose::Session(v1::SessionPurpose::default())).await;
+    for job in (0..2000).chain(1990..2000) {
+        let order = v1::Order { job: job.to_string(), node: "node1".into(), ..v1::Order::default() };
+        let mut signed = TestOrders::new().sign(Payload::Order(order));
+        signed.signature = bytes::Bytes::from_static(&[0; 64]);
+        sender.send(&v1::FrontMessage { message: Some(Told::Order(signed)) }).await.unwrap();
+    }
+    let mut session = Session { sender, receiver };
+    let Some(Said::Standing(_)) = session.heard().await else { panic!("not how it stands") };
+    session.tell(Told::Opened(v1::SessionOpened {})).await;
+    let mut refused = std::collections::BTreeSet::new();
+    while !refused.contains("1999") {
+        assert!(refused.insert(session.outcome().await.0), "told twice");
+    }
+    assert!(refused.len() <= 256, "{}", refused.len());
+}
