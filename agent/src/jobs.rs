@@ -202,12 +202,22 @@ impl Jobs {
             match stage {
                 JobStage::Acknowledged => self.forget_output(&order.job),
                 JobStage::Ended(outcome) => self.spawn_delivery(order, outcome),
+                JobStage::Accepted | JobStage::Started(_) if self.is_out_of_reach(&order) => {
+                    tracing::error!(job = %order.job, "a step waits: its programs would be bound by this sandbox; see why \
+                        systemd does not start them, then `systemctl restart windlass-executor`");
+                }
                 JobStage::Accepted => self.spawn_work(order, work::Beginning::Recovered(None)),
                 JobStage::Started(mark) => self.spawn_work(order, work::Beginning::Recovered(Some(mark))),
             }
         }
         // Not before: what the acknowledged ones left is found by their records.
         self.table().compact();
+    }
+
+    /// Whether a step was begun where programs have the rights of root, and they have not here. It is not for this sandbox
+    /// to fail it, and what its program does meanwhile cannot be seen from here.
+    fn is_out_of_reach(&self, order: &Order) -> bool {
+        matches!(order.action, Action::Step(_)) && !self.parts.runner.is_unconfined()
     }
 
     /// Kinds of order this node obeys.

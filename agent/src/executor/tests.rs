@@ -299,3 +299,32 @@ async fn a_front_that_asks_without_end_is_answered_and_forged_orders_do_not_pile
     }
     assert!(refused.len() <= 256, "{}", refused.len());
 }
+
+#[tokio::test]
+async fn a_step_that_was_begun_outside_of_the_sandbox_waits_in_it() {
+    use crate::journal::{Journal, Order, Record};
+    let directory = tempfile::tempdir().unwrap();
+    let step = r#"{"id":"a","step":{"kind":"repair-packages"}}"#;
+    let action = windlass_types::action::Action::Step(serde_json::from_str(step).unwrap());
+    let job = windlass_types::name::JobId::new("7").unwrap();
+    let order = Order { job, epoch: 1, sequence: 1, expires: None, timeout: None, output_limit: 1, action };
+    let mut journal = Journal::open(&directory.path().join("journal")).unwrap();
+    journal.append_durably(Record::Accepted(order)).unwrap();
+    drop(journal);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let jobs = Jobs::open(JobParts {
+        node: NodeName::new("node1").unwrap(),
+        state_dir: directory.path().to_owned(),
+        exec: true,
+        order_key: OrderKey::new(TestOrders::new().public()),
+        runner: Arc::new(crate::jobs::process_group::ProcessGroups::confined(Arc::clone(&clock))),
+        host: Arc::new(FakeHost::new("node1")),
+        carriers: Carriers::new(directory.path().join("transfers"), 1),
+        clock,
+        ended: CancellationToken::new(),
+    })
+    .unwrap();
+    jobs.recover();
+    assert!(jobs.are_at_rest());
+    assert_eq!(jobs.open_jobs(), ["7"]);
+}
