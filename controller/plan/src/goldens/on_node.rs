@@ -229,7 +229,21 @@ fn what_cannot_be_read_is_mended_before_anything_else_is_planned() {
         is_unreadable: true,
         ..survey()
     };
-    compare("node-unreadable", &of(&[("node1", wish, unreadable)], &Policy::default()));
+    let mut plan = of(&[("node1", wish.clone(), unreadable)], &Policy::default());
+    compare("node-unreadable", &plan);
+    let readable = Survey {
+        packages: Some(Found::Due { due: transaction() }),
+        kernel: Some(Found::Due { due: kernel_due() }),
+        ..survey()
+    };
+    plan.take_in(&name("node1"), of(&[("node1", wish, readable)], &Policy::default()), &[name("node1")]);
+    assert!(plan.blocked.is_empty() && plan.queued.is_empty(), "{plan}");
+    let ids: Vec<_> = plan.steps.iter().map(|planned| planned.id.as_str()).collect();
+    let mended = ["hook/node1/before-repair", "repair-packages/node1", "hook/node1/after-repair"];
+    let rest = ["hook/node1/before", "packages/node1", "install-kernel/node1", "boot/node1", "confirm-kernel/node1"];
+    assert_eq!(ids, [&mended[..], &rest, &["prune-kernels/node1", "hook/node1/after"]].concat());
+    let chain: Vec<_> = plan.steps[1..].iter().map(|planned| planned.after[0].as_str()).collect();
+    assert_eq!(chain, ids[..ids.len() - 1], "the second part waits for the first");
 }
 
 #[test]

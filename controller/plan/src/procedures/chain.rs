@@ -7,7 +7,8 @@
 //!    was replaced, the hook after.
 //!
 //! What a node said of packages and kernel it said of the repositories it has. Where the settings bring others, the second
-//! part is planned after the first is done. So it is where the package database has to be mended before it can be read.
+//! part is planned after the first is done. So it is where the package database has to be mended before it can be read. That
+//! is done between hooks too, which have ids of their own: those of the part after it are other steps of the same plan.
 
 use windlass_types::name::NodeName;
 use windlass_types::name::on_node::KernelRelease;
@@ -46,7 +47,7 @@ impl<'a> Chain<'a> {
         chain.steps.append(&mut disruptive);
         if survey.is_unreadable && (wish.packages.is_some() || wish.kernel.is_some()) {
             chain.repair(false);
-            chain.under_a_lease(first);
+            chain.under_a_lease(first, ["before-repair", "after-repair"]);
             chain.later = Some("its package database is mended first".to_owned());
             return chain;
         }
@@ -58,7 +59,7 @@ impl<'a> Chain<'a> {
         chain.packages(packages);
         chain.kernel(kernel, boot);
         chain.services(boots);
-        chain.under_a_lease(first);
+        chain.under_a_lease(first, ["before", "after"]);
         chain
     }
 
@@ -215,19 +216,20 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Puts the steps from `first` on between the hooks and under a lease, if one of them disrupts anything.
-    fn under_a_lease(&mut self, first: usize) {
+    /// Puts the steps from `first` on between the hooks, with these words in their ids, and under a lease, if one of them
+    /// disrupts anything.
+    fn under_a_lease(&mut self, first: usize, [key_before, key_after]: [&str; 2]) {
         let needs = |planned: &PlannedStep| matches!(&planned.step, Step::OnNode { step, .. } if step.needs_lease());
         if !self.steps[first..].iter().any(needs) {
             return;
         }
         let hook = |hook: &Hook| NodeStep::Hook { argv: hook.argv.clone(), timeout_millis: hook.timeout_millis };
         if let Some(before) = &self.wish.hooks.before {
-            let step = self.plan(hook(before), "before anything goes down").keyed("before");
+            let step = self.plan(hook(before), "before anything goes down").keyed(key_before);
             self.steps.insert(first, step);
         }
         if let Some(after) = &self.wish.hooks.after {
-            let step = self.plan(hook(after), "everything is back").keyed("after");
+            let step = self.plan(hook(after), "everything is back").keyed(key_after);
             self.steps.push(step);
         }
         self.steps[first..].iter_mut().for_each(|step| step.lease = true);
