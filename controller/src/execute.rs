@@ -8,7 +8,7 @@
 //! - [`run`]: which step may begin; pure.
 //! - [`record`]: what is stored.
 //! - [`drive`]: begins what may begin, until all has ended.
-//! - [`hold`]: asks the arbiter for nodes, and gives them back.
+//! - [`hold`]: asks the arbiter for nodes, and gives them back; [`request`]: for one of them.
 //! - [`control`]: stop, pause, resume, retry.
 //! - [`later`]: brings in nodes that were away when the run was planned.
 //! - [`steps`]: what each step does; [`on_node`]: those that a node does itself; [`boots`]: reboots of them.
@@ -42,6 +42,7 @@ mod out_of_reach;
 mod possible;
 mod power;
 pub mod record;
+mod request;
 pub mod run;
 mod shared;
 pub mod stages;

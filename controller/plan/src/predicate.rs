@@ -10,11 +10,13 @@ mod other_holder;
 mod quarantine;
 mod window;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use windlass_types::name::{NodeName, RunId};
 use windlass_types::time::UnixMillis;
 
 use crate::policy::Policy;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NodeStatus, Snapshot};
 
 /// A moment at which a run asks for the right to take a node down.
 #[derive(Debug, Clone, Copy)]
@@ -43,16 +45,48 @@ pub struct Objection {
 /// Everything that speaks against letting a node go down now; empty if it may.
 #[must_use]
 pub fn objections(scene: &Scene<'_>, node: &NodeName) -> Vec<Objection> {
+    against(scene, scene.snapshot.node(node), &max_unavailable::unavailable(scene), node)
+}
+
+fn against(
+    scene: &Scene<'_>,
+    status: Option<&NodeStatus>,
+    unavailable: &BTreeSet<&NodeName>,
+    node: &NodeName,
+) -> Vec<Objection> {
     [
         quarantine::objection(scene, node),
         other_holder::objection(scene, node),
-        node_down::objection(scene, node),
-        max_unavailable::objection(scene, node),
+        node_down::objection(scene, status, node),
+        max_unavailable::objection(scene, unavailable, node),
         window::objection(scene, node),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// A scene in which many nodes are asked for: what is looked for among all nodes is looked for once.
+#[derive(Debug)]
+pub struct Overview<'a> {
+    scene: Scene<'a>,
+    nodes: BTreeMap<&'a NodeName, &'a NodeStatus>,
+    unavailable: BTreeSet<&'a NodeName>,
+}
+
+impl<'a> Overview<'a> {
+    /// Of this scene.
+    #[must_use]
+    pub fn of(scene: Scene<'a>) -> Self {
+        let nodes = scene.snapshot.nodes.iter().map(|status| (&status.name, status)).collect();
+        Self { nodes, unavailable: max_unavailable::unavailable(&scene), scene }
+    }
+
+    /// As [`objections`].
+    #[must_use]
+    pub fn objections(&self, node: &NodeName) -> Vec<Objection> {
+        against(&self.scene, self.nodes.get(node).copied(), &self.unavailable, node)
+    }
 }
 
 /// What speaks against a person who takes a node down, without a run: a run that is at work there, also while the node boots
@@ -61,7 +95,7 @@ pub fn objections(scene: &Scene<'_>, node: &NodeName) -> Vec<Objection> {
 #[must_use]
 pub fn objections_by_hand(scene: &Scene<'_>, node: &NodeName) -> Vec<Objection> {
     let is_well = scene.snapshot.node(node).is_some_and(|status| status.is_connected && status.is_healthy);
-    let others = is_well.then(|| max_unavailable::objection(scene, node));
+    let others = is_well.then(|| max_unavailable::objection(scene, &max_unavailable::unavailable(scene), node));
     [other_holder::objection(scene, node), others.flatten()].into_iter().flatten().collect()
 }
 
@@ -74,12 +108,10 @@ impl Scene<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use windlass_types::node_step::Lease;
 
     use super::*;
-    use crate::snapshot::{LeaseStatus, NodeStatus};
+    use crate::snapshot::LeaseStatus;
 
     fn named(name: &str) -> NodeName {
         NodeName::new(name).expect("a name")

@@ -2,25 +2,22 @@
 //! Nodes come into a run's hands, and go: the arbiter is asked whenever something happened that may change its answer, with
 //! what is known at that moment. What holds a step up is told with the step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use windlass_plan::{Objection, Scene, Snapshot, StepId, objections};
+use windlass_plan::{Objection, Overview, Scene, Snapshot, StepId};
 use windlass_types::event::EventKind;
 use windlass_types::name::NodeName;
 use windlass_types::time::UnixMillis;
 
 use super::out_of_reach::Fate;
+use super::request::Petition;
 use super::stored::{rest, stored};
 use super::{ActiveRun, Runs};
-use crate::arbiter::{Answer, Known};
 use crate::store::StoreError;
-
-/// Rules that speak against every node alike: when one node is refused for them, so are the others.
-const FOR_ALL: [&str; 2] = ["max-unavailable", "window"];
 
 /// What waits, and for what.
 pub(super) struct Held {
@@ -109,54 +106,81 @@ impl Held {
 }
 
 impl Runs {
-    /// Asks for the nodes whose turn it is.
+    /// Asks for the nodes whose turn it is, as many as can begin at once.
     pub(super) async fn ask_arbiter(&self, run: &Arc<ActiveRun>, held: &mut Held) {
         self.lose(run);
-        let asking = self.whose_turn_it_is(run, held);
+        let mut asking = self.whose_turn_it_is(run, held);
         if asking.is_empty() {
             return;
         }
-        let (id, by, policy) = {
-            let record = run.record();
-            (record.id.clone(), record.created_by.clone(), record.plan.policy.clone())
-        };
-        let mut snapshot = Snapshot { members: self.members(run).await, ..Snapshot::default() };
-        // One moment for all: a window that opens in between would be neither waited for nor open.
-        let now = self.with.clock.now();
-        let mut general: Option<Objection> = None;
-        for (step, node) in asking {
-            let answer = match &general {
-                Some(objection) if self.is_connected(&node) => Answer::Refused(vec![objection.clone()]),
-                Some(_) | None => {
-                    let judge = |known: &Known| {
-                        // Now, and not before the turn was waited for.
-                        snapshot.nodes = self.with.observer.nodes().nodes;
-                        known.write(&mut snapshot);
-                        objections(&Scene { snapshot: &snapshot, run: &id, policy: &policy, now }, &node)
-                    };
-                    match self.with.arbiter.request(&id, &node, &by, judge).await {
-                        Ok(answer) => answer,
-                        // By the time that it can be stored the clock and the nodes are others: everything is judged anew.
-                        Err(error) => return self.judged_anew(run, &error).await,
-                    }
+        let mut petition = self.petition(run).await;
+        let mut places = run.progress().places();
+        while let Some((step, node)) = self.next_that_may(run, held, &mut asking, petition.scene()).await {
+            if places == 0 {
+                asking.push_front((step, node));
+                self.wait_for_a_place(run, &asking);
+                break;
+            }
+            match self.request(&mut petition, &node).await {
+                Ok(true) => {
+                    run.progress().set_in_hand(&node, true);
+                    places -= 1;
                 }
-            };
-            match answer {
-                Answer::Granted(_) => run.progress().set_in_hand(&node, true),
-                Answer::Refused(why) => {
-                    if self.is_only_away(run, &node, &why) && self.decide(run, held, &step, &node).await == Fate::Ended
-                    {
-                        // Who may begin now is another question than before.
-                        return;
-                    }
-                    general = general.or_else(|| why.iter().find(|one| FOR_ALL.contains(&one.predicate)).cloned());
-                    self.refused(run, &step, &why);
-                    held.refused.insert(step);
-                }
+                // It is looked at again, with what is known now.
+                Ok(false) => asking.push_front((step, node)),
+                // By the time that it can be stored the clock and the nodes are others: everything is judged anew.
+                Err(error) => return self.judged_anew(run, &error).await,
             }
         }
-        held.opens = policy.window.and_then(|window| window.opens(now));
+        held.opens = petition.policy.window.as_ref().and_then(|window| window.opens(petition.now));
         run.signal();
+    }
+
+    async fn petition(&self, run: &ActiveRun) -> Petition {
+        let members = self.members(run).await;
+        let now = self.with.clock.now();
+        let mut snapshot = Snapshot { members, ..self.with.observer.nodes() };
+        self.with.arbiter.known().write(&mut snapshot);
+        let record = run.record();
+        let (by, policy) = (record.created_by.clone(), record.plan.policy.clone());
+        Petition { run: record.id.clone(), by, policy, now, snapshot }
+    }
+
+    /// The next node that may go down as far as is known. The arbiter judges it anew, but need not be asked for those before
+    /// it, which are refused: of many, most are.
+    async fn next_that_may(
+        &self,
+        run: &ActiveRun,
+        held: &mut Held,
+        asking: &mut VecDeque<(StepId, NodeName)>,
+        scene: Scene<'_>,
+    ) -> Option<(StepId, NodeName)> {
+        let overview = Overview::of(scene);
+        while let Some((step, node)) = asking.pop_front() {
+            let why = overview.objections(&node);
+            if why.is_empty() {
+                return Some((step, node));
+            }
+            if self.is_only_away(run, &node, &why) && self.decide(run, held, &step, &node).await == Fate::Ended {
+                // Who may begin now is another question than before.
+                asking.clear();
+                return None;
+            }
+            self.refused(run, &step, &why);
+            held.refused.insert(step);
+        }
+        None
+    }
+
+    /// Nodes that might go down if not so much were under way wait for nothing that needs a word.
+    fn wait_for_a_place(&self, run: &ActiveRun, asking: &VecDeque<(StepId, NodeName)>) {
+        let mut progress = run.progress();
+        for (step, _) in asking {
+            progress.change(step, |record| {
+                record.message.clear();
+                record.advice.clear();
+            });
+        }
     }
 
     async fn judged_anew(&self, run: &ActiveRun, error: &StoreError) {
@@ -178,14 +202,14 @@ impl Runs {
     }
 
     /// Steps that wait for their node, unless it was refused; those that must not overtake others are told so.
-    fn whose_turn_it_is(&self, run: &ActiveRun, held: &mut Held) -> Vec<(StepId, NodeName)> {
+    fn whose_turn_it_is(&self, run: &ActiveRun, held: &mut Held) -> VecDeque<(StepId, NodeName)> {
         let is_away = |node: &NodeName| !self.is_connected(node);
         let (now, later) = {
             let progress = run.progress();
             let asking = progress.asking(is_away);
             let now = asking.now.into_iter().filter(|planned| !held.refused.contains(&planned.id));
             let now = now.filter_map(|planned| Some((planned.id.clone(), planned.step.node()?.clone())));
-            let now: Vec<_> = now.collect();
+            let now: VecDeque<_> = now.collect();
             let later: Vec<_> = asking.later.into_iter().map(|planned| planned.id.clone()).collect();
             (now, later)
         };

@@ -37,6 +37,8 @@ pub struct Progress {
     in_hand: BTreeSet<NodeName>,
     index: BTreeMap<StepId, usize>,
     links: Vec<Link>,
+    /// The steps of each node, in the order of the plan.
+    of_node: BTreeMap<NodeName, Vec<usize>>,
     /// Steps that wait for no other any more, in the order of the plan.
     ready: BTreeSet<usize>,
     /// Steps that wait for one that was not done.
@@ -70,8 +72,10 @@ impl Progress {
             Link { record, waits: 0, next: Vec::new() }
         };
         let links = plan.steps.iter().map(link).collect();
-        let (ready, lost, failed, in_hand) = Default::default();
-        let mut progress = Self { plan, told, in_hand, index, links, ready, lost, failed, turns, open: 0, running: 0 };
+        let (of_node, ready, lost, failed, in_hand) = Default::default();
+        let (open, running) = (0, 0);
+        let mut progress =
+            Self { plan, told, in_hand, index, links, of_node, ready, lost, failed, turns, open, running };
         progress.connect(0);
         progress
     }
@@ -90,6 +94,9 @@ impl Progress {
     /// Connects the steps from `first` on with those before them.
     fn connect(&mut self, first: usize) {
         for at in first..self.links.len() {
+            if let Some(node) = self.plan.steps[at].step.node() {
+                self.of_node.entry(node.clone()).or_default().push(at);
+            }
             for before in &self.plan.steps[at].after {
                 // A plan whose step waits for one that is not in it was refused before.
                 let Some(before) = self.index.get(before).copied() else { continue };
@@ -237,16 +244,40 @@ impl Progress {
         node.is_some_and(|node| self.in_hand.contains(node))
     }
 
-    /// Steps that may begin now, in the order of the plan and within its limit. Steps of nodes that are `away` are left out.
+    /// Steps that may begin now, within the plan's limit and in its order; first those of nodes in the run's hands, which
+    /// count as down already. Steps of nodes that are `away` are left out.
     #[must_use]
     pub fn ready(&self, is_away: impl Fn(&NodeName) -> bool) -> Vec<PlannedStep> {
-        let free = (self.plan.policy.parallel as usize).saturating_sub(self.running);
-        let steps = self.ready.iter().map(|at| &self.plan.steps[*at]);
+        let free = self.free();
+        if free == 0 {
+            return Vec::new();
+        }
         let may = |planned: &&PlannedStep| {
             let node = planned.step.node();
             self.may_begin(node) && (!planned.lease || self.holds(node)) && !node.is_some_and(&is_away)
         };
+        let held: BTreeSet<_> = self.in_hand.iter().flat_map(|node| self.ready_of(node)).collect();
+        let others = self.ready.iter().copied().filter(|at| !held.contains(at));
+        let steps = held.iter().copied().chain(others).map(|at| &self.plan.steps[at]);
         steps.filter(may).take(free).cloned().collect()
+    }
+
+    /// Steps that may begin beside those under way.
+    fn free(&self) -> usize {
+        (self.plan.policy.parallel as usize).saturating_sub(self.running)
+    }
+
+    /// Steps of a node that wait for no other any more.
+    fn ready_of(&self, node: &NodeName) -> impl Iterator<Item = usize> {
+        self.of_node.get(node).into_iter().flatten().copied().filter(|at| self.ready.contains(at))
+    }
+
+    /// How many further nodes could begin at once what is done under a lease. A node in the run's hands that is about to go
+    /// on has its place. More are not asked for: whoever is in hand is brought to its end, also after a failure or a pause.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        let about_to_go_on = self.in_hand.iter().filter(|node| self.ready_of(node).next().is_some()).count();
+        self.free().saturating_sub(about_to_go_on)
     }
 
     /// Nodes that could not be asked yet and are to be planned for when they can; none while no further node may begin.

@@ -11,19 +11,20 @@ use crate::snapshot::NodeStatus;
 /// Names that are shown; more help nobody.
 const SHOWN: usize = 5;
 
-pub(super) fn objection(scene: &Scene<'_>, node: &NodeName) -> Option<Objection> {
-    let others: Vec<_> = unavailable(scene).into_iter().filter(|other| *other != node).collect();
-    if (others.len() as u64) < u64::from(scene.policy.max_unavailable) || scene.has_in_hand(node) {
+pub(super) fn objection(scene: &Scene<'_>, unavailable: &BTreeSet<&NodeName>, node: &NodeName) -> Option<Objection> {
+    let others = unavailable.len() - usize::from(unavailable.contains(node));
+    if (others as u64) < u64::from(scene.policy.max_unavailable) || scene.has_in_hand(node) {
         return None;
     }
-    let mut names: Vec<_> = others.iter().take(SHOWN).map(|name| name.as_str().to_owned()).collect();
-    if others.len() > SHOWN {
-        names.push(format!("{} more", others.len() - SHOWN));
+    let names = unavailable.iter().filter(|other| **other != node).take(SHOWN);
+    let mut names: Vec<_> = names.map(|name| name.as_str().to_owned()).collect();
+    if others > SHOWN {
+        names.push(format!("{} more", others - SHOWN));
     }
     let most = scene.policy.max_unavailable;
     Some(Objection {
         predicate: "max-unavailable",
-        reason: format!("{} down or in hand, and {most} may be: {}", others.len(), names.join(", ")),
+        reason: format!("{others} down or in hand, and {most} may be: {}", names.join(", ")),
         advice: "it goes on when they are healthy and no run holds them: windlass status says which is not so; one that a run \
                  holds that has ended: windlass node release NODE --reason TEXT"
             .to_owned(),
@@ -32,9 +33,8 @@ pub(super) fn objection(scene: &Scene<'_>, node: &NodeName) -> Option<Objection>
 
 /// Nodes that are down or may go down. Of a cluster its members are looked at, and whatever anybody has in hand; without
 /// a cluster all nodes.
-fn unavailable<'a>(scene: &Scene<'a>) -> BTreeSet<&'a NodeName> {
-    let members = &scene.snapshot.members;
-    // Asked of the few that are down only: membership is a long list.
+pub(super) fn unavailable<'a>(scene: &Scene<'a>) -> BTreeSet<&'a NodeName> {
+    let members: BTreeSet<_> = scene.snapshot.members.iter().collect();
     let counts = |name: &NodeName| members.is_empty() || members.contains(name);
     let is_down = |status: &&NodeStatus| !(status.is_revoked || status.is_connected && status.is_healthy);
     let down = scene.snapshot.nodes.iter().filter(is_down).filter(|status| counts(&status.name));

@@ -5,13 +5,14 @@
 use windlass_types::name::NodeName;
 
 use super::{Objection, Scene};
+use crate::snapshot::NodeStatus;
 
-pub(super) fn objection(scene: &Scene<'_>, node: &NodeName) -> Option<Objection> {
+pub(super) fn objection(scene: &Scene<'_>, status: Option<&NodeStatus>, node: &NodeName) -> Option<Objection> {
     let object = |reason: String| {
         let advice = format!("mend it, or see what is wrong: windlass get node {node}");
         Some(Objection { predicate: "node-down", reason, advice })
     };
-    match scene.snapshot.node(node) {
+    match status {
         None => object(format!("{node} has not joined")),
         Some(status) if status.is_revoked => object(format!("the certificates of {node} are revoked")),
         Some(_) if scene.has_in_hand(node) => None,

@@ -10,7 +10,7 @@ use windlass_types::time::UnixMillis;
 
 use super::NODES;
 use crate::example::{self, NOW, joined, machine, name};
-use crate::{LeaseStatus, Policy, Scene, Snapshot, objections};
+use crate::{LeaseStatus, Overview, Policy, Scene, Snapshot, objections};
 
 const OURS: &str = "r7";
 
@@ -99,6 +99,27 @@ proptest! {
             }
         }
         prop_assert!(missing(&world).len() <= before.max(max_unavailable as usize));
+    }
+
+    #[test]
+    fn who_is_asked_for_with_others_is_judged_as_if_alone(
+        standings in proptest::collection::vec(standing(), 5),
+        has_members in any::<bool>(),
+        max_unavailable in 0_u32..4,
+    ) {
+        let world = world(&standings, has_members);
+        let policy = Policy { max_unavailable, ..Policy::default() };
+        let run = RunId::new(OURS).expect("an id");
+        let scene = Scene { snapshot: &world, run: &run, policy: &policy, now: NOW };
+        let overview = Overview::of(scene);
+        for node in NODES.into_iter().chain(["unknown"]).map(name) {
+            let (with_others, alone) = (overview.objections(&node), objections(&scene, &node));
+            prop_assert_eq!(&with_others, &alone);
+            let others = missing(&world).into_iter().filter(|other| *other != node).count();
+            let counted = format!("{others} down or in hand");
+            let told = alone.iter().find(|objection| objection.predicate == "max-unavailable");
+            prop_assert!(told.is_none_or(|objection| objection.reason.starts_with(&counted)), "{:?}", told);
+        }
     }
 
     #[test]

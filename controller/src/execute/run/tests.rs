@@ -317,6 +317,33 @@ fn nodes_that_are_away_take_nobodys_place() {
     assert!(progress.ready(|_| false).is_empty());
 }
 
+#[test]
+fn no_more_nodes_are_asked_for_than_can_begin_at_once() {
+    let policy = Policy { parallel: 2, on_failure: OnFailure::Continue { most: 9 }, ..Policy::default() };
+    let mut progress = progress(nodes(4, policy));
+    go_on(&mut progress, "");
+    assert_eq!(progress.places(), 2);
+    progress.set_in_hand(&name("n0"), true);
+    assert_eq!(progress.places(), 1, "n0 is about to begin");
+    let begun = begin(&mut progress);
+    assert_eq!((begun.len(), progress.places()), (1, 1), "n0 is at work");
+    progress.set_in_hand(&name("n1"), true);
+    assert_eq!(progress.places(), 0);
+    end(&mut progress, &begun[0], StepState::Done);
+    assert_eq!(progress.places(), 0, "n0 goes on at once");
+    go_on(&mut progress, "n0");
+    assert_eq!((progress.finished_with(), progress.places()), (vec![name("n1")], 2), "n0 failed and takes no place");
+}
+
+#[test]
+fn who_is_in_hand_goes_before_those_who_need_not_be() {
+    let mut progress = progress(nodes(2, Policy { parallel: 1, ..Policy::default() }));
+    let pruned = progress.plan.steps[3].id.clone();
+    end(&mut progress, &pruned, StepState::Done);
+    progress.set_in_hand(&name("n1"), true);
+    assert_eq!(begin(&mut progress).iter().map(StepId::as_str).collect::<Vec<_>>(), ["repair-packages/n1"]);
+}
+
 proptest! {
     #[test]
     fn never_more_at_once_than_allowed_and_always_an_end(
