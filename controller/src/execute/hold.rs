@@ -215,8 +215,8 @@ impl Runs {
         };
         held.behind = !later.is_empty();
         for step in later {
-            let advice = "it goes on by itself".to_owned();
-            self.holds_up(run, &step, "waits: nodes whose turn comes before are not ready yet".to_owned(), advice);
+            let message = "waits: nodes whose turn comes before are not ready yet".to_owned();
+            self.holds_up(run, &step, vec!["turn"], message, "it goes on by itself".to_owned());
         }
         now
     }
@@ -233,34 +233,46 @@ impl Runs {
     fn refused(&self, run: &ActiveRun, step: &StepId, why: &[Objection]) {
         let Some(first) = why.first() else { return };
         let reasons: Vec<_> = why.iter().map(|objection| objection.reason.as_str()).collect();
-        self.holds_up(run, step, format!("waits: {}", reasons.join("; ")), first.advice.clone());
+        let kinds = why.iter().map(|objection| objection.predicate).collect();
+        self.holds_up(run, step, kinds, format!("waits: {}", reasons.join("; ")), first.advice.clone());
     }
 
-    /// Tells what a step waits for, once.
-    pub(super) fn holds_up(&self, run: &ActiveRun, step: &StepId, message: String, advice: String) {
-        let is_new = {
+    /// Shows what a step waits for, and tells it when that is of another kind than before: who is down changes with every
+    /// node of a run, and would be told of every node that waits.
+    pub(super) fn holds_up(
+        &self,
+        run: &ActiveRun,
+        step: &StepId,
+        kinds: Vec<&'static str>,
+        message: String,
+        advice: String,
+    ) {
+        let (is_other, is_told) = {
             let mut progress = run.progress();
-            let is_new = progress.step(step).message != message;
-            if is_new {
-                progress.change(step, |record| {
-                    record.message.clone_from(&message);
-                    record.advice = advice;
-                });
+            let is_other = progress.step(step).message != message;
+            if is_other {
+                progress.change(step, |record| (record.message, record.advice) = (message.clone(), advice));
             }
-            is_new
+            (is_other, progress.waits_for(step, kinds))
         };
-        if is_new {
+        if is_told {
             self.tell(run, EventKind::StepHeld, step, format!("{step} {message}"));
+        }
+        if is_other {
             run.signal();
         }
     }
 
     /// Takes back what a step waited for.
     pub(super) fn goes_on(&self, run: &ActiveRun, step: &StepId) {
-        run.progress().change(step, |record| {
-            record.message.clear();
-            record.advice.clear();
-        });
+        {
+            let mut progress = run.progress();
+            progress.waits_for(step, Vec::new());
+            progress.change(step, |record| {
+                record.message.clear();
+                record.advice.clear();
+            });
+        }
         run.signal();
     }
 

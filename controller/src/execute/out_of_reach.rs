@@ -66,7 +66,8 @@ impl Runs {
 
     /// Tells that a step waits for its node.
     pub(super) fn tell_it_waits(&self, run: &ActiveRun, step: &StepId, node: &NodeName) {
-        self.holds_up(run, step, format!("waits until {node} is connected"), waits_for_its_node(&run.id(), node));
+        let (message, advice) = (format!("waits until {node} is connected"), waits_for_its_node(&run.id(), node));
+        self.holds_up(run, step, vec!["connection"], message, advice);
     }
 
     /// Whether a node could have had its turn if only it were connected. Others that are away are no reason to wait for it,

@@ -53,6 +53,8 @@ pub struct Progress {
 #[derive(Debug, Clone, Default)]
 struct Link {
     record: StepRecord,
+    /// Of what kind that is for which it waits, as far as that was told.
+    waits_for: Vec<&'static str>,
     /// Steps before it that are not done.
     waits: usize,
     next: Vec<usize>,
@@ -69,7 +71,7 @@ impl Progress {
             if record.state == StepState::Running {
                 record.state = StepState::Waiting;
             }
-            Link { record, waits: 0, next: Vec::new() }
+            Link { record, ..Link::default() }
         };
         let links = plan.steps.iter().map(link).collect();
         let (of_node, ready, lost, failed, in_hand) = Default::default();
@@ -188,7 +190,17 @@ impl Progress {
         self.links[at].record.clone()
     }
 
+    /// Notes of what kind that is for which a step waits; says whether that is to be told. Who of many nodes is in the way
+    /// changes with each of them, and is not.
+    pub fn waits_for(&mut self, id: &StepId, kinds: Vec<&'static str>) -> bool {
+        let Some(at) = self.index.get(id).copied() else { return false };
+        let is_new = self.links[at].waits_for != kinds;
+        self.links[at].waits_for = kinds;
+        is_new
+    }
+
     fn moved(&mut self, at: usize, before: StepState, after: StepState) {
+        self.links[at].waits_for.clear();
         self.running =
             self.running + usize::from(after == StepState::Running) - usize::from(before == StepState::Running);
         self.open = self.open + usize::from(!after.is_final()) - usize::from(!before.is_final());

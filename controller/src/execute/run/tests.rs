@@ -336,6 +336,19 @@ fn no_more_nodes_are_asked_for_than_can_begin_at_once() {
 }
 
 #[test]
+fn what_a_step_waits_for_is_told_once_and_again_when_it_is_something_else_or_waits_anew() {
+    let mut progress = progress(nodes(1, Policy::default()));
+    let id = progress.plan.steps[1].id.clone();
+    assert!(progress.waits_for(&id, vec!["max-unavailable"]));
+    progress.change(&id, |record| record.message = "waits: n2 is down".into());
+    assert!(!progress.waits_for(&id, vec!["max-unavailable"]));
+    assert!(progress.waits_for(&id, vec!["max-unavailable", "window"]));
+    end(&mut progress, &id, StepState::Skipped);
+    progress.retry();
+    assert!(progress.waits_for(&id, vec!["max-unavailable", "window"]));
+}
+
+#[test]
 fn who_is_in_hand_goes_before_those_who_need_not_be() {
     let mut progress = progress(nodes(2, Policy { parallel: 1, ..Policy::default() }));
     let pruned = progress.plan.steps[3].id.clone();
