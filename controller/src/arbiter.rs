@@ -274,6 +274,12 @@ impl Arbiter {
         self.lock().leases.get(&lease.node).is_some_and(|held| held.lease == *lease)
     }
 
+    /// Why a node is left alone; `None` if it is not.
+    #[must_use]
+    pub fn quarantine_of(&self, node: &NodeName) -> Option<String> {
+        self.lock().quarantined.get(node).map(|quarantine| quarantine.reason.clone())
+    }
+
     /// Is told whenever a lease or a quarantine begins or ends.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {

@@ -129,6 +129,26 @@ async fn nodes_that_have_not_dialled_yet_since_the_controller_was_killed_are_nei
 }
 
 #[tokio::test]
+async fn a_setting_waits_for_a_node_that_was_quarantined_since_the_plan_and_begins_when_it_is_released() {
+    let bastion = Bastion::start().await;
+    let spec = bastion.write("cluster.yaml", &SERVICES.replace("RULE", "onFailure: stop"));
+    let nodes = [ModelledNode::start(&bastion, "node1").await, ModelledNode::start(&bastion, "node2").await];
+    shows(&bastion, "status", "2 nodes, all healthy").await;
+    nodes.iter().for_each(|node| node.host.change(with_tuned));
+    nodes[0].hold_programs(Some(" enable "));
+    let begun = bastion.words(&format!("apply -f {spec} --yes --detach")).await;
+    assert_eq!(begun.code, 7, "{begun:?}");
+    shows(&bastion, "run show r1", "running    set/node1/").await;
+    bastion.words("node quarantine node2 --reason smoke").await.done();
+    nodes[0].hold_programs(None);
+    shows(&bastion, "run show r1", "waits: node2 is in quarantine: smoke").await;
+    assert_eq!(nodes[1].effect("enable tuned.service"), 0);
+    bastion.words("node release node2").await.done();
+    let ended = bastion.words("run attach r1").await;
+    assert_eq!((ended.code, nodes[1].effect("enable tuned.service")), (0, 1), "{ended:?}");
+}
+
+#[tokio::test]
 async fn an_order_that_was_given_up_before_its_node_heard_of_it_is_never_given() {
     let mut bastion = Bastion::start().await;
     let mut nodes = outdated(&bastion, &["node1"]).await;

@@ -59,7 +59,7 @@ use windlass_types::time::UnixMillis;
 
 pub use plan::{Blocked, Note, Plan, Queued, Turn};
 pub use policy::{OnFailure, Policy, Unreachable};
-pub use predicate::{Objection, Overview, Scene, objections, objections_by_hand};
+pub use predicate::{Objection, Overview, Scene, objections, objections_by_hand, put_aside};
 pub use snapshot::{LeaseStatus, NodeStatus, Snapshot, TokenStatus};
 pub use spec::{ClusterSpec, base_hash};
 pub use step::{Disruption, PlannedStep, Step, StepId, Undo};

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use windlass_types::name::{NodeName, RunId};
 use windlass_types::time::UnixMillis;
 
+pub use self::quarantine::put_aside;
 use crate::policy::Policy;
 use crate::snapshot::{NodeStatus, Snapshot};
 

@@ -93,8 +93,9 @@ async fn a_quarantined_node_is_judged_anew_also_for_its_holder() {
     let (holder, name) = (run("r1"), node("a"));
     let refused = arbiter.request(&holder, &name, "root", |known| known.quarantined.keys().cloned().collect()).await;
     assert_eq!(refused.expect("readable"), Answer::Refused(vec![node("a")]));
+    assert_eq!(arbiter.quarantine_of(&node("a")).as_deref(), Some("smells of smoke"));
     let (was_quarantined, _) = arbiter.release(&node("a"), "it was the neighbour", "root").await.expect("released");
-    assert!(was_quarantined);
+    assert!(was_quarantined && arbiter.quarantine_of(&node("a")).is_none());
     assert_ne!(number(&ask(&arbiter, "r1", "a").await), lease, "a broken lease is worth nothing");
 }
 

@@ -101,6 +101,11 @@ impl Runs {
 
     async fn reach(&self, run: &ActiveRun, held: &mut Held, planned: &PlannedStep) -> Fate {
         let Step::OnNode { node, .. } = &planned.step else { return Fate::GoesOn };
+        if let Some(objection) = self.put_aside(run, &planned.id, node).await {
+            held.set_away(node.clone());
+            self.refused(run, &planned.id, &[objection]);
+            return Fate::Waits;
+        }
         if self.is_within_reach(run, node) {
             return Fate::GoesOn;
         }

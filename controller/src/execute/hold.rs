@@ -23,7 +23,7 @@ use crate::store::StoreError;
 pub(super) struct Held {
     /// Steps whose node was refused since something happened.
     refused: BTreeSet<StepId>,
-    /// Nodes that cannot be told anything since something happened.
+    /// Nodes that cannot, or must not, be told anything since something happened.
     away: BTreeSet<NodeName>,
     /// Nodes are waited for that could not be asked yet.
     awaits: bool,
@@ -203,7 +203,9 @@ impl Runs {
 
     /// Steps that wait for their node, unless it was refused; those that must not overtake others are told so.
     fn whose_turn_it_is(&self, run: &ActiveRun, held: &mut Held) -> VecDeque<(StepId, NodeName)> {
-        let is_away = |node: &NodeName| !self.is_connected(node);
+        // Neither is ready by itself for a turn before which something is to be done there.
+        let quarantined = self.with.arbiter.known().quarantined;
+        let is_away = |node: &NodeName| !self.is_connected(node) || quarantined.contains_key(node);
         let (now, later) = {
             let progress = run.progress();
             let asking = progress.asking(is_away);
@@ -230,7 +232,7 @@ impl Runs {
         lost.iter().for_each(|node| progress.set_in_hand(node, false));
     }
 
-    fn refused(&self, run: &ActiveRun, step: &StepId, why: &[Objection]) {
+    pub(super) fn refused(&self, run: &ActiveRun, step: &StepId, why: &[Objection]) {
         let Some(first) = why.first() else { return };
         let reasons: Vec<_> = why.iter().map(|objection| objection.reason.as_str()).collect();
         let kinds = why.iter().map(|objection| objection.predicate).collect();

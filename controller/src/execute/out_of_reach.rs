@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node that is not connected when its turn has come: the plan's rules say whether its step waits, is left out or fails.
+//! One that somebody has put aside: what needs no lease is not begun there either.
 
-use windlass_plan::{Objection, StepId, Unreachable};
+use windlass_plan::{Objection, StepId, Unreachable, put_aside};
 use windlass_types::name::NodeName;
 use windlass_types::run::StepState;
 
@@ -62,6 +63,24 @@ impl Runs {
         }
         run.nudge.notify_one();
         Fate::Ended
+    }
+
+    /// What keeps a step from beginning on a node that somebody has put aside. What the run has in hand, has begun or has
+    /// told the node it brings to its end.
+    pub(super) async fn put_aside(&self, run: &ActiveRun, step: &StepId, node: &NodeName) -> Option<Objection> {
+        let reason = self.with.arbiter.quarantine_of(node)?;
+        let (is_in_hand, known) = {
+            let progress = run.progress();
+            (progress.in_hand().contains(node), progress.step(step))
+        };
+        if is_in_hand || known.begun {
+            return None;
+        }
+        let request = request_id(&run.id(), step, known.attempt);
+        if known.attempt > 0 && stored(run, || self.with.jobs.is_known(&request)).await {
+            return None;
+        }
+        Some(put_aside(node, &reason))
     }
 
     /// Tells that a step waits for its node.
