@@ -10,7 +10,7 @@
 //! - [`drive`]: begins what may begin, until all has ended.
 //! - [`hold`]: asks the arbiter for nodes, and gives them back; [`request`]: for one of them.
 //! - [`control`]: stop, pause, resume, retry.
-//! - [`later`]: brings in nodes that were away when the run was planned.
+//! - [`later`]: brings in nodes that were away when the run was planned; `absent`: those that are away when that is due.
 //! - [`steps`]: what each step does; [`on_node`]: those that a node does itself; [`boots`]: reboots of them.
 //! - [`shared`]: what the machines of a cluster share.
 //! - [`as_planned`]: whether a node still is as it was when it was planned for.
@@ -24,6 +24,7 @@
 //! - [`by_hand`]: what people do to a node without a run.
 //! - [`apply`]: from a plan that was shown to a run; [`possible`]: whether it could be carried out.
 
+mod absent;
 pub mod apply;
 mod as_planned;
 mod boots;

@@ -35,6 +35,13 @@ impl Plan {
         self.notes.extend(later.notes);
     }
 
+    /// What a queued node had to wait for is done, and the node is not there: it only has to be back.
+    pub fn await_back(&mut self, node: &NodeName, reason: &str) {
+        for queued in self.queued.iter_mut().filter(|queued| queued.node == *node) {
+            (queued.reason, queued.after) = (reason.to_owned(), None);
+        }
+    }
+
     /// Leaves out a node that was queued, by name.
     pub fn leave_out(&mut self, node: &NodeName, reason: impl Into<String>, advice: impl Into<String>) {
         self.queued.retain(|queued| queued.node != *node);

@@ -40,6 +40,7 @@ impl Runs {
                 let (runs, run) = (Arc::clone(self), Arc::clone(run));
                 under_way.spawn(async move { runs.step(&run, planned).await });
             }
+            self.look_for_absent(run, &mut held).await;
             let back = self.are_back(run);
             if !back.is_empty() {
                 let (runs, run) = (Arc::clone(self), Arc::clone(run));
@@ -67,7 +68,7 @@ impl Runs {
     }
 
     /// Ends steps that will never begin.
-    async fn sweep(&self, run: &ActiveRun) {
+    pub(super) async fn sweep(&self, run: &ActiveRun) {
         loop {
             let left_over = run.progress().left_over();
             if left_over.is_empty() {

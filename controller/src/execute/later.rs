@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes that could not be asked when the run was planned: when they are back, made, or have their repositories, they are
 //! asked and planned for, each by itself, under the wishes and rules that were confirmed. The plan that has grown is stored
-//! before anything of it begins.
+//! before anything of it begins. Those that are not there when that is due are looked after in [`super::absent`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::MutexGuard;
 use windlass_plan::{Plan, Queued, Snapshot, order_of_nodes, plan_nodes};
 use windlass_types::event::EventKind;
 use windlass_types::name::NodeName;
@@ -96,15 +97,28 @@ impl Runs {
         if told.is_empty() {
             return;
         }
-        record.revision += 1;
-        if let Err(error) = self.with.records.grow(&record, &before.plan).await {
-            drop(recording);
-            // They are asked again then.
-            rest(run, &error).await;
-            return run.set_rests(None);
-        }
         let now = self.with.clock.now();
         run.surveyed().extend(asked.into_iter().map(|node| (node, now)));
+        // If it cannot be stored they are asked again.
+        let _is_stored = self.replan(run, recording, record, &before.plan, told).await;
+    }
+
+    /// Lets the run have another plan: stored first, then carried out and told. Says whether it could be stored.
+    pub(super) async fn replan(
+        &self,
+        run: &ActiveRun,
+        recording: MutexGuard<'_, ()>,
+        mut record: RunRecord,
+        before: &Plan,
+        told: Vec<Told>,
+    ) -> bool {
+        record.revision += 1;
+        if let Err(error) = self.with.records.grow(&record, before).await {
+            drop(recording);
+            rest(run, &error).await;
+            run.set_rests(None);
+            return false;
+        }
         {
             let mut known = run.record();
             (known.plan, known.revision) = (record.plan.clone(), record.revision);
@@ -115,6 +129,7 @@ impl Runs {
             self.with.events.emit_in_run(kind, Some(&node), &record.id, message);
         }
         run.signal();
+        true
     }
 
     /// Plans for those that answered.
@@ -153,13 +168,13 @@ impl Runs {
 }
 
 /// What became of a node, for whoever watches.
-struct Told {
-    kind: EventKind,
-    node: NodeName,
-    message: String,
+pub(super) struct Told {
+    pub(super) kind: EventKind,
+    pub(super) node: NodeName,
+    pub(super) message: String,
 }
 
-fn queued<'a>(plan: &'a Plan, node: &NodeName) -> Option<&'a Queued> {
+pub(super) fn queued<'a>(plan: &'a Plan, node: &NodeName) -> Option<&'a Queued> {
     plan.queued.iter().find(|queued| queued.node == *node)
 }
 

@@ -237,6 +237,11 @@ impl Progress {
         }
     }
 
+    /// A node that could not be planned for counts as one that failed.
+    pub fn count_as_failed(&mut self, node: &NodeName) {
+        self.failed.insert(node.clone());
+    }
+
     /// Whether so much failed that no further node may begin and the run comes to its end.
     #[must_use]
     pub fn has_failed_too_often(&self) -> bool {
@@ -354,7 +359,7 @@ impl Progress {
             return None;
         }
         let has = |state| self.links.iter().any(|link| link.record.state == state);
-        Some(if has(StepState::Failed) {
+        Some(if has(StepState::Failed) || !self.failed.is_empty() {
             RunState::Failed
         } else if has(StepState::Stopped) || awaits {
             RunState::Stopped

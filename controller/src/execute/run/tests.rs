@@ -213,6 +213,25 @@ fn nobody_is_brought_in_while_no_further_node_may_begin() {
 }
 
 #[test]
+fn a_node_that_could_not_be_planned_for_fails_the_run_if_it_counts_as_failed() {
+    for (on_failure, begun) in [(OnFailure::Stop, 0), (OnFailure::Continue { most: 1 }, 1)] {
+        let mut plan = nodes(1, Policy { on_failure, ..Policy::default() });
+        plan.queued = vec![windlass_plan::Queued { node: name("n1"), reason: "away".into(), after: None }];
+        let mut progress = progress(plan.clone());
+        progress.count_as_failed(&name("n1"));
+        plan.leave_out(&name("n1"), "a test", "nothing");
+        progress.extend(plan);
+        sweep(&mut progress);
+        assert_eq!(begin(&mut progress).len(), begun);
+        progress.tell(Told { stop: true, pause: None });
+        progress.records().map(|(planned, _)| planned.id.clone()).collect::<Vec<_>>().iter().for_each(|id| {
+            end(&mut progress, id, StepState::Done);
+        });
+        assert_eq!(progress.verdict(), Some(RunState::Failed));
+    }
+}
+
+#[test]
 fn nothing_is_done_under_a_lease_that_nobody_gave() {
     let mut progress = progress(nodes(3, Policy::default()));
     go_on(&mut progress, "");
