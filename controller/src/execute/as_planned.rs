@@ -77,7 +77,7 @@ impl Runs {
 
     /// Whether the node was told to do this step: by this controller, its former process, or in a former attempt.
     pub(super) async fn was_ordered(&self, run: &ActiveRun, planned: &PlannedStep) -> Result<bool, StepFailure> {
-        Ok(run.progress().step(&planned.id).attempt > 1 || self.is_ordered(run, planned).await?)
+        Ok(run.progress().step(&planned.id).was_told_before() || self.is_ordered(run, planned).await?)
     }
 
     /// Whether the order of this attempt was given.

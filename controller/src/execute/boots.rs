@@ -65,7 +65,7 @@ impl Runs {
         if !matches!(step, NodeStep::Boot { .. }) || known.ends_boot.is_some() {
             return Ok(());
         }
-        for attempt in 1..=known.attempt {
+        for attempt in known.untold + 1..=known.attempt {
             let ordered = self.with.jobs.is_known(&request_id(&run.id(), &planned.id, attempt)).await;
             if ordered.map_err(|error| StepFailure::ours("look for the order", &error))? {
                 // By a controller that did not note it: the one that was planned.

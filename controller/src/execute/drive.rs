@@ -163,7 +163,7 @@ impl Runs {
             record.message.clear();
             record.advice.clear();
             if matches!(planned.step, Step::OnNode { .. }) {
-                record.attempt = record.attempt.max(1);
+                record.attempt = record.attempt.max(record.untold + 1);
             }
         });
     }

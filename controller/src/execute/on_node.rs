@@ -58,7 +58,7 @@ impl Runs {
         let ended = self.until_done(run, planned, node, step).await;
         if ended.is_err() && !self.was_ordered(run, planned).await? {
             // The node was told nothing: it is as it was, and need not be held.
-            run.progress().change(&planned.id, |record| (record.attempt, record.ends_boot) = (0, None));
+            run.progress().change(&planned.id, |record| (record.attempt, record.ends_boot) = (record.untold, None));
         }
         ended
     }
@@ -160,6 +160,9 @@ impl Runs {
                 run.progress().change(&planned.id, |record| {
                     record.begun |= begun;
                     record.blocked = blocked;
+                    if never_began(&answer.outcome.ending) {
+                        record.note_untold();
+                    }
                 });
                 Ok(answer.outcome)
             }
@@ -284,6 +287,11 @@ impl Runs {
 /// The id of an order: the same as long as it is the same attempt.
 pub(super) fn request_id(run: &windlass_types::name::RunId, step: &windlass_plan::StepId, attempt: u32) -> String {
     format!("{run}/{step}/{attempt}")
+}
+
+/// Whether the node did not even begin: it never had the order, or refused it.
+const fn never_began(ending: &Ending) -> bool {
+    matches!(ending, Ending::Unreachable | Ending::Skipped | Ending::Refused { .. })
 }
 
 /// Whether an attempt that ended so may have changed something and not all.

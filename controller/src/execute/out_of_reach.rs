@@ -48,9 +48,7 @@ impl Runs {
         if policy == Unreachable::Wait {
             return Fate::Waits;
         }
-        let attempt = run.progress().step(step).attempt;
-        let request = request_id(&id, step, attempt);
-        if attempt > 0 && stored(run, || self.with.jobs.is_known(&request)).await {
+        if self.was_told(run, step).await {
             return Fate::GoesOn;
         }
         let message = format!("{node} is not connected");
@@ -69,18 +67,19 @@ impl Runs {
     /// told the node it brings to its end.
     pub(super) async fn put_aside(&self, run: &ActiveRun, step: &StepId, node: &NodeName) -> Option<Objection> {
         let reason = self.with.arbiter.quarantine_of(node)?;
-        let (is_in_hand, known) = {
+        let (is_in_hand, is_begun) = {
             let progress = run.progress();
-            (progress.in_hand().contains(node), progress.step(step))
+            (progress.in_hand().contains(node), progress.step(step).begun)
         };
-        if is_in_hand || known.begun {
-            return None;
-        }
+        let goes_on = is_in_hand || is_begun || self.was_told(run, step).await;
+        (!goes_on).then(|| put_aside(node, &reason))
+    }
+
+    /// Whether the node of a step was told to do it, in the attempt that goes on.
+    async fn was_told(&self, run: &ActiveRun, step: &StepId) -> bool {
+        let known = run.progress().step(step);
         let request = request_id(&run.id(), step, known.attempt);
-        if known.attempt > 0 && stored(run, || self.with.jobs.is_known(&request)).await {
-            return None;
-        }
-        Some(put_aside(node, &reason))
+        !known.was_never_told() && stored(run, || self.with.jobs.is_known(&request)).await
     }
 
     /// Tells that a step waits for its node.

@@ -391,6 +391,6 @@ impl Progress {
 const fn has_changed_nothing(record: &StepRecord) -> bool {
     match record.state {
         StepState::Done => record.was_done && !record.begun,
-        _ => record.attempt == 0 || record.blocked && !record.begun,
+        _ => (record.was_never_told() || record.blocked) && !record.begun,
     }
 }

@@ -130,7 +130,7 @@ impl Book {
         let states: Vec<_> = leased.map(|planned| self.step(run, planned.id.as_str())).collect();
         let is_whole = states.iter().all(|step| step.state == StepState::Done);
         let is_untouched = |step: &StepRecord| {
-            let is_over = step.state == StepState::Failed && step.blocked && !step.begun || step.attempt == 0;
+            let is_over = (step.state == StepState::Failed && step.blocked || step.was_never_told()) && !step.begun;
             step.state != StepState::Running && is_over
         };
         let is_untouched = !has_acted && states.iter().all(is_untouched);

@@ -28,6 +28,9 @@ pub struct StepRecord {
     pub expected_stage_millis: u64,
     /// How often its node was told to do it. Stored before the node is told, so that no order is given twice.
     pub attempt: u32,
+    /// How many orders, of the first ones, are known never to have reached its node. Of any other that is not known: its node
+    /// may have been told.
+    pub untold: u32,
     /// The job of the last time.
     pub job: Option<JobId>,
     /// An attempt that failed may have changed a part of it.
@@ -57,8 +60,62 @@ impl StepRecord {
     /// be done, and which boot it ends.
     #[must_use]
     pub fn again(&self) -> Self {
-        let attempt = if self.attempt == 0 { 0 } else { self.attempt + 1 };
-        let (begun, expected_millis, ends_boot) = (self.begun, self.expected_millis, self.ends_boot.clone());
-        Self { attempt, begun, expected_millis, ends_boot, ..Self::default() }
+        let attempt = if self.was_never_told() { self.attempt } else { self.attempt + 1 };
+        let (untold, begun, expected_millis) = (self.untold, self.begun, self.expected_millis);
+        Self { attempt, untold, begun, expected_millis, ends_boot: self.ends_boot.clone(), ..Self::default() }
+    }
+
+    /// Whether its node is known never to have been told.
+    #[must_use]
+    pub const fn was_never_told(&self) -> bool {
+        self.attempt == self.untold
+    }
+
+    /// Whether its node may have been told in an attempt before this one.
+    #[must_use]
+    pub const fn was_told_before(&self) -> bool {
+        self.attempt > self.untold + 1
+    }
+
+    /// The order of this attempt has not reached its node, and never will.
+    pub const fn note_untold(&mut self) {
+        if !self.was_told_before() {
+            self.untold = self.attempt;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(attempt: u32, untold: u32) -> StepRecord {
+        StepRecord { attempt, untold, ..StepRecord::default() }
+    }
+
+    #[test]
+    fn a_node_was_told_unless_every_order_is_known_not_to_have_reached_it() {
+        let mut record = known(1, 0);
+        assert!(!record.was_never_told() && !record.was_told_before(), "a controller killed now does not know");
+        record.note_untold();
+        assert!(record.was_never_told());
+        record.attempt += 1;
+        assert!(!record.was_never_told() && !record.was_told_before());
+        record.attempt += 1;
+        assert!(record.was_told_before(), "the second may have");
+        record.note_untold();
+        assert!(!record.was_never_told(), "whatever became of the third");
+    }
+
+    #[test]
+    fn what_was_never_told_is_no_further_attempt_when_it_is_tried_again() {
+        assert_eq!([known(0, 0), known(1, 1), known(1, 0)].map(|record| record.again().attempt), [0, 1, 2]);
+        assert!(known(1, 1).again().was_never_told());
+    }
+
+    #[test]
+    fn of_what_was_stored_before_this_was_known_nothing_is_said() {
+        let stored: StepRecord = serde_json::from_str(r#"{"state":"failed","attempt":2}"#).expect("a record");
+        assert!(stored.was_told_before() && !stored.was_never_told());
     }
 }

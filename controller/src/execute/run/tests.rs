@@ -271,6 +271,8 @@ fn a_node_on_which_nothing_could_be_begun_is_not_kept() {
     assert_eq!(fails(&mut progress, true, false), [name("n0")]);
     assert!(fails(&mut progress, true, true).is_empty(), "it had begun before");
     assert!(fails(&mut progress, false, false).is_empty(), "nobody knows how it is");
+    progress.change(&id, StepRecord::note_untold);
+    assert_eq!(progress.finished_with(), [name("n0")], "its node was told nothing");
 }
 
 #[test]
