@@ -368,7 +368,7 @@ impl Runs {
     }
 
     pub(crate) fn tell(&self, run: &ActiveRun, kind: EventKind, step: &StepId, message: String) {
-        let node = run.record().plan.step(step).and_then(|planned| planned.step.node().cloned());
+        let node = run.progress().planned(step).and_then(|planned| planned.step.node().cloned());
         self.with.events.emit_in_run(kind, node.as_ref(), &run.id(), message);
     }
 }

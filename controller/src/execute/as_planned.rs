@@ -91,17 +91,14 @@ impl Runs {
 /// Whether the node was told to do something of this part of its chain already: then it is as it left it.
 fn has_begun(run: &ActiveRun, planned: &PlannedStep, node: &NodeName) -> bool {
     let progress = run.progress();
-    let mut part =
-        progress.records().filter(|(other, _)| other.lease == planned.lease && other.step.node() == Some(node));
+    let mut part = progress.records_of(node).filter(|(other, _)| other.lease == planned.lease);
     part.any(|(_, record)| record.state == StepState::Done && !record.was_done || record.state == StepState::Failed)
 }
 
 /// Steps of a node that are to be done, and ids of those that are over.
 fn open_and_over(run: &ActiveRun, node: &NodeName) -> (Vec<PlannedStep>, BTreeSet<StepId>) {
     let progress = run.progress();
-    let of_node = progress
-        .records()
-        .filter(|(planned, _)| matches!(planned.step, Step::OnNode { .. }) && planned.step.node() == Some(node));
+    let of_node = progress.records_of(node).filter(|(planned, _)| matches!(planned.step, Step::OnNode { .. }));
     let (open, over): (Vec<_>, Vec<_>) = of_node.partition(|(_, record)| !record.state.is_final());
     (
         open.into_iter().map(|(step, _)| step.clone()).collect(),

@@ -199,7 +199,7 @@ impl Runs {
 /// The step of a run in which a node tried a kernel.
 fn trial_of(run: &ActiveRun, node: &NodeName, release: &KernelRelease) -> Option<PlannedStep> {
     let progress = run.progress();
-    let mut trials = progress.records().filter(|(planned, record)| {
+    let mut trials = progress.records_of(node).filter(|(planned, record)| {
         let is_trial = |step: &NodeStep| matches!(step, NodeStep::Boot { once: Some(once), .. } if once == release);
         let is_its = matches!(&planned.step, Step::OnNode { node: of, step } if of == node && is_trial(step));
         is_its && record.state == StepState::Done && record.attempt > 0

@@ -144,9 +144,9 @@ impl Runs {
     /// restart of the controller.
     pub(super) async fn failed(&self, run: &ActiveRun, id: &StepId, failure: StepFailure) {
         let pauses = {
-            let plan = &run.record().plan;
-            let is_on_node = plan.step(id).is_some_and(|planned| matches!(planned.step, Step::OnNode { .. }));
-            is_on_node && plan.policy.on_failure == OnFailure::Pause
+            let progress = run.progress();
+            let is_on_node = progress.planned(id).is_some_and(|planned| matches!(planned.step, Step::OnNode { .. }));
+            is_on_node && progress.plan().policy.on_failure == OnFailure::Pause
         };
         if pauses && !run.progress().told().stop {
             stored(run, || self.set_paused(run, Some(format!("{id} failed")))).await;
@@ -225,7 +225,7 @@ impl Runs {
     }
 
     async fn learn(&self, run: &ActiveRun, id: &StepId, took: Duration) {
-        let verb = run.record().plan.step(id).and_then(|planned| match &planned.step {
+        let verb = run.progress().planned(id).and_then(|planned| match &planned.step {
             Step::OnNode { step, .. } => Some(step.verb()),
             _ => None,
         });

@@ -252,9 +252,9 @@ impl Runs {
             return self.until_well(run, node, Some(&ended)).await;
         }
         let is_last = {
-            let record = run.record();
-            let mut leased = record.plan.steps.iter().filter(|other| other.lease && other.step.node() == Some(node));
-            leased.next_back().is_some_and(|last| last.id == planned.id)
+            let progress = run.progress();
+            let mut leased = progress.records_of(node).filter(|(other, _)| other.lease);
+            leased.next_back().is_some_and(|(last, _)| last.id == planned.id)
         };
         if is_last { self.until_well(run, node, None).await } else { Ok(()) }
     }

@@ -178,6 +178,18 @@ impl Progress {
         u32::try_from(done).unwrap_or(u32::MAX)
     }
 
+    /// A step of the plan.
+    #[must_use]
+    pub fn planned(&self, id: &StepId) -> Option<&PlannedStep> {
+        self.index.get(id).map(|at| &self.plan.steps[*at])
+    }
+
+    /// All that is known of the steps of a node, in the order of the plan.
+    pub fn records_of(&self, node: &NodeName) -> impl DoubleEndedIterator<Item = (&PlannedStep, &StepRecord)> {
+        let steps = self.of_node.get(node).map_or(&[][..], Vec::as_slice);
+        steps.iter().map(|at| (&self.plan.steps[*at], &self.links[*at].record))
+    }
+
     /// Changes what is known of a step; gives what is known now.
     pub fn change(&mut self, id: &StepId, change: impl FnOnce(&mut StepRecord)) -> StepRecord {
         let Some(at) = self.index.get(id).copied() else { return StepRecord::default() };
@@ -316,11 +328,11 @@ impl Progress {
     #[must_use]
     pub fn finished_with(&self) -> Vec<NodeName> {
         let is_whole = |node: &&NodeName| {
-            let mut leased = self.records().filter(|(planned, _)| planned.lease && planned.step.node() == Some(*node));
+            let mut leased = self.records_of(node).filter(|(planned, _)| planned.lease);
             leased.all(|(_, record)| record.state == StepState::Done)
         };
         let untouched = |node: &&NodeName| {
-            let mut leased = self.records().filter(|(planned, _)| planned.lease && planned.step.node() == Some(*node));
+            let mut leased = self.records_of(node).filter(|(planned, _)| planned.lease);
             leased.all(|(_, record)| record.state.is_final() && has_changed_nothing(record))
         };
         self.in_hand.iter().filter(|node| is_whole(node) || untouched(node)).cloned().collect()
