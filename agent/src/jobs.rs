@@ -4,6 +4,7 @@
 //! - [`accept`]: which orders are obeyed.
 //! - [`signature`]: which are the controller's at all.
 //! - [`runner`]: who runs programs; [`process_group`] is the one without systemd.
+//! - `report`: what the controller is told; `table`: what is known at the moment.
 //! - `step`: programs, lease and output of one step of a run.
 //! - `work`: what happens to one accepted order.
 //!
@@ -14,9 +15,11 @@
 
 pub mod accept;
 pub mod process_group;
+mod report;
 pub mod runner;
 pub mod signature;
 mod step;
+mod table;
 mod work;
 
 #[cfg(any(test, feature = "testing"))]
@@ -37,23 +40,17 @@ use windlass_types::escape::Escaped;
 use windlass_types::name::{JobId, NodeName};
 use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
-use accept::{Known, Rules, Verdict};
+use accept::{Rules, Verdict};
+use report::Report;
 use runner::Runner;
 use signature::{OrderKey, Unsigned};
+use table::Table;
 
 use crate::host::change::Change;
 use crate::host::clock::Clock;
 use crate::journal::{DoneJobs, JobStage, Journal, JournalError, Order, Record};
-use crate::output::{Spool, Stream};
+use crate::output::Spool;
 use crate::transfer::{Carriers, Files};
-
-/// Output that is this short and came this soon travels with the outcome; everything else goes over a connection of its
-/// own. A job this short is not announced as started either: its outcome says so.
-const INLINE_BYTES: u64 = 4 * 1024;
-const QUICK: Duration = Duration::from_millis(150);
-
-/// Beyond so many reports that wait refusals are not told: a front can have any number made and take none.
-const MOST_WAITING: usize = 1024;
 
 /// What the jobs of one node need.
 #[derive(Debug)]
@@ -94,57 +91,6 @@ pub struct Jobs {
     settled: Notify,
     /// Cancelled when this agent has opened a session.
     reached: CancellationToken,
-}
-
-#[derive(Debug)]
-struct Table {
-    journal: Journal,
-    stops: BTreeMap<JobId, mpsc::Sender<Duration>>,
-    /// Programs that run and were announced, by process id.
-    running: BTreeMap<JobId, u32>,
-    /// Ended, output stored, not acknowledged.
-    ready: BTreeMap<JobId, Outcome>,
-    outbox: VecDeque<Report>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Report {
-    Started(JobId),
-    Ended(JobId),
-    Refused(JobId, Outcome),
-}
-
-impl Table {
-    /// Whether a job was obeyed before.
-    fn known(&self, job: &JobId) -> Known {
-        let state = self.journal.state();
-        match state.job(job).map(|(_, stage)| stage) {
-            None if state.done().has(job) => Known::Acknowledged,
-            None if state.done().is_too_old(job) => Known::TooOld,
-            None => Known::No,
-            Some(JobStage::Ended(_)) if self.ready.contains_key(job) => Known::EndedUnacknowledged,
-            Some(JobStage::Acknowledged) => Known::Acknowledged,
-            Some(_) => Known::Yes,
-        }
-    }
-
-    /// Records what has happened, at once or as soon as that can be done; tells whether it was at once.
-    fn note(&mut self, record: Record) -> bool {
-        let noted = self.journal.note(record);
-        if let Err(error) = &noted {
-            let why = ErrorChain(error);
-            tracing::error!(error = %why, "what happened could not be recorded: make room on the disk, or mend it; it is \
-                recorded then, unless this agent ends before");
-        }
-        noted.is_ok()
-    }
-
-    /// Drops history from the journal if there is much of it.
-    fn compact(&mut self) {
-        if let Err(error) = self.journal.compact_if_large() {
-            tracing::warn!(error = %ErrorChain(&error), "the journal could not be compacted; that is tried again");
-        }
-    }
 }
 
 impl Jobs {
@@ -395,86 +341,12 @@ impl Jobs {
             tracing::warn!(job = %job, %error, "the job's output could not be removed");
         }
     }
-
-    /// A new session: everything the controller does not know is reported again.
-    pub fn report_all(&self) {
-        self.reached.cancel();
-        let mut table = self.table();
-        table.outbox.retain(|report| matches!(report, Report::Refused(..)));
-        let started: Vec<_> = table.running.keys().cloned().map(Report::Started).collect();
-        let ended: Vec<_> = table.ready.keys().cloned().map(Report::Ended).collect();
-        table.outbox.extend(started.into_iter().chain(ended));
-        drop(table);
-        self.reports.notify_one();
-    }
-
-    fn post(&self, report: Report) {
-        let mut table = self.table();
-        // The controller orders again what it was not told of, or gives it up.
-        let is_too_much = matches!(report, Report::Refused(..)) && table.outbox.len() >= MOST_WAITING;
-        if !is_too_much && !table.outbox.contains(&report) {
-            table.outbox.push_back(report);
-        }
-        drop(table);
-        self.reports.notify_one();
-    }
-
-    /// The next report. May be dropped while it waits.
-    pub async fn next_report(&self) -> v1::JobReport {
-        loop {
-            let report = self.table().outbox.pop_front();
-            match report {
-                Some(report) => {
-                    if let Some(wire) = self.to_wire(report) {
-                        return wire;
-                    }
-                }
-                None => self.reports.notified().await,
-            }
-        }
-    }
-
-    fn to_wire(&self, report: Report) -> Option<v1::JobReport> {
-        use v1::job_report::State;
-        let (job, state) = match report {
-            Report::Refused(job, outcome) => (job, State::Outcome((&outcome).into())),
-            Report::Started(job) => {
-                let pid = *self.table().running.get(&job)?;
-                (job, State::Started(v1::JobStarted { pid }))
-            }
-            Report::Ended(job) => {
-                let outcome = self.table().ready.get(&job)?.clone();
-                let mut wire = v1::JobOutcome::from(&outcome);
-                if let Some([stdout, stderr]) = self.inline_output(&job, &outcome) {
-                    (wire.stdout, wire.stderr) = (stdout, stderr);
-                }
-                (job, State::Outcome(wire))
-            }
-        };
-        Some(v1::JobReport { job: job.as_str().to_owned(), state: Some(state) })
-    }
-
-    /// Both outputs if they travel with the outcome.
-    fn inline_output(&self, job: &JobId, outcome: &Outcome) -> Option<[bytes::Bytes; 2]> {
-        if outcome.stdout_bytes == 0 && outcome.stderr_bytes == 0 {
-            return None;
-        }
-        let spool = Spool::open(&self.spool_root(), job, 0).ok().filter(|spool| is_inline(spool, outcome))?;
-        let most = usize::try_from(INLINE_BYTES).unwrap_or(0);
-        let read = |stream| spool.read(stream, 0, most).unwrap_or_default();
-        Some([read(Stream::Stdout), read(Stream::Stderr)])
-    }
 }
 
 /// Only a controller that was restored from a backup asks for what it has acknowledged, or one whom the front did not tell.
 fn forgotten() -> Ending {
     let message = "the node did this before, told how it ended, and did not keep it; it is not done again";
     Ending::Unknown { message: message.to_owned() }
-}
-
-/// Decided by what is on disk and in the outcome alone, so that a restarted agent decides the same.
-fn is_inline(spool: &Spool, outcome: &Outcome) -> bool {
-    outcome.duration <= QUICK && Stream::BOTH.iter().all(|stream| spool.kept(*stream) <= INLINE_BYTES)
 }
 
 /// Where unfinished files are kept.

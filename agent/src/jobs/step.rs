@@ -21,9 +21,10 @@ use windlass_types::name::{BadName, JobId};
 use windlass_types::node_step::{NodeStep, StepOrder};
 use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
+use super::Jobs;
+use super::report::{QUICK, Report};
 use super::runner::{End, Running};
 use super::work::{Beginning, Worked, at, failed, with_output};
-use super::{Jobs, QUICK, Report};
 use crate::host::tools::{Program, Ran, ToolError, Tools};
 use crate::journal::{Ends, Mark, Order, Record, StepProgress};
 use crate::output::{Spool, Stream};

@@ -15,9 +15,10 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::JobId;
 use windlass_types::outcome::{Ending, ErrorClass, Outcome};
 
+use super::Jobs;
 use super::process_group;
+use super::report::{QUICK, Report, is_inline};
 use super::runner::{End, Running};
-use super::{Jobs, QUICK, Report, is_inline};
 use crate::journal::{Mark, Order, Record};
 use crate::output::{Spool, Stream};
 use crate::transfer::Put;

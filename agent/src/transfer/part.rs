@@ -158,7 +158,7 @@ mod tests {
     fn a_file_has_room_or_not_where_it_comes_in_and_where_it_goes() {
         let dir = tempfile::tempdir().unwrap();
         let (part, target) = (dir.path().join("part"), dir.path().join("file"));
-        let room = fstatvfs(&File::open(dir.path()).unwrap()).unwrap();
+        let room = fstatvfs(File::open(dir.path()).unwrap()).unwrap();
         let free = room.blocks_available() * room.fragment_size();
         assert_eq!(shortage(&part, &target, 1).unwrap(), None);
         // It would fit once, but is there twice for a moment.
