@@ -5,6 +5,7 @@
 //! restart. Conclusions about a node ([`conditions`]) are drawn in one place, after every change, and a conclusion that
 //! turns is an event.
 
+mod change;
 pub mod conditions;
 mod node;
 mod refresh;
@@ -25,7 +26,7 @@ use windlass_types::escape::Quoted;
 use windlass_types::event::EventKind;
 use windlass_types::fact_path::{FACT_PATHS, is_fact_path};
 use windlass_types::facts::{Fact, Subject};
-use windlass_types::name::{LabelKey, LabelValue, NodeName};
+use windlass_types::name::NodeName;
 use windlass_types::selector::NodeSelector;
 use windlass_types::time::UnixMillis;
 
@@ -35,7 +36,7 @@ pub use turns::Turn;
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::pki::Serial;
-use crate::store::{Committed, Compare, Store, StoreError, Transaction};
+use crate::store::{Committed, Store, StoreError, Transaction};
 use node::{NodeEntry, Session};
 use refresh::Refreshes;
 use turns::Turns;
@@ -123,40 +124,6 @@ impl Fleet {
             .advise(format!("choose another name, or forget the old node with `windlass node remove {name}`")))
     }
 
-    /// Adds a new node to a transaction; the caller has its [`Fleet::turn`].
-    ///
-    /// # Errors
-    /// If the name is taken.
-    pub fn enrol(
-        &self,
-        name: &NodeName,
-        serial: Serial,
-        transaction: Transaction,
-    ) -> Result<(NodeRecord, Transaction), Refusal> {
-        self.require_free(name)?;
-        let record = NodeRecord::new(name.clone(), serial, self.clock.now());
-        let transaction = transaction.when(Compare::Absent(node_key(name)));
-        Ok((record.clone(), put(transaction, &record)))
-    }
-
-    /// Adds a renewed certificate to a transaction; the caller has the node's [`Fleet::turn`].
-    ///
-    /// # Errors
-    /// If there is no such node or it is revoked.
-    pub fn renewed(
-        &self,
-        name: &NodeName,
-        serial: Serial,
-        transaction: Transaction,
-    ) -> Result<(NodeRecord, Transaction), Refusal> {
-        let mut record = self.record(name)?;
-        if record.revoked.is_some() {
-            return Err(Refusal::new(Reason::NotTrusted, format!("{name} is revoked")));
-        }
-        record.serial = serial;
-        Ok((record.clone(), put(transaction, &record)))
-    }
-
     /// Takes over a record that is committed. The boot stays as it is known: the node may have connected anew since the
     /// record was read.
     pub fn admit(&self, record: NodeRecord) {
@@ -207,44 +174,6 @@ impl Fleet {
         let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
         let rest = nodes.iter().filter(|(name, _)| after.is_none_or(|after| name.as_str() > after));
         rest.take(limit).map(|(_, entry)| lock(entry).view()).collect()
-    }
-
-    /// Changes labels.
-    ///
-    /// # Errors
-    /// If there is no such node or the store cannot be written.
-    pub async fn label(
-        &self,
-        name: &NodeName,
-        set: BTreeMap<LabelKey, LabelValue>,
-        remove: &[LabelKey],
-    ) -> Result<NodeView, Refusal> {
-        let _turn = self.turn(name).await;
-        let mut record = self.record(name)?;
-        record.labels.retain(|key, _| !remove.contains(key));
-        record.labels.extend(set);
-        self.save(&record).await?;
-        self.admit(record);
-        let entry = self.entry(name).ok_or_else(|| no_such_node(name))?;
-        Ok(lock(&entry).view())
-    }
-
-    /// Marks a record as revoked; the caller has the node's [`Fleet::turn`] and commits it together with the certificates.
-    ///
-    /// # Errors
-    /// If there is no such node.
-    pub fn revoked(&self, name: &NodeName, reason: &str) -> Result<(NodeRecord, Transaction), Refusal> {
-        let mut record = self.record(name)?;
-        let at = self.clock.now();
-        record.revoked.get_or_insert_with(|| Revocation { at, reason: reason.to_owned() });
-        Ok((record.clone(), put(Transaction::new(), &record)))
-    }
-
-    /// The removal of a node, to be committed together with the revocation of its certificates; the caller has the node's
-    /// [`Fleet::turn`].
-    #[must_use]
-    pub fn removal(&self, name: &NodeName) -> Transaction {
-        Transaction::new().delete(node_key(name)).delete(format!("{FACTS}{name}"))
     }
 
     /// Forgets a node whose removal is committed.

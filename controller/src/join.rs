@@ -194,6 +194,10 @@ impl Enrolment {
         key: &PublicKey,
     ) -> Result<Option<Issued>, Refusal> {
         let _turn = self.fleet.turn(&token.node).await;
+        // Whoever had the turn before may have joined with it: that is to be told, and not that the name is taken.
+        if !self.tokens.is_as_examined(token, revision).await.map_err(|error| store(&error))? {
+            return Ok(None);
+        }
         let (issued, record, transaction) = self
             .trust
             .sign_for_node(&token.node, key, self.certificate_life, Transaction::new())

@@ -277,6 +277,14 @@ impl Tokens {
         }
     }
 
+    /// Whether a token is still as it was examined.
+    ///
+    /// # Errors
+    /// If the store cannot be used.
+    pub async fn is_as_examined(&self, record: &TokenRecord, revision: Revision) -> Result<bool, StoreError> {
+        Ok(self.store.get(&key(&record.id)).await?.is_some_and(|entry| entry.revision == revision))
+    }
+
     fn verdict(&self, record: TokenRecord, revision: Revision, public_key: Sha256Digest) -> Verdict {
         if record.expires <= self.clock.now() {
             return Verdict::Refused(Why::Expired);

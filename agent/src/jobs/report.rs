@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the controller is told of jobs, until it knows.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use windlass_proto::v1;
@@ -15,8 +16,8 @@ use crate::output::{Spool, Stream};
 const INLINE_BYTES: u64 = 4 * 1024;
 pub(super) const QUICK: Duration = Duration::from_millis(150);
 
-/// Beyond so many reports that wait refusals are not told: a front can have any number made and take none.
-const MOST_WAITING: usize = 1024;
+/// Refusals that wait for a session: whoever has orders forged by the thousand and takes no reports is not told of each.
+const MOST_REFUSALS: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Report {
@@ -40,9 +41,10 @@ impl Jobs {
 
     pub(super) fn post(&self, report: Report) {
         let mut table = self.table();
-        // The controller orders again what it was not told of, or gives it up.
-        let is_too_much = matches!(report, Report::Refused(..)) && table.outbox.len() >= MOST_WAITING;
-        if !is_too_much && !table.outbox.contains(&report) {
+        if let Report::Refused(job, _) = &report {
+            make_room_for_refusal(&mut table.outbox, job);
+        }
+        if !table.outbox.contains(&report) {
             table.outbox.push_back(report);
         }
         drop(table);
@@ -93,6 +95,18 @@ impl Jobs {
         let most = usize::try_from(INLINE_BYTES).unwrap_or(0);
         let read = |stream| spool.read(stream, 0, most).unwrap_or_default();
         Some([read(Stream::Stdout), read(Stream::Stderr)])
+    }
+}
+
+/// One refusal of a job is as good as many. The newest are told: the controller orders again what it was not told of, or gives
+/// it up.
+fn make_room_for_refusal(outbox: &mut VecDeque<Report>, job: &JobId) {
+    outbox.retain(|waiting| !matches!(waiting, Report::Refused(before, _) if before == job));
+    let is_refusal = |report: &Report| matches!(report, Report::Refused(..));
+    if outbox.iter().filter(|report| is_refusal(report)).count() >= MOST_REFUSALS
+        && let Some(oldest) = outbox.iter().position(is_refusal)
+    {
+        outbox.remove(oldest);
     }
 }
 
