@@ -251,7 +251,10 @@ impl Jobs {
         match verdict {
             Verdict::Ignore => tracing::debug!(job = %job, "this order was obeyed before"),
             Verdict::ReportAgain => self.post(Report::Ended(job)),
-            Verdict::Forgotten => self.post(Report::Refused(job, Outcome::bare(forgotten()))),
+            Verdict::Forgotten(why) => {
+                let ending = Ending::Unknown { message: why.to_owned() };
+                self.post(Report::Refused(job, Outcome::bare(ending)));
+            }
             Verdict::Refuse(message) => {
                 self.pass_over(number);
                 self.refuse(job, Ending::Refused { message });
@@ -341,12 +344,6 @@ impl Jobs {
             tracing::warn!(job = %job, %error, "the job's output could not be removed");
         }
     }
-}
-
-/// Only a controller that was restored from a backup asks for what it has acknowledged, or one whom the front did not tell.
-fn forgotten() -> Ending {
-    let message = "the node did this before, told how it ended, and did not keep it; it is not done again";
-    Ending::Unknown { message: message.to_owned() }
 }
 
 /// Where unfinished files are kept.

@@ -160,7 +160,9 @@ pub struct RunView {
 impl ActiveRun {
     pub(crate) fn new(record: RunRecord, known: BTreeMap<StepId, StepRecord>) -> Arc<Self> {
         let told = Told { stop: record.stop_requested, pause: record.paused.clone() };
-        let progress = Mutex::new(Progress::new(record.plan.clone(), told, known));
+        let mut progress = Progress::new(record.plan.clone(), told, known);
+        record.failed.iter().for_each(|node| progress.count_as_failed(node));
+        let progress = Mutex::new(progress);
         let stop = CancellationToken::new();
         if record.stop_requested {
             stop.cancel();

@@ -132,6 +132,9 @@ impl Fleet {
             let boot_id = entry.record.boot_id.take();
             entry.record = NodeRecord { boot_id, ..record };
             self.conclude(&mut entry);
+            if entry.record.revoked.is_some() {
+                self.turned.send_modify(|version| *version += 1);
+            }
             return;
         }
         let entry = NodeEntry::new(record, BTreeMap::new(), self.clock.now(), self.clock_skew_limit);
@@ -179,6 +182,8 @@ impl Fleet {
     /// Forgets a node whose removal is committed.
     pub fn forget(&self, name: &NodeName) {
         self.nodes.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        // Whoever waits for it does so in vain.
+        self.turned.send_modify(|version| *version += 1);
     }
 
     /// Sends something to a node's agent.

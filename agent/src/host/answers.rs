@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use windlass_types::action::Argv;
 
-use super::dnf::history;
+use super::dnf::{history, ignores_repositories, parse};
 use super::tools::{Ran, ToolError};
 use super::{Asking, Look, Observe, rpm};
 
@@ -84,20 +84,23 @@ impl Answers {
         }
         let before = basis(host, source);
         let ran = ask.await?;
-        // dnf itself changes what was fetched while it is asked.
-        if before == basis(host, source) {
-            self.keep(host, (question, source), ran.clone());
+        // dnf itself changes what was fetched while it is asked. One that failed is asked again: somebody mends it meanwhile.
+        if before == basis(host, source) && (source != Source::Repositories || is_whole(&ran)) {
+            self.keep_of(host, (question, source), ran.clone(), before);
         }
         Ok(ran)
     }
 
     /// Keeps an answer that is known without a question.
-    pub(super) fn keep(&self, host: &dyn Observe, (question, source): (&Argv, Source), ran: Ran) {
-        let basis = basis(host, source);
+    pub(super) fn keep(&self, host: &dyn Observe, question: (&Argv, Source), ran: Ran) {
+        self.keep_of(host, question, ran, basis(host, question.1));
+    }
+
+    fn keep_of(&self, host: &dyn Observe, (question, source): (&Argv, Source), ran: Ran, basis: Stamps) {
         let mut kept = self.lock();
         kept.retain(|kept| kept.question != *question);
-        // Where it is kept elsewhere nothing tells that it changed; and in a transaction the next moment changes it.
-        if host.rpm_is_at_work() || basis.iter().all(|(_, stamp)| *stamp == Stamp::Absent) {
+        // In a transaction the next moment changes it.
+        if host.rpm_is_at_work() || !can_be_watched(host, source) {
             return;
         }
         if kept.len() >= MOST {
@@ -117,6 +120,23 @@ impl Answers {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether dnf said what it would do, of all repositories.
+fn is_whole(ran: &Ran) -> bool {
+    !ignores_repositories(&ran.stderr) && parse(&ran.stdout).is_ok()
+}
+
+/// Whether a change shows. Not where something is kept elsewhere; and a Berkeley database can become unreadable by a reader that
+/// was killed, without any of its files changing: that has to be seen, because it has to be mended.
+fn can_be_watched(host: &dyn Observe, source: Source) -> bool {
+    let is_there = |path: &&str| host.modified(Path::new(path)).is_ok();
+    match source {
+        Source::Database | Source::Repositories => {
+            !is_there(&rpm::BERKELEY_DATABASE) && rpm::DATABASES.iter().any(|path| is_there(&path))
+        }
+        Source::History => history::FILES.iter().any(|path| is_there(&path)),
     }
 }
 
@@ -176,9 +196,10 @@ mod tests {
     }
 
     async fn asked((host, answers): &(FakeHost, Answers), question: (&str, Source), look: Look, said: &str) -> String {
-        let ran = Ran { stdout: said.to_owned(), ..Ran::default() };
+        let ran = Ran { stdout: format!("Nothing to do {said}"), ..Ran::default() };
         let ask = Box::pin(async { Ok(ran) });
-        answers.answer(host, (&argv(["dnf", question.0]), question.1), look, ask).await.unwrap().stdout
+        let answer = answers.answer(host, (&argv(["dnf", question.0]), question.1), look, ask).await.unwrap().stdout;
+        answer.trim_start_matches("Nothing to do ").to_owned()
     }
 
     #[tokio::test(start_paused = true)]
@@ -230,6 +251,25 @@ mod tests {
         host.change(|node| node.rpm_is_at_work = true);
         answers.keep(&host, (&question, Source::Database), Ran::default());
         assert!(answers.kept(&host, &question, Source::Database).is_none(), "somebody is about to change it");
+    }
+
+    #[tokio::test]
+    async fn a_failure_and_a_database_that_breaks_unseen_are_asked_again() {
+        let (host, answers) = node();
+        let question = argv(["dnf", "upgrade"]);
+        for (stdout, stderr) in [
+            ("", "Error: Failed to download metadata for repo 'lab'\n"),
+            ("Nothing to do.\n", "Ignoring repositories: lab\n"),
+        ] {
+            let ran = Ran { code: 1, stdout: stdout.to_owned(), stderr: stderr.to_owned() };
+            let ask = Box::pin(async { Ok(ran) });
+            answers.answer(&host, (&question, Source::Repositories), Look::Briefly, ask).await.unwrap();
+            assert!(answers.kept(&host, &question, Source::Repositories).is_none(), "{stderr}");
+        }
+        let el8 = node();
+        write(&el8.0, rpm::BERKELEY_DATABASE, "1");
+        assert_eq!(asked(&el8, ("list", Source::Database), Look::Briefly, "1").await, "1");
+        assert_eq!(asked(&el8, ("list", Source::Database), Look::Briefly, "2").await, "2");
     }
 
     #[tokio::test]

@@ -20,6 +20,9 @@ pub(super) const PROGRAM: &str = "/usr/bin/rpm";
 pub(super) const DATABASES: [&str; 4] =
     ["/var/lib/rpm/Packages", "/var/lib/rpm/Packages.db", "/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite-wal"];
 
+/// That of EL 8 and before.
+pub(super) const BERKELEY_DATABASE: &str = DATABASES[0];
+
 /// A few packages by name, found by the index.
 const CORE_DEADLINE: Duration = Duration::from_secs(30);
 

@@ -53,11 +53,17 @@ pub enum Verdict {
     ReportAgain,
     /// It was obeyed before: nothing.
     Ignore,
-    /// It was obeyed before: tell that nobody here knows any more how it ended.
-    Forgotten,
+    /// It was obeyed before, or may have been: tell that nobody here knows any more how it ended, in these words.
+    Forgotten(&'static str),
     /// Refuse, and say why.
     Refuse(String),
 }
+
+/// Only a controller that was restored from a backup asks for what it has acknowledged, or one whom the front did not tell.
+const DONE_BEFORE: &str = "the node did this before, told how it ended, and did not keep it; it is not done again";
+
+const TOO_OLD: &str = "the job is older than those this node remembers, so it may have done it before: if it did not, order it \
+                       as a new job";
 
 /// Decides.
 #[must_use]
@@ -69,12 +75,8 @@ pub fn judge(wire: v1::Order, job: &JobId, known: Known, rules: &Rules<'_>) -> V
     match known {
         Known::EndedUnacknowledged => return Verdict::ReportAgain,
         Known::Yes => return Verdict::Ignore,
-        Known::Acknowledged => return Verdict::Forgotten,
-        Known::TooOld => {
-            let why = "the job is older than those this node remembers, so it may have done it before: if it did not, order it \
-                       as a new job";
-            return Verdict::Refuse(why.to_owned());
-        }
+        Known::Acknowledged => return Verdict::Forgotten(DONE_BEFORE),
+        Known::TooOld => return Verdict::Forgotten(TOO_OLD),
         Known::No => {}
     }
     if let Some(message) = stale(&wire, rules) {
@@ -202,8 +204,8 @@ mod tests {
             let order = v1::Order { sequence, ..order() };
             assert_eq!(judged(order.clone(), Known::Yes, true, 5000), Verdict::Ignore);
             assert_eq!(judged(order.clone(), Known::EndedUnacknowledged, true, 5000), Verdict::ReportAgain);
-            assert_eq!(judged(order.clone(), Known::Acknowledged, true, 5000), Verdict::Forgotten);
-            assert!(matches!(judged(order, Known::TooOld, true, 0), Verdict::Refuse(why) if why.contains("new job")));
+            assert_eq!(judged(order.clone(), Known::Acknowledged, true, 5000), Verdict::Forgotten(DONE_BEFORE));
+            assert_eq!(judged(order, Known::TooOld, true, 0), Verdict::Forgotten(TOO_OLD));
         }
     }
 }

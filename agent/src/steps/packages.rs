@@ -158,6 +158,12 @@ pub(super) async fn exactly(
             "nothing was changed; plan again",
         ));
     }
+    if here.installed().await? != installed {
+        return Err(StepError::blocked(
+            "packages were changed by somebody while these were fetched",
+            "nothing was changed here; plan again",
+        ));
+    }
     act(here, &manager, &wanted).await
 }
 
@@ -333,28 +339,33 @@ async fn look(
     refresh: bool,
 ) -> Result<Option<Resolved>, StepError> {
     let question = program(manager.look(wanted, exclude))?;
+    let mut first = None;
     if refresh {
         if let Some(anew) = program(manager.look_anew(wanted, exclude))? {
             let ask = Box::pin(here.tools.run(&anew));
             let ran = here.host.answer((&question.argv, Source::Repositories), Look::Closely, ask).await;
-            if let Some(resolved) = of_all_repositories(ran)? {
-                return Ok(resolved);
+            match (of_all_repositories(&ran), ran) {
+                (Some(resolved), _) => return Ok(resolved),
+                (None, Err(error)) if !matches!(error, ToolError::Failed { .. }) => return Err(error.into()),
+                (None, ran) => first = Some(asked(ran)),
             }
         }
-        here.tools.run(&manager.refresh()).await?;
+        let refreshed = here.tools.run(&manager.refresh()).await?;
+        // A repository that is not to be had, where dnf may do without it: a third start would wait for it once more.
+        if let Some(Ok(first)) = first.filter(|_| ignores_repositories(&refreshed.stderr)) {
+            return read(&first);
+        }
     }
-    let look = if refresh { Look::Closely } else { Look::Briefly };
+    // What yum reads is not watched.
+    let look = if refresh || manager.is_yum() { Look::Closely } else { Look::Briefly };
     read(&asked(here.ask(&question, Source::Repositories, look).await)?)
 }
 
 /// What was resolved; `None` if a repository was not there or could not be trusted, so that it is asked for apart, where
 /// questions about keys are answered and the reason is told.
-fn of_all_repositories(ran: Result<Ran, ToolError>) -> Result<Option<Option<Resolved>>, StepError> {
-    let ran = match ran {
-        Err(ToolError::Failed { .. }) => return Ok(None),
-        ran => ran?,
-    };
-    Ok(if ignores_repositories(&ran.stderr) { None } else { read(&ran).ok() })
+fn of_all_repositories(ran: &Result<Ran, ToolError>) -> Option<Option<Resolved>> {
+    let ran = ran.as_ref().ok().filter(|ran| !ignores_repositories(&ran.stderr))?;
+    read(ran).ok()
 }
 
 /// What no security update means: that there is none, or, where the repositories carry no notices at all, as those of CentOS

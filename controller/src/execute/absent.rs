@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes that are to be planned for now and are not there: the plan's rules say whether they are waited for, left out, or
-//! count as failed. One that was removed or revoked does not come back, and is left out in any case.
+//! count as failed. One that was removed or revoked does not come back, and is left out in any case; one in quarantine is
+//! waited for.
 
-use windlass_plan::{OnFailure, Plan, Unreachable};
+use windlass_plan::{OnFailure, Plan, Unreachable, put_aside};
 use windlass_types::event::EventKind;
 use windlass_types::name::NodeName;
 
@@ -15,7 +16,7 @@ use super::{ActiveRun, Runs};
 #[derive(Debug, PartialEq, Eq)]
 enum Absence {
     /// It is waited for from now on.
-    Awaited,
+    Awaited { reason: String },
     /// It is left out.
     LeftOut { reason: &'static str, advice: String },
     /// It is left out, and counts as one that failed.
@@ -29,12 +30,16 @@ impl Runs {
         if absent.is_empty() {
             return;
         }
-        for (node, _) in absent.iter().filter(|(_, absence)| *absence == Absence::Failed) {
+        let is_failed = |(node, absence): &(NodeName, Absence)| (*absence == Absence::Failed).then(|| node.clone());
+        let failed: Vec<_> = absent.iter().filter_map(is_failed).collect();
+        for node in &failed {
             self.count_as_failed(run, node).await;
         }
         let recording = run.recording.lock().await;
         let mut record = run.record().clone();
         let before = record.plan.clone();
+        // Stored with the plan that leaves it out: the next controller finds no step of it that failed.
+        record.failed.extend(failed);
         let told = absent.into_iter().map(|(node, absence)| absence.enter(&mut record.plan, node)).collect();
         if !self.replan(run, recording, record, &before, told).await {
             run.nudge.notify_one();
@@ -43,7 +48,7 @@ impl Runs {
 
     fn absent(&self, run: &ActiveRun, held: &mut Held) -> Vec<(NodeName, Absence)> {
         let mut due = run.progress().awaited();
-        due.retain(|node| !self.is_connected(node) && !run.asked().contains(node));
+        due.retain(|node| (!self.is_connected(node) || self.is_put_aside(node)) && !run.asked().contains(node));
         due.into_iter().filter_map(|node| self.absence(run, held, &node).map(|absence| (node, absence))).collect()
     }
 
@@ -60,14 +65,24 @@ impl Runs {
             }
             Some(_) => {}
         }
+        let is_new = |reason: &str| {
+            let record = run.record();
+            queued(&record.plan, node).is_some_and(|queued| queued.after.is_some() || queued.reason != reason)
+        };
+        if let Some(why) = self.with.arbiter.quarantine_of(node) {
+            // Also one that is away: it is waited for until somebody releases it.
+            let reason = put_aside(node, &why).reason;
+            return is_new(&reason).then_some(Absence::Awaited { reason });
+        }
         if let Some(redials) = self.with.jobs.expected_within(node) {
             held.look_again_within(redials);
             return None;
         }
-        let record = run.record();
-        match record.plan.policy.unreachable {
+        let unreachable = run.record().plan.policy.unreachable;
+        match unreachable {
             Unreachable::Wait => {
-                queued(&record.plan, node).filter(|queued| queued.after.is_some()).map(|_| Absence::Awaited)
+                let reason = "it is not connected".to_owned();
+                is_new(&reason).then_some(Absence::Awaited { reason })
             }
             Unreachable::Skip => {
                 let advice = "apply again once it is back".to_owned();
@@ -75,6 +90,11 @@ impl Runs {
             }
             Unreachable::Fail => Some(Absence::Failed),
         }
+    }
+
+    /// Whether somebody has put a node aside: it is planned for when it is released.
+    pub(super) fn is_put_aside(&self, node: &NodeName) -> bool {
+        self.with.arbiter.quarantine_of(node).is_some()
     }
 
     /// What follows from that is stored before the node is left out: a controller that is killed in between finds it again.
@@ -92,9 +112,8 @@ impl Absence {
     /// Enters it in the plan; gives what is told of it.
     fn enter(self, plan: &mut Plan, node: NodeName) -> Told {
         let (reason, advice) = match self {
-            Self::Awaited => {
-                let reason = "it is not connected";
-                plan.await_back(&node, reason);
+            Self::Awaited { reason } => {
+                plan.await_back(&node, &reason);
                 let message = format!("{node} is waited for: {reason}");
                 return Told { kind: EventKind::StepHeld, node, message };
             }
@@ -130,7 +149,7 @@ mod tests {
     #[test]
     fn one_that_is_waited_for_is_shown_as_away_and_no_more_as_one_that_comes_later() {
         let mut plan = plan();
-        let told = Absence::Awaited.enter(&mut plan, node());
+        let told = Absence::Awaited { reason: "it is not connected".to_owned() }.enter(&mut plan, node());
         assert_eq!(told.message, "node1 is waited for: it is not connected");
         assert_eq!(plan.queued, [Queued { node: node(), reason: "it is not connected".into(), after: None }]);
         assert!(plan.blocked.is_empty());

@@ -168,6 +168,7 @@ impl Runs {
             paused: None,
             members: proposal.members,
             revision: 0,
+            failed: BTreeSet::new(),
             state: RunState::Running,
             ended_at: None,
             done_count: None,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What people tell a run: stop, pause, resume, retry.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use windlass_plan::plan::SCHEMA;
@@ -92,6 +93,11 @@ impl Runs {
             let before: Vec<_> = ended.map(|(planned, known)| (planned.id.clone(), known.clone())).collect();
             (before, progress.retry())
         };
+        let left_out: Vec<_> = run.record().failed.iter().map(ToString::to_string).collect();
+        if again.is_empty() && !left_out.is_empty() && run.record().plan.queued.is_empty() {
+            let message = format!("run {id} failed because {} was not there, and has left it out", left_out.join(", "));
+            return Err(Refusal::new(Reason::BadRequest, message).advise("once it is back, make a new plan for it"));
+        }
         if again.is_empty() && (under_way.is_some() || run.record().plan.queued.is_empty()) {
             let advice = match under_way {
                 Some(_) => {
@@ -103,7 +109,7 @@ impl Runs {
         }
         let known = run.record().clone();
         let (state, ended_at, stop_requested, paused) = (RunState::Running, None, false, None);
-        let record = RunRecord { state, ended_at, stop_requested, paused, ..known };
+        let record = RunRecord { state, ended_at, stop_requested, paused, failed: BTreeSet::new(), ..known };
         if let Err(error) = self.with.records.reopen(&record, &again).await {
             let mut progress = run.progress();
             for (id, step) in before {

@@ -162,6 +162,8 @@ impl Runs {
                     record.blocked = blocked;
                     if never_began(&answer.outcome.ending) {
                         record.note_untold();
+                    } else {
+                        record.told = true;
                     }
                 });
                 Ok(answer.outcome)

@@ -53,6 +53,9 @@ pub struct RunRecord {
     /// How often its plan has grown since it was confirmed, by nodes that could not be asked then.
     #[serde(default)]
     pub revision: u32,
+    /// Nodes that count as failed although none of their steps did: they were not there to be planned for.
+    #[serde(default)]
+    pub failed: BTreeSet<NodeName>,
     /// Where it stands.
     pub state: RunState,
     /// When it ended.

@@ -33,8 +33,13 @@ pub(crate) const NEXT_JOB: &str = "meta/next-job";
 /// Jobs kept; older ones are forgotten with their output.
 const KEEP: u64 = 1000;
 
-/// With every job that is made, so many old ones are forgotten at most.
-const FORGOTTEN_AT_ONCE: usize = 2;
+/// Old jobs are looked for with every so many that are made, and among so many of the oldest: one that never ends must not
+/// keep the others.
+const LOOK_EVERY: u64 = 16;
+const LOOK_AT: usize = 64;
+
+/// A job that has ended is kept for so long whatever its number: somebody watches it, or a run waits until its node is well.
+const KEEP_AT_LEAST: Duration = Duration::from_secs(3600);
 
 /// The stored jobs.
 #[derive(Debug)]
@@ -78,7 +83,7 @@ impl Records {
             .put(request, record.id.to_string())
             .put(format!("{UNFINISHED}{}", padded(&record.id)), [])
             .put(key, json(&record));
-        let transaction = self.forget_old(number, transaction).await?;
+        let transaction = self.forget_old(number, now, transaction).await?;
         // Sent while nobody else can, so that numbers come to the store in their order; its flush is waited for with others.
         let mut commit = self.store.commit(transaction);
         let sent = poll!(&mut commit);
@@ -127,14 +132,20 @@ impl Records {
         transaction
     }
 
-    /// Whichever are left of old ones, a few at a time: a number may have been given in vain.
-    async fn forget_old(&self, number: u64, mut transaction: Transaction) -> Result<Transaction, StoreError> {
-        let Some(newest) = number.checked_sub(KEEP) else { return Ok(transaction) };
-        for entry in self.store.range(JOBS, None, FORGOTTEN_AT_ONCE).await? {
+    /// Whichever are left of old ones, wherever the gaps are: a number may have been given in vain.
+    async fn forget_old(
+        &self,
+        number: u64,
+        now: UnixMillis,
+        mut transaction: Transaction,
+    ) -> Result<Transaction, StoreError> {
+        let Some(newest) = number.checked_sub(KEEP).filter(|_| number.is_multiple_of(LOOK_EVERY)) else {
+            return Ok(transaction);
+        };
+        let is_over = |record: &JobRecord| record.ended_at.is_some_and(|at| now.since(at) > KEEP_AT_LEAST);
+        for entry in self.store.range(JOBS, None, LOOK_AT).await? {
             let is_old = entry.key[JOBS.len()..].parse().is_ok_and(|number: u64| number <= newest);
-            if is_old
-                && let Some(record) = readable(&entry.key, &entry.value).filter(|r: &JobRecord| r.state.is_final())
-            {
+            if is_old && let Some(record) = readable(&entry.key, &entry.value).filter(is_over) {
                 transaction = self.without(&record, transaction);
             }
         }
@@ -352,15 +363,25 @@ mod tests {
     #[tokio::test]
     async fn old_jobs_are_forgotten_once_they_have_ended_whatever_numbers_were_given_in_vain() {
         let (_directory, records) = records();
-        let (old, _) = records.create(new("old"), UnixMillis(0)).await.expect("made");
-        let number = (KEEP + 10).to_string();
-        records.store.commit(Transaction::new().put(NEXT_JOB, number)).await.map(drop).expect("stored");
-        records.create(new("second"), UnixMillis(0)).await.expect("made");
+        let (day, later) = (UnixMillis(86_400_000), UnixMillis(86_400_000 + 3_601_000));
+        let (old, _) = records.create(new("old"), day).await.expect("made");
+        records.create(new("never ends"), day).await.expect("made");
+        let made_at = async |request: &str, number: u64, now: UnixMillis| {
+            let next = Transaction::new().put(NEXT_JOB, number.to_string());
+            records.store.commit(next).await.map(drop).expect("stored");
+            records.create(new(request), now).await.expect("made");
+        };
+        let number = (KEEP + LOOK_EVERY).next_multiple_of(LOOK_EVERY);
+        made_at("second", number, later).await;
         assert!(records.is_known("old").await.expect("read"), "it is under way");
-        let ended = JobRecord { state: JobState::Succeeded, ..old };
+        let ended = JobRecord { state: JobState::Succeeded, ended_at: Some(day), ..old };
         records.save(&ended).await.expect("stored");
-        records.create(new("third"), UnixMillis(0)).await.expect("made");
+        made_at("third", number + LOOK_EVERY, day).await;
+        assert!(records.is_known("old").await.expect("read"), "it has just ended");
+        made_at("fourth", number + 2 * LOOK_EVERY, later).await;
         assert!(!records.is_known("old").await.expect("read"));
-        assert!(records.is_known("second").await.expect("read"));
+        for kept in ["never ends", "second", "third"] {
+            assert!(records.is_known(kept).await.expect("read"), "{kept}");
+        }
     }
 }

@@ -313,6 +313,7 @@ mod tests {
             paused: None,
             members: Vec::new(),
             revision: 0,
+            failed: std::collections::BTreeSet::new(),
             state: RunState::Running,
             ended_at: None,
             done_count: None,

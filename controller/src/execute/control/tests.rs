@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A run that is told something in the moment in which it ends, and one that others are newer than.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -90,6 +90,7 @@ fn empty() -> RunRecord {
         stop_requested: false,
         paused: None,
         members: Vec::new(),
+        failed: BTreeSet::new(),
         state: RunState::Running,
         ended_at: None,
         done_count: None,

@@ -31,6 +31,8 @@ pub struct StepRecord {
     /// How many orders, of the first ones, are known never to have reached its node. Of any other that is not known: its node
     /// may have been told.
     pub untold: u32,
+    /// An order is known to have reached its node.
+    pub told: bool,
     /// The job of the last time.
     pub job: Option<JobId>,
     /// An attempt that failed may have changed a part of it.
@@ -61,20 +63,20 @@ impl StepRecord {
     #[must_use]
     pub fn again(&self) -> Self {
         let attempt = if self.was_never_told() { self.attempt } else { self.attempt + 1 };
-        let (untold, begun, expected_millis) = (self.untold, self.begun, self.expected_millis);
-        Self { attempt, untold, begun, expected_millis, ends_boot: self.ends_boot.clone(), ..Self::default() }
+        let Self { untold, told, begun, expected_millis, .. } = *self;
+        Self { attempt, untold, told, begun, expected_millis, ends_boot: self.ends_boot.clone(), ..Self::default() }
     }
 
     /// Whether its node is known never to have been told.
     #[must_use]
     pub const fn was_never_told(&self) -> bool {
-        self.attempt == self.untold
+        self.attempt == self.untold && !self.told
     }
 
-    /// Whether its node may have been told in an attempt before this one.
+    /// Whether its node was told, or may have been in an attempt before this one.
     #[must_use]
     pub const fn was_told_before(&self) -> bool {
-        self.attempt > self.untold + 1
+        self.told || self.attempt > self.untold + 1
     }
 
     /// The order of this attempt has not reached its node, and never will.
@@ -105,6 +107,15 @@ mod tests {
         assert!(record.was_told_before(), "the second may have");
         record.note_untold();
         assert!(!record.was_never_told(), "whatever became of the third");
+    }
+
+    #[test]
+    fn a_node_that_reported_was_told_whatever_is_kept_of_its_job() {
+        let mut record = known(1, 0);
+        record.told = true;
+        record.note_untold();
+        assert!(record.was_told_before() && !record.was_never_told());
+        assert!(record.again().was_told_before(), "also when it is tried again");
     }
 
     #[test]
