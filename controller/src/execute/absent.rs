@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes that are to be planned for now and are not there: the plan's rules say whether they are waited for, left out, or
-//! count as failed. One that was removed or revoked does not come back, and is left out in any case; one in quarantine is
-//! waited for.
+//! count as failed. One that was removed or revoked does not come back, and is left out in any case.
 
-use windlass_plan::{OnFailure, Plan, Unreachable, put_aside};
+use windlass_plan::{OnFailure, Plan, Unreachable};
 use windlass_types::event::EventKind;
 use windlass_types::name::NodeName;
 
@@ -16,7 +15,7 @@ use super::{ActiveRun, Runs};
 #[derive(Debug, PartialEq, Eq)]
 enum Absence {
     /// It is waited for from now on.
-    Awaited { reason: String },
+    Awaited,
     /// It is left out.
     LeftOut { reason: &'static str, advice: String },
     /// It is left out, and counts as one that failed.
@@ -48,7 +47,7 @@ impl Runs {
 
     fn absent(&self, run: &ActiveRun, held: &mut Held) -> Vec<(NodeName, Absence)> {
         let mut due = run.progress().awaited();
-        due.retain(|node| (!self.is_connected(node) || self.is_put_aside(node)) && !run.asked().contains(node));
+        due.retain(|node| !self.is_connected(node) && !run.asked().contains(node));
         due.into_iter().filter_map(|node| self.absence(run, held, &node).map(|absence| (node, absence))).collect()
     }
 
@@ -65,15 +64,6 @@ impl Runs {
             }
             Some(_) => {}
         }
-        let is_new = |reason: &str| {
-            let record = run.record();
-            queued(&record.plan, node).is_some_and(|queued| queued.after.is_some() || queued.reason != reason)
-        };
-        if let Some(why) = self.with.arbiter.quarantine_of(node) {
-            // Also one that is away: it is waited for until somebody releases it.
-            let reason = put_aside(node, &why).reason;
-            return is_new(&reason).then_some(Absence::Awaited { reason });
-        }
         if let Some(redials) = self.with.jobs.expected_within(node) {
             held.look_again_within(redials);
             return None;
@@ -81,8 +71,8 @@ impl Runs {
         let unreachable = run.record().plan.policy.unreachable;
         match unreachable {
             Unreachable::Wait => {
-                let reason = "it is not connected".to_owned();
-                is_new(&reason).then_some(Absence::Awaited { reason })
+                let record = run.record();
+                queued(&record.plan, node).filter(|queued| queued.after.is_some()).map(|_| Absence::Awaited)
             }
             Unreachable::Skip => {
                 let advice = "apply again once it is back".to_owned();
@@ -90,11 +80,6 @@ impl Runs {
             }
             Unreachable::Fail => Some(Absence::Failed),
         }
-    }
-
-    /// Whether somebody has put a node aside: it is planned for when it is released.
-    pub(super) fn is_put_aside(&self, node: &NodeName) -> bool {
-        self.with.arbiter.quarantine_of(node).is_some()
     }
 
     /// What follows from that is stored before the node is left out: a controller that is killed in between finds it again.
@@ -112,8 +97,9 @@ impl Absence {
     /// Enters it in the plan; gives what is told of it.
     fn enter(self, plan: &mut Plan, node: NodeName) -> Told {
         let (reason, advice) = match self {
-            Self::Awaited { reason } => {
-                plan.await_back(&node, &reason);
+            Self::Awaited => {
+                let reason = "it is not connected";
+                plan.await_back(&node, reason);
                 let message = format!("{node} is waited for: {reason}");
                 return Told { kind: EventKind::StepHeld, node, message };
             }
@@ -149,7 +135,7 @@ mod tests {
     #[test]
     fn one_that_is_waited_for_is_shown_as_away_and_no_more_as_one_that_comes_later() {
         let mut plan = plan();
-        let told = Absence::Awaited { reason: "it is not connected".to_owned() }.enter(&mut plan, node());
+        let told = Absence::Awaited.enter(&mut plan, node());
         assert_eq!(told.message, "node1 is waited for: it is not connected");
         assert_eq!(plan.queued, [Queued { node: node(), reason: "it is not connected".into(), after: None }]);
         assert!(plan.blocked.is_empty());

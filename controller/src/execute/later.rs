@@ -36,8 +36,7 @@ impl Runs {
     pub(super) fn are_back(&self, run: &ActiveRun) -> Vec<NodeName> {
         let awaited = run.progress().awaited();
         let mut asked = run.asked();
-        let is_here = |node: &NodeName| self.is_connected(node) && !self.is_put_aside(node);
-        awaited.into_iter().filter(|node| is_here(node) && asked.insert(node.clone())).collect()
+        awaited.into_iter().filter(|node| self.is_connected(node) && asked.insert(node.clone())).collect()
     }
 
     /// Asks nodes that are back and brings them in. Those that are gone again by then are waited for again.
