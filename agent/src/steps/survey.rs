@@ -36,12 +36,14 @@ pub(super) async fn survey(here: &Here<'_>, request: &SurveyRequest) -> Result<S
         found.push(or_blocked(settings::look(here, setting, &coming).await)?);
     }
     let manager = Manager::of(here.host);
-    let installed = match here.readable().await {
-        _ if manager.is_none() => Vec::new(),
-        Ok(None) if !request.list && request.history == 0 => return unreadable(here, request, found).await,
-        Ok(Some(installed)) => installed,
-        // Says why.
-        Ok(None) | Err(_) => here.installed().await?,
+    let installed = match manager {
+        None => Vec::new(),
+        Some(_) => match here.readable().await? {
+            Some(installed) => installed,
+            None if !request.list && request.history == 0 => return unreadable(here, request, found).await,
+            // Says why.
+            None => here.installed().await?,
+        },
     };
     let kernels = kernels(here).await?;
     let packages = match &request.packages {
