@@ -134,9 +134,9 @@ fn can_be_watched(host: &dyn Observe, source: Source) -> bool {
     let is_there = |path: &&str| host.modified(Path::new(path)).is_ok();
     match source {
         Source::Database | Source::Repositories => {
-            !is_there(&rpm::BERKELEY_DATABASE) && rpm::DATABASES.iter().any(|path| is_there(&path))
+            !is_there(&rpm::BERKELEY_DATABASE) && rpm::DATABASES.iter().any(is_there)
         }
-        Source::History => history::FILES.iter().any(|path| is_there(&path)),
+        Source::History => history::FILES.iter().any(is_there),
     }
 }
 
