@@ -12,7 +12,7 @@ use windlass_types::name::{NodeName, RunId};
 use windlass_types::run::{RunState, StepState};
 
 use super::record::RunRecord;
-use super::run::Told;
+use super::run::{Progress, Told};
 use super::{ActiveRun, RunView, Runs, refusal};
 use crate::arbiter::Held;
 use crate::store::StoreError;
@@ -91,7 +91,12 @@ impl Runs {
             }
             let ended = progress.records().filter(|(_, known)| known.state.is_final());
             let before: Vec<_> = ended.map(|(planned, known)| (planned.id.clone(), known.clone())).collect();
-            (before, progress.retry())
+            let again = progress.retry();
+            if again.is_empty() && (under_way.is_some() || run.record().plan.queued.is_empty()) {
+                // Nothing is tried again: who counted as failed still does.
+                recount(&run.record(), &mut progress);
+            }
+            (before, again)
         };
         let left_out: Vec<_> = run.record().failed.iter().map(ToString::to_string).collect();
         if again.is_empty() && !left_out.is_empty() && run.record().plan.queued.is_empty() {
@@ -118,6 +123,7 @@ impl Runs {
                     progress.change(&id, |known| *known = step);
                 }
             }
+            recount(&run.record(), &mut progress);
             return Err(refusal(&error));
         }
         *run.record() = record;
@@ -200,6 +206,11 @@ impl Runs {
         run.signal();
         Ok(())
     }
+}
+
+/// Has nodes count as failed that were not there to be planned for: no step of theirs says so.
+fn recount(record: &RunRecord, progress: &mut Progress) {
+    record.failed.iter().for_each(|node| progress.count_as_failed(node));
 }
 
 #[cfg(test)]

@@ -135,3 +135,18 @@ async fn a_run_under_way_is_listed_however_many_are_newer() {
     assert_eq!(listed(2).await, ["r11", "r10", "r1"]);
     assert_eq!(listed(200).await.len(), 11, "once");
 }
+
+#[tokio::test]
+async fn a_retry_of_nothing_leaves_those_that_were_not_there_counted_as_failed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Arc::new(Slow { disk: MemoryStore::new(), stored: Notify::new(), goes_on: Notify::new() });
+    let runs = runs(store, directory.path()).await;
+    let node1 = "node1".parse().expect("a name");
+    let record = RunRecord { failed: BTreeSet::from([node1]), ..empty() };
+    let record = runs.with.records.create(record, None).await.expect("stored");
+    let (id, run) = (record.id.clone(), ActiveRun::new(record, BTreeMap::new()));
+    runs.active().insert(id.clone(), Arc::clone(&run));
+    let refused = runs.retry(&id, "root").await.expect_err("nothing is to be tried again");
+    assert!(refused.message.contains("because node1 was not there"), "{}", refused.message);
+    assert!(run.progress().has_failed_too_often(), "no further node may begin");
+}
