@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::failed::Failed;
-use super::runner::runner;
+use super::runner::{runner, until_bus};
 use super::{RunArguments, failure, seed};
 use crate::both::Agent;
 use crate::config::Config;
@@ -73,12 +73,21 @@ async fn run_executor(arguments: RunArguments, signals: &Signals) -> Ended {
     let listener = listener(&config.executor_socket)?;
     signals.listen()?;
     let Some(runner) = signals.shutdown.run_until_cancelled(runner(config.jobs, &clock)).await else { return Ok(()) };
+    let runner = runner?;
     tracing::info!(node = %mandate.node, "executor started");
+    let (stands_in, bus_clock) = (runner.stands_in, Arc::clone(&clock));
+    let makes_room_for_units = async {
+        if stands_in {
+            until_bus(&bus_clock).await;
+            signals.handover.cancel();
+        }
+        std::future::pending::<Ended>().await
+    };
     let status = watch::Sender::new("waiting for orders".to_owned());
     let executor = Executor {
         mandate,
         state_dir: config.executor_state_dir.clone(),
-        runner: runner?,
+        runner: runner.runner,
         host: Arc::new(RealHost::default()),
         seed: seed(),
         handover: signals.handover.clone(),
@@ -86,7 +95,10 @@ async fn run_executor(arguments: RunArguments, signals: &Signals) -> Ended {
         clock,
     };
     let ready = || drop(tokio::spawn(tell_systemd(status.subscribe(), signals.shutdown.clone())));
-    Ok(executor.run(listener, signals.shutdown.clone(), ready).await?)
+    tokio::select! {
+        ended = executor.run(listener, signals.shutdown.clone(), ready) => Ok(ended?),
+        ended = makes_room_for_units => ended,
+    }
 }
 
 /// Runs both halves until SIGTERM or SIGINT.
@@ -107,7 +119,7 @@ async fn run_both(arguments: RunArguments, signals: &Signals) -> Ended {
     let agent = Agent {
         dial: Arc::new(TcpDial::new(identity.agent_endpoint.clone())),
         join_dial: Arc::new(TcpDial::new(identity.join_endpoint.clone())),
-        runner: runner?,
+        runner: runner?.runner,
         host: Arc::new(RealHost::default()),
         seed: seed(),
         status,

@@ -21,22 +21,53 @@ const BUS_PATIENCE: Duration = Duration::from_secs(30);
 /// Between two attempts to reach it.
 const BUS_PAUSE: Duration = Duration::from_millis(500);
 
+/// Between two looks whether it is there again, once programs run without it.
+const BUS_LOOK: Duration = Duration::from_secs(10);
+
+/// Who runs programs.
+pub(super) struct Chosen {
+    pub(super) runner: Arc<dyn Runner>,
+    /// It stands in for systemd, whose bus is away: see [`until_bus`].
+    pub(super) stands_in: bool,
+}
+
 /// A host that should run units but cannot still runs jobs, and says what that gives up.
-pub(super) async fn runner(wish: JobRunner, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Runner>, Failed> {
+pub(super) async fn runner(wish: JobRunner, clock: &Arc<dyn Clock>) -> Result<Chosen, Failed> {
     if wish == JobRunner::ProcessGroup || (wish == JobRunner::Auto && !TransientUnits::are_possible()) {
-        return Ok(process_groups(clock));
+        return Ok(Chosen { runner: process_groups(clock), stands_in: false });
     }
-    match patiently(async || TransientUnits::connect(Arc::clone(clock)).await).await {
-        Ok(units) => Ok(Arc::new(units)),
+    match patiently(async || connect(clock).await).await {
+        Ok(units) => Ok(Chosen { runner: Arc::new(units), stands_in: false }),
         Err(error) if wish == JobRunner::Auto => {
+            let stands_in = matches!(error, UnitsUnavailable::Bus(_));
             let error = ErrorChain(&error).to_string();
             tracing::warn!(%error, "programs run as process groups: how they end is not known if the agent restarts meanwhile");
-            Ok(process_groups(clock))
+            Ok(Chosen { runner: process_groups(clock), stands_in })
         }
         Err(error) => {
             let text = format!("run jobs as systemd units, as the configuration says: {}", ErrorChain(&error));
             let is_final = matches!(error, UnitsUnavailable::TooOld(_));
             Err(if is_final { Failed::for_good(text) } else { Failed::for_now(text) })
+        }
+    }
+}
+
+async fn connect(clock: &Arc<dyn Clock>) -> Result<TransientUnits, UnitsUnavailable> {
+    TransientUnits::connect(Arc::clone(clock)).await
+}
+
+/// Waits until the bus is there. What was begun as units waits for an executor that finds it.
+pub(super) async fn until_bus(clock: &Arc<dyn Clock>) {
+    looking(async || connect(clock).await).await;
+    tracing::info!("the bus is there again: the next executor runs programs as units");
+}
+
+async fn looking<T>(connect: impl AsyncFn() -> Result<T, UnitsUnavailable>) {
+    loop {
+        tokio::time::sleep(BUS_LOOK).await;
+        match connect().await {
+            Ok(_) => return,
+            Err(error) => tracing::debug!(error = %ErrorChain(&error), "the bus is still away"),
         }
     }
 }
@@ -83,6 +114,9 @@ mod tests {
         let begun = Instant::now();
         assert!(patiently(async || Err::<(), _>(UnitsUnavailable::Bus(broken()))).await.is_err());
         assert!(begun.elapsed() >= BUS_PATIENCE && begun.elapsed() < BUS_PATIENCE * 2);
+        tried.set(0);
+        looking(connect).await;
+        assert_eq!(tried.get(), 5, "and looked for as long as it takes");
         let begun = Instant::now();
         assert!(patiently(async || Err::<(), _>(UnitsUnavailable::TooOld("219".into()))).await.is_err());
         assert_eq!(begun.elapsed(), Duration::ZERO, "that does not pass");
