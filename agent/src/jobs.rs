@@ -150,7 +150,7 @@ impl Jobs {
                 JobStage::Ended(outcome) => self.spawn_delivery(order, outcome),
                 JobStage::Accepted | JobStage::Started(_) if self.is_out_of_reach(&order) => {
                     tracing::error!(job = %order.job, "a step waits: its programs would be bound by this sandbox; see why \
-                        systemd does not start them, then `systemctl restart windlass-executor`");
+                        systemd does not start them; once its bus is there, the next executor goes on");
                 }
                 JobStage::Accepted => self.spawn_work(order, work::Beginning::Recovered(None)),
                 JobStage::Started(mark) => self.spawn_work(order, work::Beginning::Recovered(Some(mark))),
@@ -313,6 +313,10 @@ impl Jobs {
             return;
         }
         let table = self.table();
+        if order.epoch < table.journal.state().position().0 {
+            tracing::warn!(epoch = order.epoch, "a stop comes from an older controller; ignoring it");
+            return;
+        }
         match table.stops.get(order.job.as_str()) {
             // A full channel means that it is being stopped already.
             Some(stop) => drop(stop.try_send(Duration::from_millis(order.grace_millis.into()))),

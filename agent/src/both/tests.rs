@@ -2,6 +2,7 @@
 //! Sessions with a controller in this process, over real TLS, with a model of the machine beneath.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -15,6 +16,7 @@ use windlass_proto::v1::order_payload::Payload;
 use windlass_proto::v1::session_service_server::{SessionService, SessionServiceServer};
 use windlass_proto::v1::transfer_service_server::TransferServiceServer;
 use windlass_types::name::NodeName;
+use windlass_types::time::UnixMillis;
 
 use super::*;
 use crate::host::clock::SystemClock;
@@ -78,20 +80,19 @@ impl Peer {
     }
 
     async fn act(&self, job: &str, sequence: u64, action: v1::order::Action, timeout_millis: u64) {
+        self.command(Payload::Order(Self::ordered(job, sequence, action, timeout_millis))).await;
+    }
+
+    fn ordered(job: &str, sequence: u64, action: v1::order::Action, timeout_millis: u64) -> v1::Order {
         let action = Some(action);
         let (job, node) = (job.to_owned(), "node1".to_owned());
         let output_limit_bytes = 1 << 20;
-        let order = v1::Order {
-            job,
-            node,
-            epoch: 2,
-            sequence,
-            timeout_millis,
-            output_limit_bytes,
-            action,
-            ..v1::Order::default()
-        };
-        self.command(Payload::Order(order)).await;
+        v1::Order { job, node, epoch: 2, sequence, timeout_millis, output_limit_bytes, action, ..v1::Order::default() }
+    }
+
+    async fn stop(&self, job: &str, epoch: u64) {
+        let stop = v1::StopOrder { job: job.to_owned(), grace_millis: 1000, node: "node1".to_owned(), epoch };
+        self.command(Payload::Stop(stop)).await;
     }
 }
 
@@ -136,6 +137,16 @@ impl SessionService for Sessions {
     }
 }
 
+/// The clock of this machine, and so many milliseconds more.
+#[derive(Debug, Default)]
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(SystemClock.now().0 + self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// A controller, a machine, and agents that come and go on it.
 struct World {
     directory: tempfile::TempDir,
@@ -144,6 +155,7 @@ struct World {
     dial: InProcess,
     runner: FakeRunner,
     host: FakeHost,
+    clock: Arc<Ahead>,
     identity: Identity,
     agent: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
     handover: CancellationToken,
@@ -180,6 +192,7 @@ impl World {
             dial,
             runner: FakeRunner::new(play),
             host: FakeHost::new("node1"),
+            clock: Arc::default(),
             identity,
             agent: None,
             handover: CancellationToken::new(),
@@ -193,7 +206,7 @@ impl World {
             config: Config { state_dir: self.directory.path().to_owned(), ..Config::default() },
             dial: Arc::clone(&dial),
             join_dial: dial,
-            clock: Arc::new(SystemClock),
+            clock: Arc::<Ahead>::clone(&self.clock),
             runner: Arc::new(self.runner.clone()),
             host: Arc::new(self.host.clone()),
             seed: 1,
@@ -366,9 +379,16 @@ async fn a_deadline_and_a_stop_end_a_job() {
     peer.order("1", 1, &["slow", "60000"], 50).await;
     assert_eq!(peer.outcome().await.result(), v1::JobResult::TimedOut);
     peer.order("2", 2, &["slow", "60000"], 0).await;
-    let stop = |node: &str| v1::StopOrder { job: "2".into(), grace_millis: 1000, node: node.into() };
-    peer.command(Payload::Stop(stop("node2"))).await;
-    peer.command(Payload::Stop(stop("node1"))).await;
+    peer.stop("2", 1).await;
+    let another = v1::StopOrder { job: "2".into(), grace_millis: 1000, node: "node2".into(), epoch: 2 };
+    peer.command(Payload::Stop(another)).await;
+    peer.order("3", 3, &["greet"], 0).await;
+    assert_eq!(
+        peer.outcome().await.result(),
+        v1::JobResult::Exited,
+        "neither another's stop nor an older controller's"
+    );
+    peer.stop("2", 2).await;
     assert_eq!(peer.outcome().await.result(), v1::JobResult::Stopped);
 }
 

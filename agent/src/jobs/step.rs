@@ -57,7 +57,7 @@ pub(super) async fn step(
         _ = stops.recv() => return Worked::bare(Outcome::bare(Ending::Stopped)),
         () = at(deadline) => return Worked::bare(Outcome::bare(Ending::TimedOut)),
     };
-    if let Err(ending) = still_in_time(jobs, order, step, beginning).and_then(|()| take_lease(jobs, order, step)) {
+    if let Err(ending) = still_in_time(jobs, order, step).and_then(|()| take_lease(jobs, order, step)) {
         return Worked::bare(Outcome::bare(ending));
     }
     let spool = match output(jobs, order, step, beginning) {
@@ -90,12 +90,12 @@ fn output(jobs: &Jobs, order: &Order, step: &StepOrder, beginning: &Beginning) -
     Spool::open(&root, &order.job, limit)
 }
 
-/// A node that was off for long does not take up what it had not begun: it may not be its turn any more. The controller
-/// orders it anew if it still is.
-fn still_in_time(jobs: &Jobs, order: &Order, step: &StepOrder, beginning: &Beginning) -> Result<(), Ending> {
+/// A node that was off for long, or at work for long, does not take up what it had not begun: it may not be its turn any more.
+/// The controller orders it anew if it still is.
+fn still_in_time(jobs: &Jobs, order: &Order, step: &StepOrder) -> Result<(), Ending> {
     let is_begun = jobs.table().journal.state().step(&order.job).intended;
     let is_late = order.expires.is_some_and(|expires| jobs.parts.clock.now() > expires);
-    if matches!(beginning, Beginning::Fresh) || !step.step.needs_lease() || is_begun || !is_late {
+    if !step.step.needs_lease() || is_begun || !is_late {
         return Ok(());
     }
     let message = "the order had expired before anything of it was begun".to_owned();
@@ -318,6 +318,9 @@ impl Tools for Programs {
             })
         });
         self.keep(Some(Ended { running, root: self.root(), key })).await;
+        if ran.is_err() && is_stopped() {
+            return Err(ToolError::Stopped);
+        }
         let ran = ran?;
         if program.is_shown {
             self.show(Stream::Stdout, &ran.stdout);

@@ -26,6 +26,10 @@ use crate::store::StoreError;
 /// for a reconnect with backoff, and for pushing output.
 const SILENCE: Duration = Duration::from_secs(90);
 
+/// How long a step under a lease may wait on its node for its turn: as long as the node may be at work for a survey. An order
+/// that is held back longer on its way is not obeyed: by then another node may be down.
+const BEGINS_WITHIN: Duration = Duration::from_secs(300);
+
 /// Agents dial again within this time after the controller is back: their longest pause and a handshake.
 const REDIAL: Duration = Duration::from_secs(20);
 
@@ -48,6 +52,12 @@ impl From<NotConnected> for Unsent {
     fn from(_: NotConnected) -> Self {
         Self::NotConnected
     }
+}
+
+/// When an order must have begun.
+fn begins_within(record: &JobRecord) -> Duration {
+    let is_leased = matches!(&record.action, Action::Step(order) if order.lease.is_some());
+    if is_leased { record.timeout.min(BEGINS_WITHIN) } else { record.timeout }
 }
 
 /// How a node ends that was released before its order left: it was told nothing.
@@ -136,7 +146,7 @@ impl Jobs {
                 node: node.to_string(),
                 epoch: self.epoch.number(),
                 sequence: 0,
-                expires_unix_millis: self.clock.now().plus(record.timeout).plus(SILENCE).0,
+                expires_unix_millis: self.clock.now().plus(begins_within(record)).plus(SILENCE).0,
                 timeout_millis: u64::try_from(record.timeout.as_millis()).unwrap_or(u64::MAX),
                 output_limit_bytes: self.output_limit_bytes,
                 action: Some((&record.action).into()),
@@ -159,7 +169,8 @@ impl Jobs {
     pub(super) fn send_stop(&self, id: &JobId, node: &NodeName) {
         let grace_millis = u32::try_from(STOP_GRACE.as_millis()).unwrap_or(u32::MAX);
         // A node that is not connected is told at the beginning of its next session.
-        let stop = v1::StopOrder { job: id.to_string(), grace_millis, node: node.to_string() };
+        let stop =
+            v1::StopOrder { job: id.to_string(), grace_millis, node: node.to_string(), epoch: self.epoch.number() };
         let _next_session = self.fleet.send(node, Down::Order(self.order_key.sign(Payload::Stop(stop))));
     }
 

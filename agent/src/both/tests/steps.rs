@@ -108,7 +108,7 @@ async fn a_program_that_a_killed_agent_left_can_be_stopped() {
     kill(&mut world, peer);
     world.start();
     let (mut peer, _) = world.welcome().await;
-    peer.command(Payload::Stop(v1::StopOrder { job: "1".into(), grace_millis: 1000, node: "node1".into() })).await;
+    peer.stop("1", 2).await;
     let outcome = peer.outcome().await;
     assert_eq!(outcome.result(), v1::JobResult::Stopped, "{outcome:?}");
 }
@@ -129,6 +129,31 @@ async fn one_step_at_a_time() {
         }
     }
     assert_eq!(ended, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_step_whose_turn_comes_after_its_time_is_not_begun_and_may_be_ordered_anew() {
+    let mut world = World::new();
+    world.runner = FakeRunner::new(well);
+    world.start();
+    let (mut peer, _) = world.welcome().await;
+    peer.act("1", 1, order(hook("600000"), Some(1)), 0).await;
+    let expires_unix_millis = world.clock.now().plus(Duration::from_secs(60)).0;
+    let second = v1::Order { expires_unix_millis, ..Peer::ordered("2", 2, order(hook("0"), Some(1)), 0) };
+    peer.command(Payload::Order(second)).await;
+    assert!(matches!(peer.report().await.state, Some(v1::job_report::State::Started(_))));
+    world.clock.0.store(61_000, Ordering::Relaxed);
+    peer.stop("1", 2).await;
+    let mut ended = std::collections::BTreeMap::new();
+    while ended.len() < 2 {
+        let report = peer.report().await;
+        if let Some(v1::job_report::State::Outcome(outcome)) = report.state {
+            ended.insert(report.job, outcome);
+        }
+    }
+    assert_eq!([&ended["1"], &ended["2"]].map(v1::JobOutcome::result), [v1::JobResult::Stopped, v1::JobResult::Failed]);
+    assert!(ended["2"].message.contains("had expired before"), "{ended:?}");
+    assert_eq!(world.runner.effects().len(), 1);
 }
 
 #[tokio::test]
@@ -181,7 +206,7 @@ async fn a_stop_while_a_kernel_is_installed_does_not_leave_it_the_default() {
     while world.host.node().default_kernel.as_ref() == Some(&old) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    peer.command(Payload::Stop(v1::StopOrder { job: "1".into(), grace_millis: 1000, node: "node1".into() })).await;
+    peer.stop("1", 2).await;
     peer.outcome().await;
     assert_eq!(world.host.node().default_kernel, Some(old));
 }
