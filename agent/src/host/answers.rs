@@ -118,6 +118,12 @@ impl Answers {
         is_same.then(|| kept.ran.clone())
     }
 
+    /// As a new process begins.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn forget(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -281,6 +287,7 @@ mod tests {
         assert_eq!(asked(&node, ("0", Source::Database), Look::Briefly, "y").await, "y");
         assert_eq!(node.1.lock().len(), MOST);
         let empty = (FakeHost::new("node2"), Answers::default());
+        empty.0.change(|node| node.lacks.push(rpm::DATABASES[2].into()));
         asked(&empty, ("1", Source::Database), Look::Briefly, "x").await;
         assert!(empty.1.lock().is_empty());
     }

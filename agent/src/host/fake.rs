@@ -22,7 +22,7 @@ use windlass_types::action::Argv;
 use windlass_types::facts::Cpu;
 use windlass_types::time::UnixMillis;
 
-use super::answers::Source;
+use super::answers::{Answers, Source};
 use super::clock::Clock;
 use super::exec::ExecError;
 use super::tools::{Ran, ToolError};
@@ -89,14 +89,14 @@ struct State {
 
 /// The model of a node.
 #[derive(Debug, Clone)]
-pub struct FakeHost(Arc<Mutex<State>>, Arc<tokio::sync::Notify>);
+pub struct FakeHost(Arc<Mutex<State>>, Arc<tokio::sync::Notify>, Arc<Answers>);
 
 impl FakeHost {
     /// A healthy node of that host name.
     #[must_use]
     pub fn new(hostname: &str) -> Self {
         let state = State { node: Node::new(hostname), ..State::default() };
-        Self(Arc::new(Mutex::new(state)), Arc::default())
+        Self(Arc::new(Mutex::new(state)), Arc::default(), Arc::default())
     }
 
     /// The node as it is now.
@@ -234,9 +234,12 @@ impl Observe for FakeHost {
         self.node().all_files().remove(path).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The epoch, for everything that exists.
+    /// The epoch, for everything that exists; later for what package managers keep, at another moment for another content.
     fn modified(&self, path: &Path) -> io::Result<SystemTime> {
         let node = self.node();
+        if let Some(kept) = node.kept_of_packages().remove(path) {
+            return Ok(UNIX_EPOCH + Duration::from_secs(crc32fast::hash(kept.as_bytes()).into()));
+        }
         let exists = node.all_files().keys().chain(node.attributes.keys()).any(|file| file.starts_with(path));
         if exists { Ok(UNIX_EPOCH) } else { Err(io::ErrorKind::NotFound.into()) }
     }
@@ -302,12 +305,13 @@ impl Observe for FakeHost {
         self.read(path).map(|text| crc32fast::hash(text.as_bytes()))
     }
 
-    /// Asked every time.
-    async fn answer(&self, _: (&Argv, Source), _: Look, ask: Asking<'_>) -> Result<Ran, ToolError> {
-        ask.await
+    async fn answer(&self, question: (&Argv, Source), look: Look, ask: Asking<'_>) -> Result<Ran, ToolError> {
+        self.2.answer(self, question, look, ask).await
     }
 
-    fn learn(&self, _: (&Argv, Source), _: Ran) {}
+    fn learn(&self, question: (&Argv, Source), answer: Ran) {
+        self.2.keep(self, question, answer);
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use windlass_types::action::Argv;
 use windlass_types::name::on_node::BootId;
 
-use super::{FakeHost, State, programs};
+use super::{FakeHost, State, packages, programs};
 use crate::host::change::{Attributes, Change, FileKind, NewFile};
 use crate::host::tools::{Program, Ran, ToolError, Tools};
 
@@ -124,6 +124,7 @@ impl FakeHost {
     }
 
     async fn die(&self) -> ! {
+        self.2.forget();
         self.1.notify_one();
         std::future::pending().await
     }
@@ -226,8 +227,9 @@ impl Tools for FakeHost {
         let boots = self.node().boots;
         let ran = self
             .act(|| {
+                let stderr = packages::complaint(&self.node(), &program.argv);
                 let scripted = FakeHost::run(self, &program.argv);
-                let ran = Ran { code: scripted.exit_code, stdout: scripted.stdout, stderr: String::new() };
+                let ran = Ran { code: scripted.exit_code, stdout: scripted.stdout, stderr };
                 self.state().course.left = Some(ran.clone());
                 ran
             })
@@ -265,6 +267,7 @@ impl FakeHost {
     /// The machine loses power and boots again: nothing that ran goes on, and nobody knows how it ended.
     pub fn lose_power(&self) {
         self.state().course.left = None;
+        self.2.forget();
         self.change(programs::boot);
     }
 }

@@ -11,8 +11,11 @@ use windlass_types::facts::{BlockDevice, Cpu, NetworkInterface, Os, PackageManag
 use windlass_types::time::UnixMillis;
 
 use super::{ModelPackage, ModelTransaction};
-use crate::host::dnf::history::LOCKS;
-use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager, procfs};
+use crate::host::dnf::history::{self, LOCKS};
+use crate::host::{MemoryReading, boot_entries, grub_cfg, grubby, package_manager, procfs, rpm};
+
+/// rpm's database, as it is on EL 9.
+const DATABASE: &str = rpm::DATABASES[2];
 
 /// When the model's time begins: some moment in 2025.
 const BEGINNING: UnixMillis = UnixMillis(1_750_000_000_000);
@@ -54,6 +57,10 @@ pub struct Node {
     pub rpm_is_at_work: bool,
     /// None of its repositories answers.
     pub repositories_are_down: bool,
+    /// One of its repositories does not answer, and dnf goes on without it.
+    pub repository_is_skipped: bool,
+    /// Somebody installs this while packages are fetched.
+    pub comes_meanwhile: Option<ModelPackage>,
     /// Files that are not there, whatever the rest says.
     pub lacks: Vec<PathBuf>,
     /// Links that are not root's, through which it does not go.
@@ -66,6 +73,8 @@ pub struct Node {
     pub started: BTreeMap<String, UnixMillis>,
     /// Kernels that panic when they are started.
     pub broken_kernels: Vec<String>,
+    /// Kernels with which no service stays up.
+    pub sick_kernels: Vec<String>,
     /// Kernels that have no network.
     pub deaf_kernels: Vec<String>,
     /// What kernels are started with.
@@ -153,6 +162,10 @@ impl Node {
         if self.default_kernel.is_none() {
             self.boots += 1;
         }
+        let is_sick = self.sick_kernels.contains(&self.running_kernel);
+        let (before, now) = if is_sick { ("active", "failed") } else { ("failed", "active") };
+        let services = self.services.iter_mut().filter(|service| service.active == before);
+        services.for_each(|service| now.clone_into(&mut service.active));
         self.booted_at = self.now;
         // systemd-tmpfiles takes the lock away as the machine comes up.
         self.files.retain(|path, _| !path.starts_with("/run") && path != Path::new(LOCKS[0]));
@@ -199,9 +212,22 @@ impl Node {
             add((*program).into(), String::new());
         }
         self.add_attributes(&mut add);
+        files.extend(self.kept_of_packages());
         files.extend(self.files.clone());
         files.retain(|path, _| !self.lacks.contains(path));
         files
+    }
+
+    /// What rpm and dnf keep of packages: another content for every other state.
+    pub(super) fn kept_of_packages(&self) -> BTreeMap<PathBuf, String> {
+        let database = json!([self.packages, self.damaged, self.database_is_broken]);
+        let mut kept = BTreeMap::from([(DATABASE.into(), database)]);
+        if self.package_manager.name == "dnf" {
+            kept.insert(history::FILES[0].into(), json!(self.history));
+            kept.insert("/var/cache/dnf/model.solv".into(), json!([self.repository, self.trusted]));
+        }
+        kept.retain(|path, _| !self.lacks.contains(path));
+        kept.into_iter().map(|(path, content)| (path, content.to_string())).collect()
     }
 
     /// What is under /boot, and GRUB's tools.

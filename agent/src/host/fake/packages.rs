@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use windlass_types::action::Argv;
 use windlass_types::name::on_node::PackageVersion;
 
 use super::{Node, Scripted, history};
@@ -178,10 +179,18 @@ pub(super) fn dnf(node: &mut Node, arguments: &[&str]) -> Option<Answer> {
         return Some(says(1, format!("{table}Operation aborted.\n")));
     }
     if options.contains(&"--downloadonly") {
+        node.packages.extend(node.comes_meanwhile.take());
         return Some(says(0, table));
     }
     let exit_code = i32::from(node.transactions_fail);
     Some((Scripted { exit_code, stdout: table }, carry_out(node, plan)))
+}
+
+/// What dnf says beside its answer.
+pub(super) fn complaint(node: &Node, argv: &Argv) -> String {
+    let asks_repositories = argv.as_slice().iter().all(|word| word != "-C" && word != "history");
+    let is_heard = node.repository_is_skipped && asks_repositories && argv.as_slice()[0].ends_with("/dnf");
+    if is_heard { "Ignoring repositories: extras\n".to_owned() } else { String::new() }
 }
 
 /// What it says where a repository's metadata is signed and nobody answers whether its key is trusted.

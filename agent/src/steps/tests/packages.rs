@@ -119,6 +119,41 @@ async fn a_package_that_changed_in_between_stops_the_step() {
     assert_eq!(refused(&host, &step, "web is neither 1-1").await, ErrorClass::Blocked);
 }
 
+#[tokio::test]
+async fn a_package_that_comes_while_others_are_fetched_stops_the_step() {
+    let host = outdated();
+    let step = NodeStep::ChangePackages(update(&host).await);
+    host.change(|node| node.comes_meanwhile = Some(ModelPackage::new("extra", "1-1")));
+    let error = to_the_end(&host, &step).await.unwrap_err();
+    assert!(error.class() == ErrorClass::Blocked && error.to_string().contains("while these were fetched"), "{error}");
+    assert!(host.effects().is_empty(), "{:?}", host.effects());
+}
+
+#[tokio::test]
+async fn a_repository_that_is_away_and_may_be_costs_no_third_start_of_dnf() {
+    let (host, without) = (outdated(), outdated());
+    host.change(|node| node.repository_is_skipped = true);
+    assert_eq!(shown(&update(&host).await), shown(&update(&without).await), "the others are looked at");
+    assert_eq!(host.acts(), without.acts() + 1, "once together, and once for the repositories alone");
+}
+
+#[tokio::test]
+async fn what_did_not_change_is_asked_once_by_one_agent() {
+    let host = outdated();
+    let transaction = update(&host).await;
+    let started = async || {
+        let before = host.acts();
+        surveyed(&host, SurveyRequest::default()).await;
+        host.acts() - before
+    };
+    let again = started().await;
+    host.change(|node| node.packages.push(ModelPackage::new("extra", "1-1")));
+    assert!(started().await > again, "what is installed is another");
+    assert_eq!(started().await, again);
+    to_the_end(&host, &NodeStep::ChangePackages(transaction)).await.unwrap();
+    assert_eq!(look(&host, UpdateScope::All, &[]).await, Found::AsWished, "what changed is seen");
+}
+
 /// A node on which the power fails after so much of a transaction, and which has brought it to its end.
 pub(super) async fn after_a_power_cut(host: FakeHost, transaction: &Transaction, after: usize) -> FakeHost {
     host.change(|node| node.power_fails_after = Some(after));
