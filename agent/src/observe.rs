@@ -14,7 +14,7 @@ mod memory;
 mod network;
 mod os;
 mod package_manager;
-mod pending_reboot;
+pub(crate) mod pending_reboot;
 mod services;
 mod tracker;
 

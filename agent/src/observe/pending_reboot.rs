@@ -25,13 +25,7 @@ pub(super) async fn observe(
     running: &str,
     default_release: Option<&str>,
 ) -> Result<Vec<String>, Unobservable> {
-    let mut reasons = Vec::new();
-    if let Some(default) = default_release.filter(|&default| default != running && !running.is_empty()) {
-        reasons.push(format!("kernel {running} runs, {default} is the default"));
-    }
-    if host.modified(Path::new(REQUIRED)).is_ok() {
-        reasons.push(asked_for_by(&host.read(Path::new(PACKAGES)).unwrap_or_default()));
-    }
+    let mut reasons = without_packages(host, running, default_release);
     match updated_packages(host).await {
         Ok(updated) => reasons.extend(updated),
         Err(error) if reasons.is_empty() => return Err(error),
@@ -40,6 +34,15 @@ pub(super) async fn observe(
         }
     }
     Ok(reasons)
+}
+
+/// What speaks for a reboot besides packages that everything uses.
+pub(crate) fn without_packages(host: &dyn Observe, running: &str, default_release: Option<&str>) -> Vec<String> {
+    let other = default_release.filter(|&default| default != running && !running.is_empty());
+    let kernel = other.map(|default| format!("kernel {running} runs, {default} is the default"));
+    let is_asked_for = host.modified(Path::new(REQUIRED)).is_ok();
+    let asked = is_asked_for.then(|| asked_for_by(&host.read(Path::new(PACKAGES)).unwrap_or_default()));
+    kernel.into_iter().chain(asked).collect()
 }
 
 /// Packages that everything uses and that are newer than this boot.

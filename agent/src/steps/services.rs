@@ -2,7 +2,7 @@
 //! What an update leaves running: services that are older than their package, and reasons to reboot.
 
 use async_trait::async_trait;
-use windlass_types::name::on_node::{PackageName, UnitName};
+use windlass_types::name::on_node::{KernelRelease, PackageName, UnitName};
 use windlass_types::survey::Kernels;
 use windlass_types::time::UnixMillis;
 
@@ -10,6 +10,7 @@ use super::{Check, Here, Kind, StepError};
 use crate::host::procfs::{STAT, parse_boot_time};
 use crate::host::rpm::Installed;
 use crate::host::systemctl;
+use crate::observe::pending_reboot;
 
 /// Restarting these ends sessions, the bus that everything talks over, or ourselves: a reboot is for them.
 const NEVER_RESTARTED: [&str; 6] = [
@@ -94,10 +95,8 @@ pub(super) async fn outdated(
 
 /// Why the node should be rebooted, one sentence each.
 pub(super) fn reboot_reasons(here: &Here<'_>, kernels: &Kernels, installed: &[Installed]) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if let Some(default) = kernels.default.as_ref().filter(|default| **default != kernels.running) {
-        reasons.push(format!("kernel {} runs, {default} is the default", kernels.running));
-    }
+    let default = kernels.default.as_ref().map(KernelRelease::as_str);
+    let mut reasons = pending_reboot::without_packages(here.host, kernels.running.as_str(), default);
     let Some(booted_at) = booted_at(here) else { return reasons };
     reasons.extend(installed.iter().filter_map(|installed| installed.reason_to_reboot(booted_at)));
     reasons
