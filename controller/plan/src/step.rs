@@ -283,15 +283,24 @@ fn on_node_disruption(step: &NodeStep) -> Disruption {
     }
 }
 
-const fn on_node_undo(step: &NodeStep) -> Undo {
+fn on_node_undo(step: &NodeStep) -> Undo {
     match step {
         NodeStep::Survey(_) | NodeStep::RestartServices { .. } => Undo::Nothing,
-        NodeStep::ApplySetting { .. }
-        | NodeStep::ChangePackages(_)
-        | NodeStep::InstallKernel { .. }
-        | NodeStep::Boot { .. }
-        | NodeStep::ConfirmKernel { .. } => Undo::Possible,
-        NodeStep::RepairPackages | NodeStep::Hook { .. } => Undo::ForwardOnly,
+        NodeStep::ApplySetting { setting, .. } => match setting.as_ref() {
+            // What was there before can be wished for.
+            Setting::File(_)
+            | Setting::Sysctl { .. }
+            | Setting::PackageLocks { .. }
+            | Setting::Selinux { .. }
+            | Setting::User(_)
+            | Setting::Service { .. } => Undo::Possible,
+            Setting::Repository(_) | Setting::SwapOff | Setting::TimeSync => Undo::ForwardOnly,
+        },
+        // As long as the repositories have the old versions; another kernel can become the default likewise.
+        NodeStep::ChangePackages(_) | NodeStep::ConfirmKernel { .. } => Undo::Possible,
+        NodeStep::InstallKernel { .. } | NodeStep::Boot { .. } | NodeStep::RepairPackages | NodeStep::Hook { .. } => {
+            Undo::ForwardOnly
+        }
         NodeStep::PruneKernels { .. } => Undo::Impossible,
     }
 }

@@ -32,11 +32,15 @@ pub(super) fn objection(scene: &Scene<'_>, unavailable: &BTreeSet<&NodeName>, no
 }
 
 /// Nodes that are down or may go down. Of a cluster its members are looked at, and whatever anybody has in hand; without
-/// a cluster all nodes.
+/// a cluster all nodes. A member that is not trusted any more is missed until it is removed; of all nodes nobody knows whether
+/// one that is not trusted was ever of use.
 pub(super) fn unavailable<'a>(scene: &Scene<'a>) -> BTreeSet<&'a NodeName> {
     let members: BTreeSet<_> = scene.snapshot.members.iter().collect();
     let counts = |name: &NodeName| members.is_empty() || members.contains(name);
-    let is_down = |status: &&NodeStatus| !(status.is_revoked || status.is_connected && status.is_healthy);
+    let is_down = |status: &&NodeStatus| match status.is_revoked {
+        true => !members.is_empty(),
+        false => !(status.is_connected && status.is_healthy),
+    };
     let down = scene.snapshot.nodes.iter().filter(is_down).filter(|status| counts(&status.name));
     let held = scene.snapshot.leases.iter().map(|status| &status.lease);
     let held = held.filter(|lease| lease.run == *scene.run || counts(&lease.node));

@@ -70,7 +70,7 @@ fn missing(world: &Snapshot) -> BTreeSet<NodeName> {
     let mut missing = BTreeSet::new();
     for status in &world.nodes {
         let is_counted = world.members.is_empty() || world.members.contains(&status.name);
-        let is_down = !status.is_revoked && !status.is_healthy;
+        let is_down = if status.is_revoked { !world.members.is_empty() } else { !status.is_healthy };
         let run = world.lease(&status.name).map(|status| status.lease.run.as_str());
         if (is_counted && (is_down || run.is_some())) || run == Some(OURS) {
             missing.insert(status.name.clone());

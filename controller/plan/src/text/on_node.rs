@@ -66,6 +66,10 @@ impl fmt::Display for Body<'_> {
         wrapped_at(f, INDENT, &format!("why: {}", self.0.reason))?;
         match self.0.undo {
             Undo::Impossible => wrapped_at(f, INDENT, "cannot be undone"),
+            // Nobody expects a boot or a hook to be taken back.
+            Undo::ForwardOnly if matches!(**step, NodeStep::ApplySetting { .. } | NodeStep::InstallKernel { .. }) => {
+                wrapped_at(f, INDENT, "stays: no step takes it back")
+            }
             Undo::Nothing | Undo::Possible | Undo::ForwardOnly => Ok(()),
         }
     }
