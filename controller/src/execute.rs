@@ -68,7 +68,7 @@ use windlass_types::name::{NodeName, RunId};
 use windlass_types::run::RunState;
 use windlass_types::time::UnixMillis;
 
-use self::record::{RecordError, Records, RunRecord};
+use self::record::{Busy, RecordError, Records, RunRecord};
 use self::run::{Progress, StepRecord, Told};
 use self::step_times::StepTimes;
 use self::times::TimesStore;
@@ -379,7 +379,7 @@ impl Runs {
 pub(crate) fn refusal(error: &RecordError) -> Refusal {
     match error {
         RecordError::Store(error) => crate::join::store(error),
-        RecordError::Busy { run, .. } => Refusal::new(Reason::RunInProgress, error.to_string())
+        RecordError::Busy(Busy { run, .. }) => Refusal::new(Reason::RunInProgress, error.to_string())
             .advise(format!("watch it with `windlass run attach {run}`, or end it with `windlass run stop {run}`")),
         RecordError::Unreadable { .. } => {
             Refusal::new(Reason::Other, ErrorChain(error).to_string()).advise("see the controller's log")

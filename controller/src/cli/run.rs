@@ -49,7 +49,7 @@ pub(crate) enum RunArgs {
 /// Arguments of `run list`.
 #[derive(Debug, Args)]
 pub(crate) struct RunListArgs {
-    /// At most this many of the newest
+    /// So many of the newest, besides those under way
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     newest: u32,
     #[command(flatten)]

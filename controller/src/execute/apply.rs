@@ -125,7 +125,7 @@ impl Runs {
             Ok(needs) => (needs, None),
             Err(obstacle) => (Vec::new(), Some(obstacle)),
         };
-        let busy = self.with.records.under_way(&plan).await.map_err(|error| crate::join::store(&error))?;
+        let busy = self.with.records.under_way(&plan).await.map_err(|error| refusal(&error))?;
         let (expected_millis, expected_is_guess) = self.expected(&plan).await?;
         Ok(Proposal { plan, obstacle, needs, expected_millis, expected_is_guess, busy, inputs, members })
     }
@@ -140,8 +140,8 @@ impl Runs {
                 .advise("make a new one with `windlass plan -o FILE`"));
         }
         let proposal = self.propose(wish, &Metadata::AsShown { unanswered: shown.plan.unanswered() }, &by).await?;
-        if let Some(Busy { run, what }) = proposal.busy {
-            return Err(refusal(&RecordError::Busy { run, what }));
+        if let Some(busy) = proposal.busy {
+            return Err(refusal(&RecordError::Busy(busy)));
         }
         unchanged(&shown, &proposal.plan)?;
         confirmed(&shown)?;

@@ -104,13 +104,8 @@ pub enum RecordError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Another run is under way there.
-    #[error("run {run} is under way on {what}")]
-    Busy {
-        /// Which.
-        run: RunId,
-        /// On what.
-        what: String,
-    },
+    #[error("run {} is under way on {}, begun by {}", .0.run, .0.what, .0.by)]
+    Busy(Busy),
     /// A record cannot be read.
     #[error("understand the stored record {key}")]
     Unreadable {
@@ -176,7 +171,7 @@ impl Records {
             let mut transaction = Transaction::new().put(run_key(&record.id), json(record));
             match self.under_way(&record.plan).await? {
                 Some(Busy { run, .. }) if run == record.id => {}
-                Some(Busy { run, what }) => return Err(RecordError::Busy { run, what }),
+                Some(busy) => return Err(RecordError::Busy(busy)),
                 None => transaction = taking(transaction, record),
             }
             for (id, step) in steps {
@@ -190,7 +185,7 @@ impl Records {
 
     async fn require_free(&self, plan: &Plan) -> Result<(), RecordError> {
         match self.under_way(plan).await? {
-            Some(Busy { run, what }) => Err(RecordError::Busy { run, what }),
+            Some(busy) => Err(RecordError::Busy(busy)),
             None => Ok(()),
         }
     }
@@ -199,11 +194,13 @@ impl Records {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn under_way(&self, plan: &Plan) -> Result<Option<Busy>, StoreError> {
+    pub async fn under_way(&self, plan: &Plan) -> Result<Option<Busy>, RecordError> {
         for (key, what) in locks(plan) {
             let entry = self.store.get(&key).await?;
             if let Some(run) = entry.and_then(|entry| RunId::new(String::from_utf8(entry.value).ok()?).ok()) {
-                return Ok(Some(Busy { run, what }));
+                let by =
+                    self.get(&run).await?.map_or_else(|| "nobody knows whom".to_owned(), |record| record.created_by);
+                return Ok(Some(Busy { run, what, by }));
             }
         }
         Ok(None)
@@ -326,6 +323,8 @@ pub struct Busy {
     pub run: RunId,
     /// On what.
     pub what: String,
+    /// Who began it.
+    pub by: String,
 }
 
 /// What a plan takes for itself while it is carried out, as keys and in words.
