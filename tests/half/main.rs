@@ -25,6 +25,7 @@ use windlass_agent::host::clock::SystemClock;
 use windlass_agent::identity::IdentityStore;
 use windlass_agent::journal::watched;
 use windlass_agent::local::UnixDial;
+use windlass_tests::modelled::WATCHED_SERVICE;
 use windlass_tests::modelled::question::{Beginning, Question, RemoteModel};
 use windlass_tests::modelled::trap::{Victim, place};
 
@@ -56,7 +57,11 @@ async fn executor(beginning: Beginning) -> Result<()> {
     listener.set_nonblocking(true)?;
     let executor = Executor {
         mandate: Mandate::load(&state_dir)?,
-        config: Config { state_dir: state_dir.clone(), ..Config::default() },
+        config: Config {
+            state_dir: state_dir.clone(),
+            services: vec![WATCHED_SERVICE.to_owned()],
+            ..Config::default()
+        },
         state_dir,
         clock: Arc::new(SystemClock),
         runner: Arc::new(ModelPrograms(model.clone())),

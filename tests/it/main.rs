@@ -15,6 +15,7 @@
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
 //! - [`grid`]: a roll with every kind of step, killed, repeated and failing at every point.
 //! - [`hooks`]: what is done before and after nodes go down, whoever takes them down.
+//! - [`illness`]: nodes that come back and are not well.
 //! - [`jobs_survive`]: jobs outlive the command line, the controller and the agent.
 //! - [`kill9`]: power cuts at many instants of joining, renewing and running jobs.
 //! - [`kill9_renewal`]: the agent killed at each point of a renewal.
@@ -46,6 +47,7 @@ mod example_config;
 mod fuzz_short;
 mod grid;
 mod hooks;
+mod illness;
 mod jobs_survive;
 mod kill9;
 mod kill9_renewal;

@@ -27,6 +27,7 @@ use windlass_agent::host::fake::FakeHost;
 use windlass_agent::join::{Endpoint, JoinPlan, join};
 use windlass_proto::v1;
 use windlass_proto::v1::token_service_client::TokenServiceClient;
+use windlass_types::facts::ServiceState;
 use windlass_types::pin::SpkiPin;
 
 use crate::bastion::Bastion;
@@ -40,6 +41,9 @@ use trap::{Point, Trap, Victim};
 const STATE: &str = "state";
 const MODEL: &str = "model.sock";
 const EXECUTOR: &str = "executor.sock";
+
+/// What its agent is told to watch: without it, nobody calls the node healthy.
+pub const WATCHED_SERVICE: &str = "kubelet.service";
 
 /// How often is looked whether the model was rebooted.
 const LOOK: Duration = Duration::from_millis(5);
@@ -88,6 +92,10 @@ impl ModelledNode {
         let (agents_at, join_at) = bastion.listeners();
         join_with_token(bastion, &directory, name, join_at).await;
         let host = FakeHost::new(name);
+        host.change(|node| {
+            let [unit, active, sub] = [WATCHED_SERVICE, "active", "running"].map(str::to_owned);
+            node.services.push(ServiceState { unit, active, sub });
+        });
         let trap = Trap::new(host.clone());
         let (programs, told) = (Programs::new(&host, Arc::clone(&trap)), Arc::default());
         let model = Model { host: host.clone(), programs, trap, told };

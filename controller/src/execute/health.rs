@@ -28,8 +28,11 @@ const SAID_AFTER: Duration = Duration::from_secs(10);
 /// After a restart of the controller nodes are back within this; one that is not by then is given up by whoever stops.
 const STOPPED_AFTER: Duration = Duration::from_secs(20);
 
-/// What it takes an agent to look at everything.
-const LOOK: Duration = Duration::from_secs(10);
+/// What it takes an agent to look at everything when none of the tools that it asks answers in time.
+const LOOK: Duration = Duration::from_secs(100);
+
+/// Before a node is asked again that could not be asked, although it is connected.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Runs {
     /// Waits until a node is connected.
@@ -105,9 +108,7 @@ impl Runs {
         node: &NodeName,
         before: Option<&BootId>,
     ) -> Result<(), StepFailure> {
-        self.until_connected(run, node).await?;
-        // What it said before is no proof. A node that does not answer now is judged by what it says next.
-        let _silent = self.with.fleet.refresh(std::slice::from_ref(node), LOOK).await;
+        self.until_it_has_looked(run, node).await?;
         let well = || {
             let is_other_boot = before.is_none_or(|before| {
                 let standing = self.with.fleet.standing(node);
@@ -126,6 +127,34 @@ impl Runs {
             None => "it is not known any more".to_owned(),
         };
         Err(self.gone(run, node, &format!("{node} did not become healthy within {minutes} minutes: {why}")).await)
+    }
+
+    /// Has a node look at everything now: what it said before is no proof.
+    async fn until_it_has_looked(&self, run: &ActiveRun, node: &NodeName) -> Result<(), StepFailure> {
+        let end = Instant::now() + HEALTHY_WITHIN;
+        loop {
+            self.until_connected(run, node).await?;
+            let ask = async {
+                let answered = self.with.fleet.refresh(std::slice::from_ref(node), LOOK).await;
+                if answered.is_empty() {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                !answered.is_empty()
+            };
+            let has_looked = tokio::select! {
+                has_looked = ask => has_looked,
+                // Its answer is lost with its session.
+                () = self.until_away(node) => false,
+                () = run.stop.cancelled() => return Err(StepFailure::Stopped),
+            };
+            if has_looked {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                let minutes = HEALTHY_WITHIN.as_secs() / 60;
+                return Err(self.gone(run, node, &format!("{node} did not say how it is for {minutes} minutes")).await);
+            }
+        }
     }
 
     /// Waits for an answer, which is looked for again whenever something about a node turned. `None` if it did not come.

@@ -80,6 +80,10 @@ impl Runs {
             if !std::mem::take(&mut is_told) {
                 self.until_connected(run, node).await?;
                 self.require_ability(run, node)?;
+                if matches!(step, NodeStep::ConfirmKernel { .. }) {
+                    // Also where the kernel was booted before this run: on a node that is ill with it, it stays on trial.
+                    self.until_well(run, node, None).await?;
+                }
                 self.bind_boot(run, planned, node, step).await?;
                 self.trial_first(run, planned, node, step).await?;
             }

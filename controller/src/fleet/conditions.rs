@@ -91,11 +91,16 @@ impl Evidence<'_> {
         {
             return Some("it was rebooted, and what is known of it is from before".to_owned());
         }
-        if let Some(Fact::Services(services)) = self.fact(Subject::Services) {
-            let ill: Vec<_> = services.iter().filter(|service| !service.is_well()).collect();
-            if let Some(first) = ill.first() {
-                return Some(format!("{} is {}", first.unit, first.active));
+        match self.fact(Subject::Services) {
+            Some(Fact::Services(services)) => {
+                if let Some(ill) = services.iter().find(|service| !service.is_well()) {
+                    return Some(format!("{} is {}", ill.unit, ill.active));
+                }
             }
+            Some(Fact::Unavailable { reason, .. }) => {
+                return Some(format!("nobody can tell how its services are: {reason}"));
+            }
+            _ => {}
         }
         match self.clock() {
             (true, reason) => Some(reason),

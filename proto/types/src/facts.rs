@@ -262,9 +262,9 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
-    /// Whether it runs as it should.
+    /// Whether it runs as it should. One that is being started may yet fail, as one that is started again and again does.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        matches!(self.active.as_str(), "active" | "activating" | "reloading")
+        matches!(self.active.as_str(), "active" | "reloading")
     }
 }
