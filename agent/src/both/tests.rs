@@ -2,7 +2,6 @@
 //! Sessions with a controller in this process, over real TLS, with a model of the machine beneath.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -16,10 +15,9 @@ use windlass_proto::v1::order_payload::Payload;
 use windlass_proto::v1::session_service_server::{SessionService, SessionServiceServer};
 use windlass_proto::v1::transfer_service_server::TransferServiceServer;
 use windlass_types::name::NodeName;
-use windlass_types::time::UnixMillis;
 
 use super::*;
-use crate::host::clock::SystemClock;
+use crate::host::clock::Ahead;
 use crate::host::fake::FakeHost;
 use crate::identity::IdentityStore;
 use crate::jobs::fake::{FakeRunner, Script};
@@ -134,16 +132,6 @@ impl SessionService for Sessions {
         let (_, parsed) = X509CertificationRequest::from_der(&csr).expect("a request");
         let key = parsed.certification_request_info.subject_pki.subject_public_key.data.to_vec();
         Ok(Response::new(v1::RenewCertificateResponse { issued: Some(self.1.issue_agent(&Subject(key))) }))
-    }
-}
-
-/// The clock of this machine, and so many milliseconds more.
-#[derive(Debug, Default)]
-struct Ahead(AtomicI64);
-
-impl Clock for Ahead {
-    fn now(&self) -> UnixMillis {
-        UnixMillis(SystemClock.now().0 + self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -23,3 +23,15 @@ impl Clock for SystemClock {
         UnixMillis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 }
+
+/// The clock of this machine, and so many milliseconds more.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Ahead(pub(crate) std::sync::atomic::AtomicI64);
+
+#[cfg(test)]
+impl Clock for Ahead {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(SystemClock.now().0 + self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }
+}

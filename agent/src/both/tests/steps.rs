@@ -142,7 +142,7 @@ async fn a_step_whose_turn_comes_after_its_time_is_not_begun_and_may_be_ordered_
     let second = v1::Order { expires_unix_millis, ..Peer::ordered("2", 2, order(hook("0"), Some(1)), 0) };
     peer.command(Payload::Order(second)).await;
     assert!(matches!(peer.report().await.state, Some(v1::job_report::State::Started(_))));
-    world.clock.0.store(61_000, Ordering::Relaxed);
+    world.clock.0.store(61_000, std::sync::atomic::Ordering::Relaxed);
     peer.stop("1", 2).await;
     let mut ended = std::collections::BTreeMap::new();
     while ended.len() < 2 {
