@@ -113,7 +113,9 @@ impl Runs {
             return Err(Refusal::new(Reason::BadRequest, format!("nothing of run {id} failed")).advise(advice));
         }
         let known = run.record().clone();
-        let (state, ended_at, stop_requested, paused) = (RunState::Running, None, false, None);
+        let state = known.state.becomes(RunState::Running);
+        let state = state.map_err(|invalid| Refusal::new(Reason::BadRequest, format!("run {id}: {invalid}")))?;
+        let (ended_at, stop_requested, paused) = (None, false, None);
         let record = RunRecord { state, ended_at, stop_requested, paused, failed: BTreeSet::new(), ..known };
         if let Err(error) = self.with.records.reopen(&record, &again).await {
             let mut progress = run.progress();

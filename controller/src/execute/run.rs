@@ -196,7 +196,11 @@ impl Progress {
         let Some(at) = self.index.get(id).copied() else { return StepRecord::default() };
         let before = self.links[at].record.state;
         change(&mut self.links[at].record);
-        let after = self.links[at].record.state;
+        let after = before.becomes(self.links[at].record.state).unwrap_or_else(|invalid| {
+            tracing::error!(step = %id, error = %invalid, "a mistake in Windlass; the step stays as it was");
+            before
+        });
+        self.links[at].record.state = after;
         if before != after {
             self.moved(at, before, after);
         }

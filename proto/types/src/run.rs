@@ -27,6 +27,30 @@ impl RunState {
     pub const fn is_final(self) -> bool {
         !matches!(self, Self::Running | Self::Paused)
     }
+
+    /// Goes into another state; see `docs/states.md`.
+    ///
+    /// # Errors
+    /// If no run comes from this one into that.
+    pub const fn becomes(self, next: Self) -> Result<Self, InvalidTransition<Self>> {
+        let is_possible = match self {
+            Self::Running | Self::Paused => true,
+            Self::Succeeded => matches!(next, Self::Succeeded),
+            Self::Failed => matches!(next, Self::Failed | Self::Running),
+            Self::Stopped => matches!(next, Self::Stopped | Self::Running),
+        };
+        if is_possible { Ok(next) } else { Err(InvalidTransition { from: self, to: next }) }
+    }
+}
+
+/// A change that does not exist. Whoever asked for it is wrong about where something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("what is {from} does not become {to}")]
+pub struct InvalidTransition<T: fmt::Display> {
+    /// Where it stands.
+    pub from: T,
+    /// Where it was to go.
+    pub to: T,
 }
 
 impl fmt::Display for RunState {
@@ -66,6 +90,24 @@ impl StepState {
     pub const fn is_final(self) -> bool {
         !matches!(self, Self::Waiting | Self::Running)
     }
+
+    /// Goes into another state; see `docs/states.md`.
+    ///
+    /// # Errors
+    /// If no step comes from this one into that.
+    pub const fn becomes(self, next: Self) -> Result<Self, InvalidTransition<Self>> {
+        let is_possible = match self {
+            // A node that is not there at its turn fails, or is left out, without having been told anything.
+            Self::Waiting => !matches!(next, Self::Done),
+            // Another controller takes up what was under way.
+            Self::Running => true,
+            Self::Done => matches!(next, Self::Done),
+            Self::Failed => matches!(next, Self::Failed | Self::Waiting),
+            Self::Skipped => matches!(next, Self::Skipped | Self::Waiting),
+            Self::Stopped => matches!(next, Self::Stopped | Self::Waiting),
+        };
+        if is_possible { Ok(next) } else { Err(InvalidTransition { from: self, to: next }) }
+    }
 }
 
 impl fmt::Display for StepState {
@@ -78,5 +120,41 @@ impl fmt::Display for StepState {
             Self::Skipped => "skipped",
             Self::Stopped => "stopped",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_of_states_of_a_step_is_one_of_the_drawing_or_refused() {
+        use StepState::{Done, Failed, Running, Skipped, Stopped, Waiting};
+        let all = [Waiting, Running, Done, Failed, Skipped, Stopped];
+        let drawn = |from, to| match (from, to) {
+            (Waiting, Running | Failed | Skipped | Stopped)
+            | (Running, Waiting | Done | Failed | Skipped | Stopped)
+            | (Failed | Skipped | Stopped, Waiting) => true,
+            (from, to) => from == to,
+        };
+        for (from, to) in all.into_iter().flat_map(|from| all.map(|to| (from, to))) {
+            let expected = if drawn(from, to) { Ok(to) } else { Err(InvalidTransition { from, to }) };
+            assert_eq!(from.becomes(to), expected);
+        }
+        assert_eq!(Done.becomes(Running).unwrap_err().to_string(), "what is done does not become running");
+    }
+
+    #[test]
+    fn every_pair_of_states_of_a_run_is_one_of_the_drawing_or_refused() {
+        use RunState::{Failed, Paused, Running, Stopped, Succeeded};
+        let all = [Running, Succeeded, Failed, Stopped, Paused];
+        let drawn = |from, to| match (from, to) {
+            (Running | Paused, _) | (Failed | Stopped, Running) => true,
+            (from, to) => from == to,
+        };
+        for (from, to) in all.into_iter().flat_map(|from| all.map(|to| (from, to))) {
+            let expected = if drawn(from, to) { Ok(to) } else { Err(InvalidTransition { from, to }) };
+            assert_eq!(from.becomes(to), expected);
+        }
     }
 }

@@ -55,6 +55,9 @@ fn name(text: &str) -> NodeName {
 }
 
 fn end(progress: &mut Progress, id: &StepId, state: StepState) {
+    if state == StepState::Done {
+        progress.change(id, |record| record.state = StepState::Running);
+    }
     progress.change(id, |record| record.state = state);
 }
 
