@@ -157,7 +157,7 @@ VM ?=
 vm-deps:
 	@$(call INSTALL_NEEDED,ssh:openssh-client ssh-keygen:openssh-client python3:python3-venv)
 
-vm-test: test-lab vm-deps ## Run what only virtual machines show: three nodes, every way in which making them fails, kernels, power cuts (hours without KVM)
+vm-test: test-lab vm-deps ## Run what only virtual machines show: three nodes, every way in which making them fails, kernels, a roll, power cuts (hours without KVM)
 	cargo build $(CARGO_LOCKED) --workspace --bins
 	cargo nextest run $(CARGO_LOCKED) --package windlass-tests --test vm --profile vm $(VM)
 

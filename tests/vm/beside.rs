@@ -32,7 +32,7 @@ async fn three_machines_are_updated_by_windlass_and_by_ansible_to_the_same_end()
         };
         let nodes: Vec<&'static str> = (0..NODES.len()).map(|nth| &*node(nth).leak()).collect();
         site.apply(&site.spec(&nodes)).await.done();
-        on_all(site, &format!("dnf -q -y install {OLD}")).await;
+        site.on_all(&format!("dnf -q -y install {OLD}")).await;
         let ansible = Ansible::set_up(site, &ports).await;
 
         let ours = timed(async || site.windlass(&update()).await.done()).await;
@@ -63,10 +63,6 @@ async fn timed(work: impl AsyncFnOnce()) -> Duration {
 #[expect(clippy::print_stdout, reason = "the figure is for people")]
 fn tell(who: &str, changed: Duration, idle: Duration) {
     println!("{who}: {changed:.1?} to update {NAMES} on {} machines, {idle:.1?} once that is done", NODES.len());
-}
-
-async fn on_all(site: &Site, line: &str) {
-    site.windlass(&["exec", "--all", "--timeout", "900s", "--", "sh", "-c", line]).await.done();
 }
 
 async fn are_current(site: &Site) {
@@ -112,7 +108,7 @@ impl Ansible {
             .await
             .done();
         let public = std::fs::read_to_string(key.with_extension("pub")).expect("a key");
-        on_all(site, &sshd(public.trim())).await;
+        site.on_all(&sshd(public.trim())).await;
         let mut inventory = String::from("[all]\n");
         for (node, port) in NODES.iter().zip(ports) {
             inventory.push_str(&format!("{node} ansible_host=127.0.0.1 ansible_port={port}\n"));

@@ -41,9 +41,7 @@ async fn it_happened_once(site: &Site, run: &str) {
     };
     let events = site.controller.events().await;
     assert_eq!(events.iter().filter(|event| done(event)).count(), 1, "{events:?}");
-    let history = site.shell("node1", "dnf -C -q history list kernel-lt").await.ok();
-    let transactions = history.lines().filter(|line| line.trim().starts_with(|c: char| c.is_ascii_digit())).count();
-    assert_eq!(transactions, 1, "{history}");
+    assert_eq!(transactions(site, "node1", "kernel-lt").await, 1);
     assert_eq!(site.shell("node1", "rpm -q kernel-lt | wc -l").await.ok().trim(), "1");
     let kernel = site.node("node1").await["facts"]["kernel"]["value"].clone();
     let running = site.shell("node1", "uname -r").await.ok();
@@ -51,4 +49,10 @@ async fn it_happened_once(site: &Site, run: &str) {
         (kernel["running"].as_str(), kernel["default_release"].as_str()),
         (Some(running.trim()), Some(running.trim()))
     );
+}
+
+/// How many transactions of its package manager a node has had with a package.
+pub(crate) async fn transactions(site: &Site, node: &str, package: &str) -> usize {
+    let history = site.shell(node, &format!("dnf -C -q history list {package}")).await.ok();
+    history.lines().filter(|line| line.trim().starts_with(|c: char| c.is_ascii_digit())).count()
 }

@@ -12,7 +12,8 @@
 //! - [`kernels`]: kernels that panic or have no network.
 //! - [`kills`]: agent and controller, killed while packages are installed.
 //! - [`overhead`]: how much of the time is Windlass's own.
-//! - [`power_cuts`]: the power fails while a kernel is installed, at many moments.
+//! - [`power_cuts`]: the power fails while a kernel is installed, tried and confirmed, at many moments.
+//! - [`roll`]: a spec that is raised, as a new user would try it, with the controller and a machine killed on the way.
 //! - [`three_nodes`]: a cluster, one of whose machines is killed, and whose host loses its power.
 //! - [`upkeep`]: packages, a kernel, a reboot.
 
@@ -24,6 +25,7 @@ mod kills;
 mod one_machine;
 mod overhead;
 mod power_cuts;
+mod roll;
 mod site;
 mod three_nodes;
 mod upkeep;

@@ -19,7 +19,7 @@ use windlass_tests::wait::{wait_for, wait_until};
 pub(crate) const BOOT: Duration = Duration::from_secs(1500);
 
 /// A command that waits for a run waits for several boots, and for what happens between them.
-const COMMAND: Duration = BOOT.saturating_mul(4);
+pub(crate) const COMMAND: Duration = BOOT.saturating_mul(4);
 
 /// How much of what was written is shown when a test fails.
 const SHOWN_LINES: usize = 60;
@@ -123,6 +123,11 @@ impl Site {
         answer
     }
 
+    /// Runs a line of shell on all nodes.
+    pub(crate) async fn on_all(&self, line: &str) {
+        self.windlass(&["exec", "--all", "--timeout", "900s", "--", "sh", "-c", line]).await.done();
+    }
+
     /// Everything known of a node.
     pub(crate) async fn node(&self, name: &str) -> Value {
         self.controller.cli(&["get", "node", name, "-o", "json"]).await.json()
@@ -188,6 +193,14 @@ impl Site {
     /// The processes of machines.
     pub(crate) fn processes(&self) -> Vec<Pid> {
         processes_naming(&self.machines())
+    }
+
+    /// The process of one machine of the cluster.
+    pub(crate) fn process_of(&self, node: &str) -> Pid {
+        let text = std::fs::read_to_string(self.machine(node).join("pid")).expect("a pid file");
+        let pid = Pid::from_raw(text.trim().parse().expect("a number"));
+        assert!(self.processes().contains(&pid), "{pid} is no machine");
+        pid
     }
 
     /// Sees that no machine is left, on disk or as a process.

@@ -2,7 +2,6 @@
 //! Three machines at once, and what happens to them from outside: one is killed, then the whole host loses its power.
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use windlass_tests::agent::holds;
 use windlass_tests::wait::wait_until;
 
@@ -63,7 +62,7 @@ async fn all_obey_and_see_each_other(site: &Site) {
 }
 
 async fn one_that_is_killed_is_found_and_started(site: &Site, spec: &Spec) {
-    let process = process_of(site, "node1");
+    let process = site.process_of("node1");
     kill(process, Signal::SIGKILL).expect("it runs");
     wait_until("the machine to be seen off", BOOT, async || power(site, "node1").await == "off").await;
     site.wait_event("node.disconnected", "node1 disconnected").await;
@@ -72,7 +71,7 @@ async fn one_that_is_killed_is_found_and_started(site: &Site, spec: &Spec) {
     assert!(planned.contains("start node1") && planned.contains("it is switched off"), "{planned}");
     let applied = site.apply(spec).await;
     assert!(applied.code == 0 && !applied.stderr.contains("create/"), "{applied:?}");
-    assert_ne!(process_of(site, "node1"), process);
+    assert_ne!(site.process_of("node1"), process);
 }
 
 /// Every process is gone at once; their process ids belong to others and their sockets to nobody when the host is back.
@@ -104,13 +103,6 @@ async fn the_host_loses_its_power(site: &mut Site, spec: &Spec) {
         assert_ne!(site.boot_id(node).await, boot, "{node}");
         assert!(site.event("node.rebooted", node).await.is_some(), "{node}");
     }
-}
-
-fn process_of(site: &Site, node: &str) -> Pid {
-    let text = std::fs::read_to_string(site.machine(node).join("pid")).expect("a pid file");
-    let pid = Pid::from_raw(text.trim().parse().expect("a number"));
-    assert!(site.processes().contains(&pid), "{pid} is no machine");
-    pid
 }
 
 async fn power(site: &Site, node: &str) -> String {

@@ -93,7 +93,7 @@ async fn a_reboot_is_another_boot(site: &Site) {
     assert!(idle.code == 0 && idle.stderr.contains("othing to do"), "{idle:?}");
 }
 
-async fn nobody_holds_anything(site: &Site) {
+pub(crate) async fn nobody_holds_anything(site: &Site) {
     let status = site.windlass(&["status"]).await;
     assert_eq!(status.code, 0, "{status:?}");
     assert!(!status.stdout.contains("holds"), "{status:?}");
