@@ -72,20 +72,6 @@ impl WriteLog {
         self.entries[..cut].iter().rposition(|entry| entry.flags & FLUSH != 0).map_or(0, |flush| flush + 1)
     }
 
-    /// The moments, within these entries, at which the power fails: half of them anywhere in what is written, half of them
-    /// soon after a flush, because what is flushed is what somebody relies on.
-    pub(crate) fn moments(&self, within: std::ops::Range<usize>, count: usize, chance: &mut Rng) -> Vec<usize> {
-        let flushes: Vec<usize> = within.clone().filter(|&at| self.entries[at].flags & FLUSH != 0).collect();
-        assert!(flushes.len() > 1, "a transaction flushes");
-        let moment = |nth: usize| match nth % 2 {
-            0 => chance.usize(within.clone()),
-            _ => (flushes[chance.usize(..flushes.len())] + chance.usize(1..16)).min(within.end),
-        };
-        let mut moments: Vec<usize> = (0..count).map(moment).collect();
-        moments.sort_unstable();
-        moments
-    }
-
     /// Writes entries to a disk.
     pub(crate) fn write_all(&self, disk: &File, entries: std::ops::Range<usize>) {
         self.entries[entries].iter().for_each(|entry| self.write(disk, entry));
