@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
+use windlass_controller::client::{Calls, Target, connect};
 
 use crate::process::{Answer, Running, command, on_tmpfs, program, run};
 use crate::wait::{LONG, wait_for};
@@ -207,6 +208,14 @@ impl Controller {
             text += &std::fs::read_to_string(entry.expect("an entry").path()).expect("readable");
         }
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// A connection as an operator of this machine has it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn channel(&self) -> Calls {
+        connect(&Target::Socket(self.socket())).await.expect("connected").channel
     }
 
     /// A command line of an operator on this machine.

@@ -25,12 +25,14 @@ use windlass_agent::dial::TcpDial;
 use windlass_agent::host::clock::{Clock, SystemClock};
 use windlass_agent::host::fake::FakeHost;
 use windlass_agent::join::{Endpoint, JoinPlan, join};
+use windlass_controller::client::{Target, connect};
 use windlass_proto::v1;
 use windlass_proto::v1::token_service_client::TokenServiceClient;
 use windlass_types::facts::ServiceState;
 use windlass_types::pin::SpkiPin;
 
 use crate::bastion::Bastion;
+use crate::controller::Controller;
 use crate::process::{Running, command, program};
 use model::Model;
 use programs::{Deed, Programs};
@@ -47,6 +49,30 @@ pub const WATCHED_SERVICE: &str = "kubelet.service";
 
 /// How often is looked whether the model was rebooted.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// Where a controller is found, whatever it is, and where its nodes have their directories.
+#[derive(Debug, Clone)]
+pub struct Whereabouts {
+    directory: PathBuf,
+    socket: PathBuf,
+    agents_at: SocketAddr,
+    join_at: SocketAddr,
+}
+
+impl From<&Bastion> for Whereabouts {
+    fn from(bastion: &Bastion) -> Self {
+        let (agents_at, join_at) = bastion.listeners();
+        Self { directory: bastion.path(""), socket: bastion.path("windlass.sock"), agents_at, join_at }
+    }
+}
+
+impl From<&Controller> for Whereabouts {
+    fn from(controller: &Controller) -> Self {
+        let at = controller.listeners();
+        let (directory, socket) = (controller.directory().to_owned(), controller.socket());
+        Self { directory, socket, agents_at: at.agents, join_at: at.join }
+    }
+}
 
 /// A node of the test.
 #[derive(Debug)]
@@ -82,15 +108,16 @@ enum Happening {
 }
 
 impl ModelledNode {
-    /// A node that has joined and runs.
+    /// A node that has joined this controller and runs.
     ///
     /// # Panics
     /// If it cannot join.
-    pub async fn start(bastion: &Bastion, name: &str) -> Self {
-        let directory = bastion.path(name);
+    pub async fn start(controller: impl Into<Whereabouts>, name: &str) -> Self {
+        let controller = controller.into();
+        let directory = controller.directory.join(name);
         std::fs::create_dir_all(&directory).expect("a directory");
-        let (agents_at, join_at) = bastion.listeners();
-        join_with_token(bastion, &directory, name, join_at).await;
+        join_with_token(&controller, &directory, name).await;
+        let Whereabouts { agents_at, join_at, .. } = controller;
         let host = FakeHost::new(name);
         host.change(|node| {
             let [unit, active, sub] = [WATCHED_SERVICE, "active", "running"].map(str::to_owned);
@@ -175,10 +202,11 @@ impl Drop for ModelledNode {
     }
 }
 
-async fn join_with_token(bastion: &Bastion, directory: &Path, name: &str, join_at: SocketAddr) {
+async fn join_with_token(controller: &Whereabouts, directory: &Path, name: &str) {
+    let (join_at, target) = (controller.join_at, Target::Socket(controller.socket.clone()));
+    let operator = connect(&target).await.expect("connected").channel;
     let request = v1::CreateTokenRequest { node: name.to_owned(), ttl_seconds: 600 };
-    let token = TokenServiceClient::new(bastion.channel().await).create_token(request).await;
-    let token = token.expect("a token").into_inner();
+    let token = TokenServiceClient::new(operator).create_token(request).await.expect("a token").into_inner();
     std::fs::write(directory.join("token"), token.token).expect("written");
     let plan = JoinPlan {
         controller: join_at.to_string().parse::<Endpoint>().expect("an endpoint"),

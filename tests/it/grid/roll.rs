@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Three nodes and what they shall become: every kind of step is needed for it.
+//! Three nodes and what they shall become: every kind of step is needed for it. What it says of the nodes holds whatever their
+//! controller is: [`crate::kill9_run`] has another.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 use windlass_agent::host::fake::{ModelPackage, Node};
+use windlass_controller::client::Calls;
 use windlass_controller::store::Store as _;
 use windlass_proto::v1;
 use windlass_proto::v1::node_service_client::NodeServiceClient;
@@ -16,10 +18,10 @@ use windlass_tests::wait::{LONG, wait_for, wait_until};
 use windlass_types::facts::ServiceState;
 
 /// The nodes, by their turns.
-pub(super) const NODES: [&str; 3] = ["node1", "node2", "node3"];
+pub(crate) const NODES: [&str; 3] = ["node1", "node2", "node3"];
 
 /// The steps on each node, in their order. NODE stands for its name.
-pub(super) const STEPS: [&str; 12] = [
+pub(crate) const STEPS: [&str; 12] = [
     "set/NODE/user:ops",
     "set/NODE/file:/etc/motd",
     "set/NODE/sysctl:net.ipv4.ip_forward",
@@ -112,14 +114,7 @@ impl Roll {
 
     /// Waits until its nodes are connected and healthy.
     pub(super) async fn are_well(&self) {
-        let client = NodeServiceClient::new(self.bastion.channel().await);
-        let are_well = || async {
-            let nodes = client.clone().list_nodes(v1::ListNodesRequest::default()).await.expect("nodes").into_inner();
-            let is_well =
-                |node: &v1::Node| node.conditions.iter().any(|is| is.holds && is.kind() == v1::ConditionKind::Healthy);
-            nodes.nodes.iter().filter(|node| is_well(node)).count() == self.nodes.len()
-        };
-        wait_until("its nodes are healthy", LONG, are_well).await;
+        are_well(self.bastion.channel().await, self.nodes.len()).await;
     }
 
     /// What begins it, or whatever of it is left.
@@ -167,52 +162,78 @@ impl Roll {
         let shown = self.bastion.words("run show r1").await.ok();
         assert!(shown.contains("succeeded"), "{how}: {shown}");
         for node in &self.nodes {
-            self.has_become(node, hooks, how);
+            if self.restarts_services {
+                has_restarted(node, hooks, how);
+            } else {
+                has_become(node, hooks, how);
+            }
         }
-        self.took_turns(how);
+        took_turns(&self.nodes, how);
         assert!(self.held().await.is_empty(), "{how}: somebody holds {:?}", self.held().await);
-        // After a controller was killed nodes are back within a second or so.
         let plan = format!("plan -f {} --detailed-exitcode", self.spec);
-        let with_all = || async {
-            let answer = self.bastion.words(&plan).await;
-            (!answer.stdout.contains("not connected")).then_some(answer)
+        is_all_done(how, || async { self.bastion.words(&plan).await }).await;
+    }
+}
+
+/// Waits until so many nodes are connected and healthy.
+pub(crate) async fn are_well(channel: Calls, count: usize) {
+    let client = NodeServiceClient::new(channel);
+    let are_well = || async {
+        let nodes = client.clone().list_nodes(v1::ListNodesRequest::default()).await.expect("nodes").into_inner();
+        let is_well =
+            |node: &v1::Node| node.conditions.iter().any(|is| is.holds && is.kind() == v1::ConditionKind::Healthy);
+        nodes.nodes.iter().filter(|node| is_well(node)).count() == count
+    };
+    wait_until("its nodes are healthy", LONG, are_well).await;
+}
+
+/// Sees that this happened once on a node and nothing else did, but for hooks, which were run so many times.
+fn happened(node: &ModelledNode, wanted: &[&str], hooks: u64, how: &str) {
+    let times = |effect: &str| if [DRAIN, UNDRAIN].contains(&effect) { hooks } else { 1 };
+    let wanted: BTreeMap<String, u64> = wanted.iter().map(|effect| ((*effect).to_owned(), times(effect))).collect();
+    assert_eq!(node.host.effects(), wanted, "{how}: {}", node.name);
+}
+
+fn has_restarted(node: &ModelledNode, hooks: u64, how: &str) {
+    happened(node, &[DRAIN, UNDRAIN, "restart web.service"], hooks, how);
+    assert_eq!(node.host.boots(), 1, "{how}: {}", node.name);
+}
+
+/// Sees that a node is what it was to become, and that everything for it was done once, with hooks run so many times.
+pub(crate) fn has_become(node: &ModelledNode, hooks: u64, how: &str) {
+    happened(node, &EFFECTS, hooks, how);
+    let name = &node.name;
+    let Node { boots, packages, running_kernel, default_kernel, files, .. } = node.host.node();
+    assert_eq!((boots, running_kernel.as_str(), default_kernel.as_deref()), (2, NEW, Some(NEW)), "{how}: {name}");
+    let packages: Vec<_> = packages.iter().map(ModelPackage::full).collect();
+    let wanted = ["kernel-lt-6.1-1", "kernel-lt-6.2-1", "left-2-1", "web-2-1", "words-2-1"];
+    assert_eq!(packages, wanted.map(|package| format!("{package}.x86_64")), "{how}: {name}");
+    assert_eq!(files[std::path::Path::new("/etc/motd")], "Kept by Windlass\n", "{how}: {name}");
+}
+
+/// Sees that from the hook before to the hook after nothing is done on any other node that takes something down.
+pub(crate) fn took_turns(nodes: &[ModelledNode], how: &str) {
+    let mut turns = Vec::new();
+    for node in nodes {
+        let deeds = node.deeds();
+        let at = |hook: &str| {
+            let deed = deeds.iter().find(|deed| deed.program == hook);
+            deed.unwrap_or_else(|| panic!("{how}: {deeds:?}")).number
         };
-        let (again, _) = wait_for(&format!("{how}: all nodes are back"), LONG, with_all).await;
-        assert!(again.code == 0 && again.stdout.contains("othing to do"), "{how}: {again:?}");
+        turns.push((at(DRAIN), at(UNDRAIN)));
     }
+    turns.sort_unstable();
+    assert!(turns.windows(2).all(|pair| pair[0].1 < pair[1].0), "{how}: two at once: {turns:?}");
+}
 
-    fn has_become(&self, node: &ModelledNode, hooks: u64, how: &str) {
-        let (name, effects) = (&node.name, node.host.effects());
-        let restarting = [DRAIN, UNDRAIN, "restart web.service"];
-        let wanted = if self.restarts_services { &restarting[..] } else { &EFFECTS[..] };
-        let times = |effect: &str| if [DRAIN, UNDRAIN].contains(&effect) { hooks } else { 1 };
-        let wanted: BTreeMap<String, u64> = wanted.iter().map(|effect| ((*effect).to_owned(), times(effect))).collect();
-        assert_eq!(effects, wanted, "{how}: {name}");
-        let Node { boots, packages, running_kernel, default_kernel, files, .. } = node.host.node();
-        if self.restarts_services {
-            return assert_eq!(boots, 1, "{how}: {name}");
-        }
-        assert_eq!((boots, running_kernel.as_str(), default_kernel.as_deref()), (2, NEW, Some(NEW)), "{how}: {name}");
-        let packages: Vec<_> = packages.iter().map(ModelPackage::full).collect();
-        let wanted = ["kernel-lt-6.1-1", "kernel-lt-6.2-1", "left-2-1", "web-2-1", "words-2-1"];
-        assert_eq!(packages, wanted.map(|package| format!("{package}.x86_64")), "{how}: {name}");
-        assert_eq!(files[std::path::Path::new("/etc/motd")], "Kept by Windlass\n", "{how}: {name}");
-    }
-
-    /// From the hook before to the hook after nothing is done on any other node that takes something down.
-    fn took_turns(&self, how: &str) {
-        let mut turns = Vec::new();
-        for node in &self.nodes {
-            let deeds = node.deeds();
-            let at = |hook: &str| {
-                let deed = deeds.iter().find(|deed| deed.program == hook);
-                deed.unwrap_or_else(|| panic!("{how}: {deeds:?}")).number
-            };
-            turns.push((at(DRAIN), at(UNDRAIN)));
-        }
-        turns.sort_unstable();
-        assert!(turns.windows(2).all(|pair| pair[0].1 < pair[1].0), "{how}: two at once: {turns:?}");
-    }
+/// Sees that whoever plans it again finds nothing to do. After a controller was killed nodes are back within a second or so.
+pub(crate) async fn is_all_done(how: &str, plan: impl AsyncFn() -> Answer) {
+    let with_all = || async {
+        let answer = plan().await;
+        (!answer.stdout.contains("not connected")).then_some(answer)
+    };
+    let (again, _) = wait_for(&format!("{how}: all nodes are back"), LONG, with_all).await;
+    assert!(again.code == 0 && again.stdout.contains("othing to do"), "{how}: {again:?}");
 }
 
 /// The id of a step on a node.
@@ -220,7 +241,8 @@ pub(super) fn on(step: &str, node: &str) -> String {
     step.replace("NODE", node)
 }
 
-fn spec(names: &[&str], restarts_services: bool, parallel: u32) -> String {
+/// What they shall become.
+pub(crate) fn spec(names: &[&str], restarts_services: bool, parallel: u32) -> String {
     let nodes: String = names.iter().map(|name| format!("    - {{name: {name}}}\n")).collect();
     let rest = if restarts_services {
         "  reboot: never\n"
@@ -237,7 +259,7 @@ fn spec(names: &[&str], restarts_services: bool, parallel: u32) -> String {
 }
 
 /// A node for which everything is to be done.
-fn outdated(node: &mut Node) {
+pub(crate) fn outdated(node: &mut Node) {
     let kernel = |version| ModelPackage::new("kernel-lt", version);
     let web = |version| ModelPackage { needs: vec!["words".into()], ..ModelPackage::new("web", version) };
     node.packages = ["5.9-1", "6.0-1", "6.1-1"].map(kernel).into();
