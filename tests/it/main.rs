@@ -19,6 +19,7 @@
 //! - [`jobs_survive`]: jobs outlive the command line, the controller and the agent.
 //! - [`kill9`]: power cuts at many instants of joining, renewing and running jobs.
 //! - [`kill9_renewal`]: the agent killed at each point of a renewal.
+//! - [`kill9_run`]: the controller's process killed again and again while it carries out a roll.
 //! - [`late_nodes`]: nodes that are away when a run is planned.
 //! - [`lost_answers`]: connections that end before there is an answer.
 //! - [`machines`]: a cluster's machines planned, made, followed and destroyed, through crashes.
@@ -51,6 +52,7 @@ mod illness;
 mod jobs_survive;
 mod kill9;
 mod kill9_renewal;
+mod kill9_run;
 mod late_nodes;
 mod lost_answers;
 mod machines;

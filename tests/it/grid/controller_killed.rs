@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The controller is killed at every point of every step, in the turn of each of the three nodes; it goes on by itself when
-//! it is started again.
+//! The controller ends at every point of every step, in the turn of each of the three nodes; it goes on by itself when it is
+//! started again. It is a runtime inside the test, which is ended once its store has come to a chosen write: only what is
+//! stored is left of it, as after SIGKILL of a process, which is in [`crate::kill9_run`].
 
 use futures_util::future::join_all;
 use serde_json::Value;
