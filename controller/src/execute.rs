@@ -246,8 +246,13 @@ impl Runs {
     /// Continues the runs a former process left under way.
     pub fn resume_all(self: &Arc<Self>) {
         for run in self.under_way_now() {
-            let message = format!("run {} goes on after the controller's restart", run.id());
-            self.with.events.emit_in_run(EventKind::RunResumed, None, &run.id(), message);
+            let (id, is_foreign) = (run.id(), run.record().plan.schema != SCHEMA);
+            let message = if is_foreign {
+                format!("run {id} was planned by another version of Windlass: it is only brought to its end")
+            } else {
+                format!("run {id} goes on after the controller's restart")
+            };
+            self.with.events.emit_in_run(EventKind::RunResumed, None, &id, message);
             self.spawn(&run);
         }
     }
