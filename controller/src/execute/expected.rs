@@ -56,3 +56,89 @@ impl Runs {
         Ok((Crowd::of(plan, provider.processors()).whole(&alone), is_guess))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+    use windlass_plan::{PlannedStep, Policy};
+    use windlass_types::name::NodeName;
+    use windlass_types::node_step::NodeStep;
+
+    use super::*;
+    use crate::audit::{AuditLog, MemorySink};
+    use crate::clock::SystemClock;
+    use crate::config::Settings;
+    use crate::server::{Controller, Parts};
+    use crate::store::memory::MemoryStore;
+
+    const PRUNE: NodeStep = NodeStep::PruneKernels { remove: Vec::new() };
+    const REPAIR: NodeStep = NodeStep::RepairPackages;
+    const RESTART: NodeStep = NodeStep::RestartServices { units: Vec::new() };
+
+    async fn runs() -> Arc<Runs> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let clock = Arc::new(SystemClock);
+        let controller = Controller::open(Parts {
+            store: MemoryStore::new(),
+            database: None,
+            audit: AuditLog::in_memory(MemorySink::default(), clock.clone()),
+            clock,
+            settings: Settings::for_tests(directory.path()),
+            agent_endpoint: "bastion:7600".to_owned(),
+            join_endpoint: "bastion:7601".to_owned(),
+            providers: Vec::new(),
+            stop: CancellationToken::new(),
+            ballast: None,
+        })
+        .await
+        .expect("it opens");
+        Arc::clone(&controller.runs)
+    }
+
+    /// On each node these steps, each with whether it needs the lease.
+    fn plan(max_unavailable: u32, nodes: &[&[(NodeStep, bool)]]) -> Plan {
+        let mut plan = Plan::empty(None, Policy { max_unavailable, ..Policy::default() });
+        for (nth, steps) in nodes.iter().enumerate() {
+            let node = NodeName::new(format!("node{nth}")).expect("a name");
+            plan.steps.extend(steps.iter().map(|(step, lease)| {
+                let step = Step::OnNode { node: node.clone(), step: Box::new(step.clone()) };
+                PlannedStep { lease: *lease, ..PlannedStep::new(step, "a test") }
+            }));
+            plan.steps.push(PlannedStep::new(Step::ForgetNode { name: node }, "not done on a node"));
+        }
+        plan
+    }
+
+    async fn seconds(runs: &Runs, plan: &Plan) -> (u64, bool) {
+        let (millis, is_guess) = runs.expected_of_nodes(plan).await.expect("readable");
+        (millis / 1000, is_guess)
+    }
+
+    #[tokio::test]
+    async fn nodes_take_turns_for_what_takes_them_down_and_do_the_rest_side_by_side() {
+        let runs = runs().await;
+        // 20 s side by side; then 60 s and 10 s in the node's turn, of which one may take longer than its share of all.
+        let chain = [(PRUNE, false), (REPAIR, true), (RESTART, true)];
+        for (max_unavailable, expected) in [(1, 20 + 3 * 70), (2, 20 + 3 * 70 / 2), (5, 20 + 70), (0, 20 + 3 * 70)] {
+            let plan = plan(max_unavailable, &[&chain, &chain, &chain]);
+            assert_eq!(seconds(&runs, &plan).await, (expected, true), "{max_unavailable} at once");
+        }
+        let unlike =
+            plan(1, &[&[(PRUNE, false), (PRUNE, false)], &[(PRUNE, false), (RESTART, true)], &[(REPAIR, true)]]);
+        assert_eq!(seconds(&runs, &unlike).await, (40 + 10 + 60, true), "the longest, then one after the other");
+        assert_eq!(seconds(&runs, &plan(1, &[])).await, (0, false), "nothing is known of nothing");
+    }
+
+    #[tokio::test]
+    async fn it_is_a_guess_until_each_kind_of_step_was_done_once() {
+        let runs = runs().await;
+        let plan = plan(1, &[&[(PRUNE, false), (REPAIR, true)], &[(REPAIR, true)]]);
+        for (step, took, expected) in [(REPAIR, 7, (20 + 7 + 7, true)), (PRUNE, 5, (5 + 7 + 7, false))] {
+            runs.with.step_times.learn(step.verb(), Duration::from_secs(took)).await.expect("readable");
+            assert_eq!(seconds(&runs, &plan).await, expected, "after {step}");
+        }
+    }
+}
