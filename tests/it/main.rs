@@ -11,6 +11,7 @@
 //! - [`cloud_init`]: what new machines read, by cloud-init's own judgement, and the script they run.
 //! - [`contract_style`]: the shape of the wire contract, read from its descriptor.
 //! - [`copies`]: files both ways, through crashes.
+//! - [`drift`]: what differs from a spec, and plans and runs that do not fit the world any more.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
 //! - [`grid`]: a roll with every kind of step, killed, repeated and failing at every point.
@@ -29,6 +30,7 @@
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`restore`]: a backup, and a controller that comes back from it.
 //! - [`rolls`]: rolling reboots and updates, and a controller killed at every write.
+//! - [`steering`]: runs that are paused, resumed, stopped and tried again, and waiting until all is well.
 //! - [`systemd`]: both programs as installed, under a real systemd in a container.
 //! - [`token_timing`]: whether the time of a refusal tells anything about a token's secret.
 //! - [`traps`]: buffers that large transfers leave, and the budget for small messages.
@@ -44,6 +46,7 @@ mod bad_input;
 mod cloud_init;
 mod contract_style;
 mod copies;
+mod drift;
 mod example_config;
 mod fuzz_short;
 mod grid;
@@ -64,6 +67,7 @@ mod renewal;
 mod restore;
 mod rolls;
 mod secrets;
+mod steering;
 mod systemd;
 mod token_timing;
 mod traps;
