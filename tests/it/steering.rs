@@ -57,7 +57,7 @@ pub(super) async fn held_up(bastion: &Bastion, nodes: &[ModelledNode]) {
     nodes[0].hold_programs(TRANSACTION);
     let begun = bastion.words("update packages --all --yes --detach").await;
     assert_eq!((begun.code, begun.stdout.as_str()), (7, "r1\n"), "{begun:?}");
-    shows(bastion, "run show r1", "running    packages/node1").await;
+    nodes[0].until_program_is_held().await;
 }
 
 fn begun(bastion: &Bastion, words: &str) -> JoinHandle<Answer> {

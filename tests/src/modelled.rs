@@ -173,6 +173,11 @@ impl ModelledNode {
         self.machine.model.programs.hold(words);
     }
 
+    /// Waits until one of them was to begin.
+    pub async fn until_program_is_held(&self) {
+        self.machine.model.programs.until_holding().await;
+    }
+
     /// Breaks the machine once, when so much was changed in the step of this id: nothing more can be changed by it.
     pub fn break_in(&self, step: &str, changes: u64) {
         self.machine.model.trap.set_to_break(step, changes);

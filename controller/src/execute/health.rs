@@ -145,7 +145,7 @@ impl Runs {
                 has_looked = ask => has_looked,
                 // Its answer is lost with its session.
                 () = self.until_away(node) => false,
-                () = run.stop.cancelled() => return Err(StepFailure::Stopped),
+                () = stopped_for_long(run) => return Err(StepFailure::Stopped),
             };
             if has_looked {
                 return Ok(());
@@ -188,6 +188,12 @@ impl Runs {
         );
         StepFailure::Said { message: message.to_owned(), advice, console_tail: self.console_tail(node).await }
     }
+}
+
+/// A node that is well can say so meanwhile: what it did was done then, also in a run that is stopped.
+async fn stopped_for_long(run: &ActiveRun) {
+    run.stop.cancelled().await;
+    tokio::time::sleep(STOPPED_AFTER).await;
 }
 
 /// What there is to do about a step that waits for its node.

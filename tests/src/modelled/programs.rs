@@ -41,6 +41,8 @@ pub struct Programs {
     deeds: Arc<Mutex<Vec<Deed>>>,
     /// Part of the words of programs that do not begin for now.
     held: watch::Sender<Option<String>>,
+    /// One of them was to begin.
+    is_holding: watch::Sender<bool>,
 }
 
 impl Programs {
@@ -48,7 +50,14 @@ impl Programs {
     #[must_use]
     pub fn new(host: &FakeHost, trap: Arc<Trap>) -> Self {
         let (known, deeds) = Default::default();
-        Self { host: host.clone(), trap, known, deeds, held: watch::Sender::new(None) }
+        Self {
+            host: host.clone(),
+            trap,
+            known,
+            deeds,
+            held: watch::Sender::new(None),
+            is_holding: watch::Sender::new(false),
+        }
     }
 
     /// Programs that changed something.
@@ -59,7 +68,14 @@ impl Programs {
 
     /// Lets programs with these words in their command line begin only once others, or none, are held.
     pub fn hold(&self, words: Option<&str>) {
+        self.is_holding.send_replace(false);
         self.held.send_replace(words.map(str::to_owned));
+    }
+
+    /// Waits until a program is held.
+    pub async fn until_holding(&self) {
+        // The sender is beside it.
+        drop(self.is_holding.subscribe().wait_for(|is_holding| *is_holding).await);
     }
 
     /// The machine loses power: nothing runs any more, and nobody knows how it ended.
@@ -71,6 +87,9 @@ impl Programs {
     pub async fn start(&self, job: JobId, argv: &Argv) {
         let line = argv.to_string();
         let may_begin = |held: &Option<String>| !held.as_ref().is_some_and(|words| line.contains(words));
+        if !may_begin(&self.held.borrow()) {
+            self.is_holding.send_replace(true);
+        }
         // The sender is beside it.
         drop(self.held.subscribe().wait_for(may_begin).await);
         let (before, boots) = (self.effects(), self.host.boots());
