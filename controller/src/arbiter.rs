@@ -223,18 +223,24 @@ impl Arbiter {
         Ok((was_quarantined, held))
     }
 
-    /// A node is removed: nobody holds it or leaves it alone any more, nor the next one of its name.
+    /// A node is removed: nobody holds it or leaves it alone any more, nor the next one of its name. The run that removes it
+    /// under its own lease gives that back when it has recorded that it did.
     ///
     /// # Errors
     /// If the store cannot be written.
-    pub async fn forget(&self, node: &NodeName) -> Result<(), StoreError> {
+    pub async fn forget(&self, node: &NodeName, by: Option<&RunId>) -> Result<(), StoreError> {
         let _one_at_a_time = self.turn.lock().await;
-        let held = self.known().leases.get(node).cloned();
-        let transaction = Transaction::new().delete(lease_key(node)).delete(quarantine_key(node));
+        let held = self.known().leases.get(node).filter(|held| by != Some(&held.lease.run)).cloned();
+        let mut transaction = Transaction::new().delete(quarantine_key(node));
+        if held.is_some() {
+            transaction = transaction.delete(lease_key(node));
+        }
         let _: Committed = self.store.commit(transaction).await?;
         self.change(|known| {
-            known.leases.remove(node);
             known.quarantined.remove(node);
+            if held.is_some() {
+                known.leases.remove(node);
+            }
         });
         if let Some(Held { lease, .. }) = held {
             let message = format!("{node} is removed, and run {} holds it no longer", lease.run);

@@ -9,6 +9,7 @@
 //! - [`record`]: what is stored.
 //! - [`drive`]: begins what may begin, until all has ended.
 //! - [`hold`]: asks the arbiter for nodes, and gives them back; [`request`]: for one of them.
+//! - `members`: nodes that count when it is asked how many are down.
 //! - [`control`]: stop, pause, resume, retry.
 //! - [`later`]: brings in nodes that were away when the run was planned; `absent`: those that are away when that is due.
 //! - [`steps`]: what each step does; [`on_node`]: those that a node does itself; [`boots`]: reboots of them.
@@ -38,6 +39,7 @@ mod health;
 mod hold;
 mod later;
 pub mod machine;
+mod members;
 mod on_node;
 mod out_of_reach;
 mod possible;

@@ -53,7 +53,8 @@ fn measure(nodes: usize, report: &mut Report) -> Result<f64> {
     report.value(format!("planning {nodes} nodes: its hash"), best(|| black_box(made.hash())), "s");
     report.value(format!("planning {nodes} nodes: its text"), best(|| black_box(made.to_string()).len()), "s");
     let run = RunId::new("r1")?;
-    let scene = Scene { snapshot: &snapshot, run: &run, policy: &policy, now: UnixMillis(0) };
+    let leaving = made.leaving();
+    let scene = Scene { snapshot: &snapshot, run: &run, policy: &policy, leaving: &leaving, now: UnixMillis(0) };
     let last = snapshot.nodes.last().map(|node| node.name.clone()).unwrap_or_else(|| made.turns[0].node.clone());
     let asked = best(|| black_box(objections(&scene, &last)).len());
     report.value(format!("planning {nodes} nodes: may this one go down"), asked * 1e6, "us");

@@ -27,6 +27,7 @@
 //! - [`machines_refused`]: what this machine lacks for machines on it.
 //! - [`manual`]: links between the pages of the manual.
 //! - [`out_of_reach`]: nodes that are away at their turn, orders that are given up, and a state that cannot be written.
+//! - [`removals`]: nodes that leave a cluster go one after the other, when they may go down.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`restore`]: a backup, and a controller that comes back from it.
 //! - [`rolls`]: rolling reboots and updates, and a controller killed at every write.
@@ -63,6 +64,7 @@ mod machines_refused;
 mod manual;
 mod out_of_reach;
 mod power;
+mod removals;
 mod renewal;
 mod restore;
 mod rolls;

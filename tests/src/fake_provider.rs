@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ pub struct FakeProvider {
     guests: Handle,
     machines: Mutex<BTreeMap<MachineKey, Machine>>,
     behaviour: Mutex<BTreeMap<String, Guest>>,
+    is_deletion_refused: AtomicBool,
     teller: UnboundedSender<MachineNews>,
     told: tokio::sync::Mutex<UnboundedReceiver<MachineNews>>,
     /// Creations may go on past the point where the machine has its tag and is not complete.
@@ -77,6 +79,7 @@ impl FakeProvider {
             guests: Handle::current(),
             machines: Mutex::default(),
             behaviour: Mutex::default(),
+            is_deletion_refused: AtomicBool::default(),
             teller,
             told: tokio::sync::Mutex::new(told),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -86,6 +89,11 @@ impl FakeProvider {
     /// How this node's guest behaves from its next boot on.
     pub fn behave(&self, node: &str, guest: Guest) {
         self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).insert(node.to_owned(), guest);
+    }
+
+    /// Refuses to delete anything from now on, or does so again.
+    pub fn refuse_deletion(&self, is_refused: bool) {
+        self.is_deletion_refused.store(is_refused, Ordering::SeqCst);
     }
 
     /// How often machines of each name were made to the end, by name.
@@ -326,6 +334,9 @@ impl Provider for Shared {
     }
 
     async fn delete(&self, machine: &MachineKey) -> Result<(), ProviderError> {
+        if self.0.is_deletion_refused.load(Ordering::SeqCst) {
+            return Err(ProviderError::new(Failure("it is locked"), ErrorClass::Operator, "unlock it"));
+        }
         self.0.machines().remove(machine);
         let state = self.0.directory.join(machine.name.as_str());
         if state.exists() {

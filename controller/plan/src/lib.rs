@@ -8,7 +8,8 @@
 //! 3. One that differs in what can be changed in place is changed; one that would have to be made anew is blocked, with
 //!    the differences: nothing that holds data is ever replaced in passing.
 //! 4. One that is off is started; one that has not joined yet is awaited while its token lives.
-//! 5. One that is no longer in the spec is deleted, which whoever applies the plan must confirm by name.
+//! 5. One that is no longer in the spec is deleted, which whoever applies the plan must confirm by name. Where its node has
+//!    joined, that takes the node down, and is done under its lease; not so when the whole cluster is destroyed.
 //!
 //! What machines of a cloud share is made before them, and goes after them, when the whole cluster is destroyed. What of
 //! it cannot be changed in place blocks them all: the spec is one of another cluster then.
@@ -57,6 +58,8 @@ use windlass_types::machine::ProviderKind;
 use windlass_types::name::{ClusterName, NodeName};
 use windlass_types::time::UnixMillis;
 
+use procedures::Parting;
+
 pub use plan::{Blocked, Note, Plan, Queued, Turn};
 pub use policy::{OnFailure, Policy, Unreachable};
 pub use predicate::{Objection, Overview, Scene, objections, objections_by_hand, put_aside};
@@ -83,7 +86,7 @@ pub fn plan(snapshot: &Snapshot, spec: &ClusterSpec, policy: &Policy, now: UnixM
         Err(unlike) => machines.iter().for_each(|machine| decided.refuse(machine, &unlike)),
     }
     for name in known.names().filter(|name| !machines.iter().any(|machine| machine.name == **name)) {
-        procedures::removal(&known, name, "it is no longer in the spec", &mut decided);
+        procedures::removal(&known, name, Parting::LeftSpec, &mut decided);
     }
     let mut plan = order::arrange(spec.name.clone(), &spec.provider, policy, &known, decided);
     procedures::nodes(snapshot, &spec.wishes, &mut plan);
@@ -114,8 +117,9 @@ pub fn plan_destroy(
 ) -> Plan {
     let mut decided = procedures::Decided::default();
     let known = procedures::Known::of(snapshot, cluster);
+    let parting = if names.is_empty() { Parting::Whole } else { Parting::Named };
     for name in known.names().filter(|name| names.is_empty() || names.contains(name)) {
-        procedures::removal(&known, name, "its destruction was asked for", &mut decided);
+        procedures::removal(&known, name, parting, &mut decided);
     }
     if names.is_empty() {
         procedures::clearance(snapshot, &mut decided);

@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::procedures::{Decided, Known};
 use crate::step::{Mark, PlannedStep, Step, StepId};
+use crate::turn::turns_of_leaving;
 
 /// Puts steps in order: what goes, what changes, what comes.
 pub(crate) fn arrange(
@@ -31,7 +32,10 @@ pub(crate) fn arrange(
     for index in 0..steps.len() {
         steps[index].after = waits_for(&steps[..index], &steps[index].step, known);
     }
-    Plan { provider: Some(provider.clone()), steps, blocked, notes, ..Plan::empty(Some(cluster), policy.clone()) }
+    let empty = Plan::empty(Some(cluster), policy.clone());
+    let mut plan = Plan { provider: Some(provider.clone()), steps, blocked, notes, ..empty };
+    plan.turns = turns_of_leaving(known.snapshot(), &plan.leaving());
+    plan
 }
 
 /// A step waits for earlier ones of its own node, and a new machine for the one that holds its address or its port. What

@@ -136,6 +136,20 @@ impl Plan {
         self.steps.iter().filter(|step| step.step.mark() == Mark::Remove).filter_map(|step| step.step.node()).collect()
     }
 
+    /// Nodes with which it does something, and those that it leaves as they are.
+    pub fn named(&self) -> impl Iterator<Item = &NodeName> {
+        let steps = self.steps.iter().filter_map(|step| step.step.node());
+        steps.chain(self.blocked.iter().map(|blocked| &blocked.node))
+    }
+
+    /// Nodes that it removes, each in its turn and when it may go down. With a whole cluster there is nobody left to be spared:
+    /// then there are none.
+    #[must_use]
+    pub fn leaving(&self) -> BTreeSet<NodeName> {
+        let leaving = self.steps.iter().filter(|step| step.lease && step.step.mark() == Mark::Remove);
+        leaving.filter_map(|step| step.step.node().cloned()).collect()
+    }
+
     /// Nodes of which nothing was known when it was made: they did not answer.
     #[must_use]
     pub fn unanswered(&self) -> BTreeSet<NodeName> {

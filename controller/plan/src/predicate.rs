@@ -28,6 +28,8 @@ pub struct Scene<'a> {
     pub run: &'a RunId,
     /// Under which rules.
     pub policy: &'a Policy,
+    /// Nodes that it removes for good.
+    pub leaving: &'a BTreeSet<NodeName>,
     /// When.
     pub now: UnixMillis,
 }
@@ -105,6 +107,11 @@ impl Scene<'_> {
     fn has_in_hand(&self, node: &NodeName) -> bool {
         self.snapshot.lease(node).is_some_and(|status| status.lease.run == *self.run)
     }
+
+    /// Whether the run takes the node down for good.
+    fn removes(&self, node: &NodeName) -> bool {
+        self.leaving.contains(node)
+    }
 }
 
 #[cfg(test)]
@@ -132,8 +139,9 @@ mod tests {
         };
         let leases = held.iter().map(lease).collect();
         let snapshot = Snapshot { nodes, leases, ..Snapshot::default() };
-        let nobody = RunId::new("r0").expect("a run");
-        let scene = Scene { snapshot: &snapshot, run: &nobody, policy: &Policy::default(), now: UnixMillis(0) };
+        let (nobody, leaving) = (RunId::new("r0").expect("a run"), BTreeSet::new());
+        let policy = Policy::default();
+        let scene = Scene { snapshot: &snapshot, run: &nobody, policy: &policy, leaving: &leaving, now: UnixMillis(0) };
         objections_by_hand(&scene, &named("node1")).into_iter().map(|objection| objection.predicate).collect()
     }
 

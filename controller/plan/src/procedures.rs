@@ -13,6 +13,7 @@ use windlass_types::name::{ClusterName, LabelKey, LabelValue, NodeName};
 use windlass_types::time::UnixMillis;
 
 use crate::plan::{Blocked, Note};
+use crate::predicate::{Objection, put_aside};
 use crate::snapshot::{NodeStatus, Snapshot};
 use crate::spec::{ROLE_PREFIX, base_hash, wished_labels};
 use crate::step::{PlannedStep, Step};
@@ -72,6 +73,10 @@ impl<'a> Known<'a> {
 
     pub(crate) fn machine(&self, name: &NodeName) -> Option<&'a MachineReport> {
         self.machines.get(name).copied()
+    }
+
+    pub(crate) const fn snapshot(&self) -> &'a Snapshot {
+        self.snapshot
     }
 
     /// Whether somebody may still join as this node.
@@ -254,13 +259,41 @@ fn or_none(text: Option<String>) -> String {
     text.unwrap_or_else(|| "none".to_owned())
 }
 
-/// What to do about a node that shall be no more.
-pub(crate) fn removal(known: &Known<'_>, name: &NodeName, reason: &str, decided: &mut Decided) {
-    match known.machine(name) {
+/// Why a node shall be no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// It is no longer in the spec.
+    LeftSpec,
+    /// It was named, and others stay.
+    Named,
+    /// All of its cluster goes.
+    Whole,
+}
+
+impl Parting {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::LeftSpec => "it is no longer in the spec",
+            Self::Named | Self::Whole => "its destruction was asked for",
+        }
+    }
+}
+
+/// What to do about a node that shall be no more. One that has joined goes down with it: that is done under its lease, and not
+/// while it is put aside, unless nothing of its cluster is left that anybody could miss it for.
+pub(crate) fn removal(known: &Known<'_>, name: &NodeName, parting: Parting, decided: &mut Decided) {
+    let asks = parting != Parting::Whole;
+    if asks && let Some(reason) = known.snapshot.quarantined.get(name) {
+        let Objection { reason, advice, .. } = put_aside(name, reason);
+        return decided.block(name, reason, advice);
+    }
+    let step = match known.machine(name) {
         Some(machine) => {
             let MachineReport { id, disks, parts, .. } = machine.clone();
-            decided.step(Step::DeleteMachine { name: name.clone(), id, disks, parts }, reason);
+            Step::DeleteMachine { name: name.clone(), id, disks, parts }
         }
-        None => decided.step(Step::ForgetNode { name: name.clone() }, reason),
-    }
+        None => Step::ForgetNode { name: name.clone() },
+    };
+    let lease = asks && known.nodes.contains_key(name);
+    decided.steps.push(PlannedStep { lease, ..PlannedStep::new(step, parting.reason()) });
 }

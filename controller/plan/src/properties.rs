@@ -12,7 +12,8 @@ use windlass_types::machine::{MachineReport, PowerState, ProviderKind};
 use windlass_types::name::{CloudName, ClusterName};
 use windlass_types::time::UnixMillis;
 
-use crate::example::{self, NOW, carried_out, joined, machine, report, token};
+use crate::example::{self, NOW, carried_out, joined, machine, name, report, token};
+use crate::step::Disruption;
 use crate::{ClusterSpec, Plan, Policy, Snapshot, Step, plan, plan_destroy};
 
 const NODES: [&str; 5] = ["node1", "node2", "node3", "node4", "node5"];
@@ -200,5 +201,34 @@ proptest! {
         prop_assert_eq!(plan.destroyed().iter().filter(|name| wished(name)).count(), 0);
         let back: Plan = serde_json::from_slice(&serde_json::to_vec(&plan).expect("JSON")).expect("a plan");
         prop_assert_eq!(back.hash(), plan.hash());
+    }
+    #[test]
+    fn whatever_takes_a_node_down_has_a_turn_under_a_lease_unless_its_whole_cluster_goes(
+        standings in proptest::collection::vec(standing(), 5),
+        aside in any::<[bool; NODES.len()]>(),
+        named in any::<[bool; NODES.len()]>(),
+        provider in provider(),
+    ) {
+        let (mut world, spec) = world(&standings, provider);
+        let those = |flags: [bool; NODES.len()]| NODES.iter().zip(flags).filter(|(_, is_so)| *is_so).map(|(node, _)| name(node));
+        world.quarantined = those(aside).map(|node| (node, "a person said so".to_owned())).collect();
+        let destroy = |names: &[_]| plan_destroy(&world, &spec.name, &spec.provider, names, &Policy::default());
+        let named: Vec<_> = those(named).collect();
+        let in_part = (!named.is_empty()).then(|| destroy(&named));
+        for plan in [plan(&world, &spec, &Policy::default(), NOW)].into_iter().chain(in_part) {
+            for planned in plan.steps.iter().filter(|planned| planned.disruption != Disruption::None) {
+                let node = planned.step.node().expect("only nodes go down");
+                prop_assert_eq!(planned.lease, world.node(node).is_some(), "{}", plan);
+                prop_assert!(!world.quarantined.contains_key(node), "{}", plan);
+            }
+            let leased = plan.steps.iter().filter(|planned| planned.lease).filter_map(|planned| planned.step.node());
+            let leased: BTreeSet<_> = leased.collect();
+            prop_assert!(plan.turns.len() == leased.len() && plan.turns.iter().all(|turn| leased.contains(&turn.node)));
+            let well = |turn: &crate::Turn| world.node(&turn.node).is_some_and(|status| status.is_healthy);
+            prop_assert!(plan.turns.iter().map(well).is_sorted(), "one that is not well holds up the others: {}", plan);
+        }
+        let whole = destroy(&[]);
+        prop_assert!(whole.turns.is_empty() && whole.steps.iter().all(|planned| !planned.lease), "{whole}");
+        prop_assert!(whole.blocked.is_empty());
     }
 }

@@ -94,6 +94,9 @@ fn write_step(f: &mut fmt::Formatter<'_>, planned: &PlannedStep) -> fmt::Result 
         let before: Vec<_> = planned.after.iter().map(ToString::to_string).collect();
         wrapped(f, &format!("after: {}", before.join(", ")))?;
     }
+    if planned.lease {
+        wrapped(f, "in its turn, when it may go down")?;
+    }
     match planned.undo {
         Undo::Nothing | Undo::Possible => Ok(()),
         Undo::ForwardOnly => wrapped(f, "stays until the machine is destroyed"),

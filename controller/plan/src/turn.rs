@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which node goes first: the one whose loss would cost least.
 
+use std::collections::BTreeSet;
+
 use windlass_types::machine::MachineRole;
 use windlass_types::name::NodeName;
 
+use crate::plan::Turn;
 use crate::snapshot::{NodeStatus, Snapshot};
 use crate::spec::ROLE_PREFIX;
 
@@ -22,6 +25,23 @@ pub fn order_of_nodes(snapshot: &Snapshot, nodes: &[NodeName]) -> Vec<(NodeName,
     ranked.sort();
     ranked.dedup();
     ranked.into_iter().map(|((_, why), name)| (name.clone(), why.to_owned())).collect()
+}
+
+/// Turns of nodes that go for good, before those of all others: what comes may wait for their addresses. One that is not well
+/// comes first, for nothing else may go down until it is gone.
+pub(crate) fn turns_of_leaving(snapshot: &Snapshot, nodes: &BTreeSet<NodeName>) -> Vec<Turn> {
+    let statuses = snapshot.nodes.iter().filter(|status| nodes.contains(&status.name));
+    let mut ranked: Vec<_> = statuses.map(|status| (rank_of_leaving(status), &status.name)).collect();
+    ranked.sort();
+    ranked.into_iter().map(|((_, why), name)| Turn { node: name.clone(), why: format!("removed; {why}") }).collect()
+}
+
+fn rank_of_leaving(node: &NodeStatus) -> (usize, &'static str) {
+    if !(node.is_connected && node.is_healthy) {
+        return (0, "not healthy, so first: until it is gone nothing else may go down");
+    }
+    let (place, why) = rank(Some(node));
+    (place + 1, why)
 }
 
 /// One that is not well comes last: nothing may go down beside it, and by then it may be well again.

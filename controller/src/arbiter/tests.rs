@@ -111,3 +111,18 @@ async fn of_many_who_ask_at_once_one_is_granted() {
     let answers = asking.join_all().await;
     assert_eq!(answers.iter().filter(|answer| matches!(answer, Answer::Granted(_))).count(), 1);
 }
+
+#[tokio::test]
+async fn who_removes_a_node_under_its_own_lease_gives_that_back_itself() {
+    let store = MemoryStore::new();
+    let arbiter = arbiter(&store).await;
+    number(&ask(&arbiter, "r1", "a").await);
+    arbiter.quarantine(&node("a"), "smells of smoke", "root").await.expect("writable");
+    arbiter.forget(&node("a"), Some(&run("r1"))).await.expect("writable");
+    assert!(arbiter.lease(&run("r1"), &node("a")).is_some() && arbiter.quarantine_of(&node("a")).is_none());
+    for by in [Some(run("r2")), None] {
+        number(&ask(&arbiter, "r1", "a").await);
+        arbiter.forget(&node("a"), by.as_ref()).await.expect("writable");
+        assert!(arbiter.known().leases.is_empty(), "whoever held it does no longer");
+    }
+}

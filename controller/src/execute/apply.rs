@@ -20,6 +20,7 @@ use windlass_types::run::RunState;
 use windlass_types::survey::SurveyRequest;
 use windlass_types::time::UnixMillis;
 
+use super::members::counted;
 use super::record::{Busy, Inputs, RecordError, RunRecord, StoredRepository};
 use super::{Runs, refusal};
 use crate::observe::{ClusterRecord, ObserveError};
@@ -118,7 +119,8 @@ impl Runs {
             Wish::Spec { cluster, files } => self.plan_spec(cluster, files, metadata, by).await?,
             Wish::Nodes { wishes, policy } => self.plan_wishes(wishes, policy, metadata, by).await?,
             Wish::Destruction { cluster, nodes, provider } => {
-                (self.plan_destruction(cluster, nodes, provider.as_ref()).await?, Inputs::default(), Vec::new())
+                let (plan, members) = self.plan_destruction(cluster, nodes, provider.as_ref()).await?;
+                (plan, Inputs::default(), members)
             }
         };
         let (needs, obstacle) = match self.possible(&plan, &inputs).await {
@@ -157,6 +159,7 @@ impl Runs {
         if let Some(obstacle) = proposal.obstacle {
             return Err(obstacle);
         }
+        let members = counted(&proposal.plan, proposal.members);
         let record = RunRecord {
             id: RunId::new("r0").expect("an r and a digit"),
             plan: proposal.plan,
@@ -166,7 +169,7 @@ impl Runs {
             first_event: self.with.events.durable(),
             stop_requested: false,
             paused: None,
-            members: proposal.members,
+            members,
             revision: 0,
             failed: BTreeSet::new(),
             state: RunState::Running,
@@ -233,16 +236,6 @@ impl Runs {
         Ok((plan, Inputs { wishes: wishes.clone(), ..Inputs::default() }, members))
     }
 
-    /// Nodes that count when it is asked how many are down: those of the same clusters. One that belongs to none may be
-    /// needed by anybody, so then all count.
-    pub(super) async fn neighbours(&self, nodes: impl Iterator<Item = &NodeName>) -> Result<Vec<NodeName>, Refusal> {
-        let companies = self.with.observer.companies().await.map_err(|error| unobserved(&error))?;
-        let clusters: Option<BTreeSet<_>> = nodes.map(|node| companies.get(node)).collect();
-        let Some(clusters) = clusters else { return Ok(Vec::new()) };
-        let same = companies.iter().filter(|(_, cluster)| clusters.contains(cluster));
-        Ok(same.map(|(node, _)| node.clone()).collect())
-    }
-
     /// Asks the nodes for which something is wished how they are. Those that have not joined cannot be asked yet.
     async fn survey(
         &self,
@@ -267,7 +260,7 @@ impl Runs {
         cluster: &ClusterName,
         nodes: &[NodeName],
         provider: Option<&ProviderKind>,
-    ) -> Result<Plan, Refusal> {
+    ) -> Result<(Plan, Vec<NodeName>), Refusal> {
         let known = self.with.observer.clusters().await.map_err(|error| unobserved(&error))?;
         let known = known.into_iter().find(|record| record.name == *cluster).map(|record| record.provider);
         let Some(provider) = known.or_else(|| provider.cloned()) else {
@@ -277,14 +270,20 @@ impl Runs {
                 ));
         };
         let snapshot = self.with.observer.snapshot(cluster, &provider).await;
-        let snapshot = snapshot.map_err(|error| unobserved(&error))?;
+        let mut snapshot = snapshot.map_err(|error| unobserved(&error))?;
+        self.with.arbiter.known().write(&mut snapshot);
         let policy = Policy::default();
         let plan = windlass_plan::plan_destroy(&snapshot, cluster, &provider, nodes, &policy);
-        let is_there = |name: &&NodeName| plan.steps.iter().any(|planned| planned.step.node() == Some(*name));
-        match nodes.iter().find(|name| !is_there(name)) {
+        let named: BTreeSet<_> = plan.named().collect();
+        match nodes.iter().find(|name| !named.contains(name)) {
             Some(missing) => Err(Refusal::new(Reason::NotFound, format!("cluster {cluster} has no node {missing}"))
                 .advise("`windlass get machines` lists what there is")),
-            None => Ok(plan),
+            None => {
+                let companies = self.with.observer.companies().await.map_err(|error| unobserved(&error))?;
+                let members =
+                    companies.into_iter().filter(|(_, other)| other == cluster).map(|(node, _)| node).collect();
+                Ok((plan, members))
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What people do to a node without a run, and what speaks against it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,8 @@ impl Runs {
             let mut snapshot = Snapshot { members, ..self.with.observer.nodes() };
             known.write(&mut snapshot);
             let now = self.with.clock.now();
-            objections_by_hand(&Scene { snapshot: &snapshot, run: &nobody, policy: &policy, now }, node)
+            let (run, leaving) = (&nobody, &BTreeSet::new());
+            objections_by_hand(&Scene { snapshot: &snapshot, run, policy: &policy, leaving, now }, node)
         };
         self.with.arbiter.begin_by_hand(node, judge).await.map_err(|why| {
             let why: Vec<_> = why.into_iter().map(|one| one.reason).collect();

@@ -14,6 +14,7 @@ use super::health::at;
 use super::hold::Held;
 use super::out_of_reach::Fate;
 use super::record::RunRecord;
+use super::run::counts;
 use super::steps::{StepEnd, StepFailure};
 use super::stored::{rest, stored};
 use super::{ActiveRun, Runs};
@@ -141,12 +142,11 @@ impl Runs {
     }
 
     /// A step failed. A run that shall pause then is paused first: nothing else may begin in between, not even after a
-    /// restart of the controller.
+    /// restart of the controller. Machines that cannot be made are no reason for that.
     pub(super) async fn failed(&self, run: &ActiveRun, id: &StepId, failure: StepFailure) {
         let pauses = {
             let progress = run.progress();
-            let is_on_node = progress.planned(id).is_some_and(|planned| matches!(planned.step, Step::OnNode { .. }));
-            is_on_node && progress.plan().policy.on_failure == OnFailure::Pause
+            progress.planned(id).is_some_and(counts) && progress.plan().policy.on_failure == OnFailure::Pause
         };
         if pauses && !run.progress().told().stop {
             stored(run, || self.set_paused(run, Some(format!("{id} failed")))).await;
@@ -164,6 +164,9 @@ impl Runs {
             record.advice.clear();
             if matches!(planned.step, Step::OnNode { .. }) {
                 record.attempt = record.attempt.max(record.untold + 1);
+            } else {
+                // Whoever finds it ended in the middle cannot say how much of it was done.
+                record.begun = planned.lease;
             }
         });
     }

@@ -142,8 +142,8 @@ impl Runs {
         let mut snapshot = Snapshot { members, ..self.with.observer.nodes() };
         self.with.arbiter.known().write(&mut snapshot);
         let record = run.record();
-        let (by, policy) = (record.created_by.clone(), record.plan.policy.clone());
-        Petition { run: record.id.clone(), by, policy, now, snapshot }
+        let (by, policy, leaving) = (record.created_by.clone(), record.plan.policy.clone(), record.plan.leaving());
+        Petition { run: record.id.clone(), by, policy, leaving, now, snapshot }
     }
 
     /// The next node that may go down as far as is known. The arbiter judges it anew, but need not be asked for those before
@@ -188,17 +188,6 @@ impl Runs {
         // If it still cannot be stored, that is said again.
         run.set_rests(None);
         run.nudge.notify_one();
-    }
-
-    /// Nodes that count when it is asked how many are down; empty if all do. A run may wait for days, and its nodes'
-    /// clusters grow meanwhile; the one whose spec is applied does not.
-    async fn members(&self, run: &ActiveRun) -> Vec<NodeName> {
-        let (is_of_spec, known, nodes) = {
-            let record = run.record();
-            let nodes: Vec<_> = record.inputs.wishes.keys().cloned().collect();
-            (record.plan.cluster.is_some(), record.members.clone(), nodes)
-        };
-        if is_of_spec { known } else { self.neighbours(nodes.iter()).await.unwrap_or(known) }
     }
 
     /// Steps that wait for their node, unless it was refused; those that must not overtake others are told so.

@@ -145,7 +145,10 @@ impl Runs {
             let later = plan_nodes(&snapshot, &wishes, &record.plan.policy, self.with.clock.now());
             let message = brought_in(node, was_away, &later);
             told.push(Told { kind: EventKind::RunExtended, node: node.clone(), message });
-            let names: Vec<_> = record.plan.turns.iter().map(|turn| turn.node.clone()).chain([node.clone()]).collect();
+            // What goes for good has its turns before all others.
+            let leaving = record.plan.leaving();
+            let turns = record.plan.turns.iter().map(|turn| &turn.node).filter(|other| !leaving.contains(*other));
+            let names: Vec<_> = turns.chain([node]).cloned().collect();
             let order: Vec<_> = order_of_nodes(&snapshot, &names).into_iter().map(|(node, _)| node).collect();
             record.plan.take_in(node, later, &order);
         }

@@ -128,14 +128,7 @@ impl Runs {
     ) -> Result<Outcome, StepFailure> {
         let failed = |refusal: windlass_proto::refusal::Refusal| StepFailure::said(refusal.message, refusal.advice);
         let id = run.id();
-        let lease = self.with.arbiter.lease(&id, node).filter(|_| planned.lease);
-        if planned.lease && lease.is_none() {
-            let message = format!("the run does not hold {node} any more: somebody released it");
-            return Err(StepFailure::said(
-                message,
-                format!("see that the node is well, then `windlass run retry {id}`"),
-            ));
-        }
+        let lease = self.require_lease(run, planned, node)?;
         let known = run.progress().step(&planned.id);
         let (attempt, step_ordered) = (known.attempt, ordered(step, &known));
         let order = StepOrder { run: Some(id.clone()), id: planned.id.to_string(), step: step_ordered, lease };

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
+use windlass_plan::step::Mark;
 use windlass_plan::{Plan, Step, StepId};
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
@@ -178,7 +179,7 @@ fn needed(plan: &Plan, state: impl Fn(&StepId) -> StepState) -> BTreeSet<NodeNam
     let mut needed: BTreeSet<_> = plan.queued.iter().map(|queued| queued.node.clone()).collect();
     let mut others = BTreeSet::new();
     for planned in &plan.steps {
-        let is_removed = matches!(planned.step, Step::DeleteMachine { .. } | Step::ForgetNode { .. });
+        let is_removed = planned.step.mark() == Mark::Remove;
         if matches!(planned.step, Step::OnNode { .. }) {
             needed.extend(planned.step.node().cloned());
         } else if is_removed || !state(&planned.id).is_final() {

@@ -2,6 +2,8 @@
 //! A run asks the arbiter for one node after the other. What is, is looked at once for all that are refused, and anew for each
 //! that may be granted.
 
+use std::collections::BTreeSet;
+
 use windlass_plan::{LeaseStatus, Policy, Scene, Snapshot, objections};
 use windlass_types::name::{NodeName, RunId};
 use windlass_types::time::UnixMillis;
@@ -15,6 +17,8 @@ pub(super) struct Petition {
     pub(super) run: RunId,
     pub(super) by: String,
     pub(super) policy: Policy,
+    /// Nodes that the run removes.
+    pub(super) leaving: BTreeSet<NodeName>,
     /// One moment for all: a window that opens in between would be neither waited for nor open.
     pub(super) now: UnixMillis,
     pub(super) snapshot: Snapshot,
@@ -22,7 +26,8 @@ pub(super) struct Petition {
 
 impl Petition {
     pub(super) const fn scene(&self) -> Scene<'_> {
-        Scene { snapshot: &self.snapshot, run: &self.run, policy: &self.policy, now: self.now }
+        let Self { run, policy, leaving, now, snapshot, .. } = self;
+        Scene { snapshot, run, policy, leaving, now: *now }
     }
 }
 

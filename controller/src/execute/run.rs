@@ -6,6 +6,7 @@
 //! are in the run's hands are brought to their end in any case, for nobody shall be left half done.
 
 mod asking;
+mod failure;
 mod places;
 mod record;
 #[cfg(test)]
@@ -13,11 +14,12 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use windlass_plan::{OnFailure, Plan, PlannedStep, Queued, Step, StepId};
+use windlass_plan::{Plan, PlannedStep, Queued, StepId};
 use windlass_types::name::NodeName;
 use windlass_types::run::{RunState, StepState};
 
 pub use self::asking::Asking;
+pub use self::failure::counts;
 pub use self::record::StepRecord;
 
 /// What somebody, or a failure, told a run.
@@ -244,28 +246,6 @@ impl Progress {
             if self.links[next].waits == 0 && self.links[next].record.state == StepState::Waiting {
                 self.ready.insert(next);
             }
-        }
-    }
-
-    /// Machines that fail hold up nobody: whether the others are made does not depend on them.
-    fn note_failure(&mut self, at: usize) {
-        if let Step::OnNode { node, .. } = &self.plan.steps[at].step {
-            self.failed.insert(node.clone());
-        }
-    }
-
-    /// A node that could not be planned for counts as one that failed.
-    pub fn count_as_failed(&mut self, node: &NodeName) {
-        self.failed.insert(node.clone());
-    }
-
-    /// Whether so much failed that no further node may begin and the run comes to its end.
-    #[must_use]
-    pub fn has_failed_too_often(&self) -> bool {
-        match self.plan.policy.on_failure {
-            OnFailure::Stop => !self.failed.is_empty(),
-            OnFailure::Continue { most } => self.failed.len() > most as usize,
-            OnFailure::Pause => false,
         }
     }
 

@@ -10,6 +10,7 @@ use windlass_types::error_chain::ErrorChain;
 use windlass_types::event::EventKind;
 use windlass_types::machine::{MachineSpec, MachineStage};
 use windlass_types::name::{ClusterName, NodeName};
+use windlass_types::node_step::Lease;
 
 use super::run::StepRecord;
 use super::trouble::Past;
@@ -123,6 +124,7 @@ impl Runs {
     ) -> Result<(), StepFailure> {
         let (cluster, provider) = self.provider_of(run).await?;
         let node = node.ok_or_else(|| StepFailure::said("the step names no node", MISTAKE))?;
+        self.require_lease(run, planned, node)?;
         let hand = Hand { run, id: &planned.id, provider, key: MachineKey::new(cluster, node.clone()) };
         match &planned.step {
             Step::CreateMachine { machine, spec_hash } => self.create(&hand, machine, *spec_hash).await,
@@ -150,6 +152,23 @@ impl Runs {
                 Err(StepFailure::said(format!("{} is nothing that is done with a machine", planned.id), MISTAKE))
             }
         }
+    }
+
+    /// Somebody may have taken a node from the run since that was granted it.
+    pub(super) fn require_lease(
+        &self,
+        run: &ActiveRun,
+        planned: &PlannedStep,
+        node: &NodeName,
+    ) -> Result<Option<Lease>, StepFailure> {
+        let id = run.id();
+        let lease = self.with.arbiter.lease(&id, node).filter(|_| planned.lease);
+        if planned.lease && lease.is_none() {
+            let message = format!("the run does not hold {node} any more: somebody released it");
+            let advice = format!("see that the node is well, then `windlass run retry {id}`");
+            return Err(StepFailure::said(message, advice));
+        }
+        Ok(lease)
     }
 
     async fn take_on(&self, hand: &Hand<'_>) -> Result<(), StepFailure> {
@@ -239,7 +258,7 @@ impl Runs {
     async fn forget(&self, hand: &Hand<'_>, name: &NodeName) -> Result<(), StepFailure> {
         let failed = |error: &dyn std::error::Error| StepFailure::ours("forget the node", error);
         let turn = self.with.fleet.turn(name).await;
-        self.with.arbiter.forget(name).await.map_err(|error| failed(&error))?;
+        self.with.arbiter.forget(name, Some(&hand.run.id())).await.map_err(|error| failed(&error))?;
         let removal = self.with.tokens.forget_unused(name, self.with.fleet.removal(name)).await;
         let removal = removal.map_err(|error| failed(&error))?;
         let revoked = self.with.trust.revoke(&Holder::Node(name.clone()), removal).await;

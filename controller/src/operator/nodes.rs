@@ -189,7 +189,7 @@ impl NodeApi {
     async fn remove(&self, name: &NodeName) -> Result<(), Refusal> {
         let turn = self.0.fleet.turn(name).await;
         self.0.fleet.record(name)?;
-        self.0.runs.arbiter().forget(name).await.map_err(|error| internal(&error))?;
+        self.0.runs.arbiter().forget(name, None).await.map_err(|error| internal(&error))?;
         let transaction = self.0.tokens.forget_unused(name, self.0.fleet.removal(name)).await;
         let transaction = transaction.map_err(|error| internal(&error))?;
         self.0.trust.revoke(&Holder::Node(name.clone()), transaction).await.map_err(|error| internal(&error))?;

@@ -124,6 +124,18 @@ fn three_nodes_with_roles_go_one_after_the_other_in_the_window() {
     compare("node-roll-later", &plan(&snapshot, &spec, &policy, NOW));
 }
 
+#[test]
+fn nodes_that_leave_go_before_all_others_each_in_its_turn_and_not_while_they_are_put_aside() {
+    let (mut snapshot, spec) = cluster();
+    ["node4", "node5", "node6", "node7"].iter().for_each(|node| add(&mut snapshot, node));
+    let status = &mut snapshot.nodes[4];
+    (status.is_healthy, status.reason) = (false, "it is not connected".into());
+    snapshot.nodes.retain(|node| node.name != name("node6"));
+    snapshot.quarantined.insert(name("node7"), "disk is being replaced".into());
+    let policy = Policy { window: "Tue 02:00-06:00 America/Vancouver".parse().ok(), ..Policy::default() };
+    compare("leave", &plan(&snapshot, &spec, &policy, NOW));
+}
+
 fn cluster() -> (Snapshot, crate::ClusterSpec) {
     use windlass_types::machine::MachineRole::{ControlPlane, Etcd, Worker};
     let mut snapshot = empty();

@@ -12,12 +12,19 @@ use crate::snapshot::NodeStatus;
 const SHOWN: usize = 5;
 
 pub(super) fn objection(scene: &Scene<'_>, unavailable: &BTreeSet<&NodeName>, node: &NodeName) -> Option<Objection> {
-    let others = unavailable.len() - usize::from(unavailable.contains(node));
-    if (others as u64) < u64::from(scene.policy.max_unavailable) || scene.has_in_hand(node) {
+    if scene.has_in_hand(node) {
         return None;
     }
-    let names = unavailable.iter().filter(|other| **other != node).take(SHOWN);
-    let mut names: Vec<_> = names.map(|name| name.as_str().to_owned()).collect();
+    // With a node that goes for good and is down already nothing more is lost. Others of which that is so, too, do not hold
+    // it up, for of two neither could go; nodes that stay, and those that anybody has in hand, do.
+    let is_down = scene.removes(node) && unavailable.contains(node);
+    let is_lost = |other: &NodeName| is_down && scene.removes(other) && scene.snapshot.lease(other).is_none();
+    let counted = || unavailable.iter().filter(|other| **other != node && !is_lost(other));
+    let others = if is_down { counted().count() } else { unavailable.len() - usize::from(unavailable.contains(node)) };
+    if (others as u64) < u64::from(scene.policy.max_unavailable) {
+        return None;
+    }
+    let mut names: Vec<_> = counted().take(SHOWN).map(|name| name.as_str().to_owned()).collect();
     if others > SHOWN {
         names.push(format!("{} more", others - SHOWN));
     }

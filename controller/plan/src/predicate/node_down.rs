@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node that is not well is not taken down on top of that: nobody could tell afterwards what made it so. The run that has
-//! it in hand may go on with it, for that may be what mends it.
+//! it in hand may go on with it, for that may be what mends it. One that goes for good may be in any state: that may be why it
+//! goes.
 
 use windlass_types::name::NodeName;
 
@@ -12,6 +13,9 @@ pub(super) fn objection(scene: &Scene<'_>, status: Option<&NodeStatus>, node: &N
         let advice = format!("mend it, or see what is wrong: windlass get node {node}");
         Some(Objection { predicate: "node-down", reason, advice })
     };
+    if scene.removes(node) {
+        return None;
+    }
     match status {
         None => object(format!("{node} has not joined")),
         Some(status) if status.is_revoked => object(format!("the certificates of {node} are revoked")),

@@ -130,7 +130,8 @@ fn without(out_of_reach: Vec<(NodeName, String)>, plan: &mut Plan) {
         })),
         Unreachable::Fail => {
             plan.steps.retain(|planned| !matches!(planned.step, Step::OnNode { .. }));
-            plan.turns.clear();
+            let leaving = plan.leaving();
+            plan.turns.retain(|turn| leaving.contains(&turn.node));
             let others = plan.queued.drain(..).map(|queued| (queued.node, queued.reason));
             let all: Vec<_> = out_of_reach.into_iter().chain(others).collect();
             plan.blocked.extend(all.into_iter().map(|(node, reason)| {

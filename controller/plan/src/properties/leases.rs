@@ -22,6 +22,7 @@ struct Standing {
     is_revoked: bool,
     is_quarantined: bool,
     is_member: bool,
+    is_leaving: bool,
     holder: Option<&'static str>,
 }
 
@@ -29,16 +30,23 @@ fn standing() -> impl Strategy<Value = Standing> {
     let often = || prop::bool::weighted(0.8);
     let seldom = || prop::bool::weighted(0.15);
     let holder = prop_oneof![6 => Just(None), 1 => Just(Some(OURS)), 1 => Just(Some("r3"))];
-    (often(), often(), seldom(), seldom(), often(), holder).prop_map(
-        |(is_connected, is_healthy, is_revoked, is_quarantined, is_member, holder)| Standing {
+    (often(), often(), seldom(), seldom(), often(), prop::bool::weighted(0.3), holder).prop_map(
+        |(is_connected, is_healthy, is_revoked, is_quarantined, is_member, is_leaving, holder)| Standing {
             is_connected,
             is_healthy: is_healthy && is_connected,
             is_revoked,
             is_quarantined,
             is_member,
+            is_leaving,
             holder,
         },
     )
+}
+
+/// Nodes that the run removes.
+fn leaving(standings: &[Standing]) -> BTreeSet<NodeName> {
+    let leaving = NODES.iter().zip(standings).filter(|(_, standing)| standing.is_leaving);
+    leaving.map(|(node, _)| name(node)).collect()
 }
 
 fn lease(node: &str, run: &str) -> LeaseStatus {
@@ -88,14 +96,20 @@ proptest! {
     ) {
         let mut world = world(&standings, has_members);
         let policy = Policy { max_unavailable, ..Policy::default() };
-        let run = RunId::new(OURS).expect("an id");
+        let (run, leaving) = (RunId::new(OURS).expect("an id"), leaving(&standings));
         let before = missing(&world).len();
         for node in NODES {
-            let scene = Scene { snapshot: &world, run: &run, policy: &policy, now: NOW };
+            let scene = Scene { snapshot: &world, run: &run, policy: &policy, leaving: &leaving, now: NOW };
             let is_free = objections(&scene, &name(node)).is_empty();
             if is_free && world.lease(&name(node)).is_none() {
+                let is_lost = leaving.contains(&name(node)) && missing(&world).contains(&name(node));
                 world.leases.push(lease(node, OURS));
-                prop_assert!(missing(&world).len() <= max_unavailable as usize, "{node} of {world:?}");
+                let mut missing = missing(&world);
+                if is_lost {
+                    // What is down already and is to go, too, has its turn after this one.
+                    missing.retain(|other| !leaving.contains(other) || world.lease(other).is_some());
+                }
+                prop_assert!(missing.len() <= max_unavailable as usize, "{node} of {world:?}");
             }
         }
         prop_assert!(missing(&world).len() <= before.max(max_unavailable as usize));
@@ -109,13 +123,15 @@ proptest! {
     ) {
         let world = world(&standings, has_members);
         let policy = Policy { max_unavailable, ..Policy::default() };
-        let run = RunId::new(OURS).expect("an id");
-        let scene = Scene { snapshot: &world, run: &run, policy: &policy, now: NOW };
+        let (run, leaving) = (RunId::new(OURS).expect("an id"), leaving(&standings));
+        let scene = Scene { snapshot: &world, run: &run, policy: &policy, leaving: &leaving, now: NOW };
         let overview = Overview::of(scene);
         for node in NODES.into_iter().chain(["unknown"]).map(name) {
             let (with_others, alone) = (overview.objections(&node), objections(&scene, &node));
             prop_assert_eq!(&with_others, &alone);
-            let others = missing(&world).into_iter().filter(|other| *other != node).count();
+            let is_lost = leaving.contains(&node) && missing(&world).contains(&node);
+            let counts = |other: &NodeName| !is_lost || !leaving.contains(other) || world.lease(other).is_some();
+            let others = missing(&world).into_iter().filter(|other| *other != node && counts(other)).count();
             let counted = format!("{others} down or in hand");
             let told = alone.iter().find(|objection| objection.predicate == "max-unavailable");
             prop_assert!(told.is_none_or(|objection| objection.reason.starts_with(&counted)), "{:?}", told);
@@ -131,10 +147,11 @@ proptest! {
         let node = name(NODES[index]);
         let others = missing(&world).iter().filter(|other| **other != node).count();
         let policy = Policy { max_unavailable: u32::try_from(others).expect("few") + 1, ..Policy::default() };
-        let run = RunId::new(OURS).expect("an id");
-        let scene = Scene { snapshot: &world, run: &run, policy: &policy, now: NOW };
-        let Standing { is_healthy, is_revoked, is_quarantined, holder, .. } = standings[index];
-        let may = !is_revoked && !is_quarantined && (holder == Some(OURS) || (holder.is_none() && is_healthy));
+        let (run, leaving) = (RunId::new(OURS).expect("an id"), leaving(&standings));
+        let scene = Scene { snapshot: &world, run: &run, policy: &policy, leaving: &leaving, now: NOW };
+        let Standing { is_healthy, is_revoked, is_quarantined, is_leaving, holder, .. } = standings[index];
+        let is_free = holder == Some(OURS) || (holder.is_none() && (is_healthy || is_leaving));
+        let may = !is_quarantined && (is_leaving || !is_revoked) && is_free;
         let objections = objections(&scene, &node);
         prop_assert_eq!(objections.is_empty(), may, "{:?}", objections);
         prop_assert!(objections.iter().all(|objection| !objection.reason.is_empty() && !objection.advice.is_empty()));
@@ -152,13 +169,38 @@ proptest! {
             ..Policy::default()
         };
         let now = UnixMillis((1_767_225_600 + minutes * 60) * 1000);
-        let run = RunId::new(OURS).expect("an id");
-        let scene = Scene { snapshot: &world, run: &run, policy: &policy, now };
+        let (run, leaving) = (RunId::new(OURS).expect("an id"), leaving(&standings));
+        let scene = Scene { snapshot: &world, run: &run, policy: &policy, leaving: &leaving, now };
         let is_open = policy.window.as_ref().expect("a window").is_open(now);
         for node in NODES {
             let is_ours = world.lease(&name(node)).is_some_and(|status| status.lease.run == run);
             let objects = objections(&scene, &name(node)).iter().any(|objection| objection.predicate == "window");
             prop_assert_eq!(objects, !is_open && !is_ours);
+        }
+    }
+    #[test]
+    fn beside_nodes_that_are_well_whoever_leaves_gets_away_one_after_the_other(
+        mut standings in proptest::collection::vec(standing(), 5),
+    ) {
+        for standing in &mut standings {
+            (standing.is_quarantined, standing.holder) = (false, None);
+            standing.is_connected |= !standing.is_leaving;
+            standing.is_healthy |= !standing.is_leaving;
+        }
+        let (mut world, mut leaving) = (world(&standings, false), leaving(&standings));
+        let (policy, run) = (Policy::default(), RunId::new(OURS).expect("an id"));
+        while !leaving.is_empty() {
+            let scene = Scene { snapshot: &world, run: &run, policy: &policy, leaving: &leaving, now: NOW };
+            let free = leaving.iter().find(|node| objections(&scene, node).is_empty()).cloned();
+            prop_assert!(free.is_some(), "{leaving:?} of {world:?}");
+            let gone = free.expect("one may go");
+            world.leases.push(lease(gone.as_str(), OURS));
+            let scene = Scene { snapshot: &world, run: &run, policy: &policy, leaving: &leaving, now: NOW };
+            let beside = leaving.iter().filter(|node| **node != gone && objections(&scene, node).is_empty()).count();
+            prop_assert_eq!(beside, 0, "at once, of {:?}", &world);
+            world.leases.clear();
+            world.nodes.retain(|status| status.name != gone);
+            leaving.remove(&gone);
         }
     }
 }

@@ -65,12 +65,22 @@ fn disruption(plan: &Plan, all: &mut Vec<String>) {
     if !services.is_empty() {
         all.push(format!("Services may stop or restart on: {}.", list(&services)));
     }
+    failures(plan, all);
+}
+
+/// What becomes of the others when one that is taken down fails.
+fn failures(plan: &Plan, all: &mut Vec<String>) {
+    let leased = || plan.steps.iter().filter(|planned| planned.lease);
+    let is_on_node = |planned: &PlannedStep| matches!(planned.step, Step::OnNode { .. });
+    let failure = match (leased().any(is_on_node), leased().all(is_on_node)) {
+        (true, true) => "a node does not come back well",
+        (true, false) => "a node does not come back well, or cannot be removed",
+        (false, _) => "a node cannot be removed",
+    };
     all.push(match plan.policy.on_failure {
-        OnFailure::Stop => "If a node does not come back well, no other is begun.".to_owned(),
+        OnFailure::Stop => format!("If {failure}, no other is begun."),
         OnFailure::Pause => {
-            "If a node does not come back well, the run waits until you resume it; that node counts as down \
-                             then, too."
-                .to_owned()
+            format!("If {failure}, the run waits until you resume it; that node counts as down then, too.")
         }
         OnFailure::Continue { most } => {
             format!("If more than {} fail, no other is begun.", many(most as usize, "node"))
@@ -79,7 +89,6 @@ fn disruption(plan: &Plan, all: &mut Vec<String>) {
     let most_down = plan.policy.max_unavailable;
     if let OnFailure::Continue { most } = plan.policy.on_failure
         && most >= most_down
-        && plan.steps.iter().any(|step| step.lease)
     {
         let they = if most_down == 1 {
             "1 that failed while it was down".to_owned()

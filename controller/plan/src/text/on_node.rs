@@ -29,7 +29,8 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, plan: &Plan) -> fmt::Result {
             chains.entry(node).or_default().push(planned);
         }
     }
-    let mut turns = plan.turns.iter().map(|turn| &turn.node).peekable();
+    // What is done with machines, and not on nodes, stands before.
+    let mut turns = plan.turns.iter().map(|turn| &turn.node).filter(|node| chains.contains_key(node)).peekable();
     while let Some(first) = turns.next() {
         let text = body(&chains, first);
         let mut nodes = vec![first.as_str()];

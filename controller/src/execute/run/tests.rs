@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use windlass_plan::plan::Turn;
-use windlass_plan::{Policy, Step};
+use windlass_plan::{OnFailure, Policy, Step};
 use windlass_types::machine::ProviderKind;
 use windlass_types::name::ClusterName;
 use windlass_types::node_step::NodeStep;
