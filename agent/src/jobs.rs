@@ -150,7 +150,8 @@ impl Jobs {
                 JobStage::Ended(outcome) => self.spawn_delivery(order, outcome),
                 JobStage::Accepted | JobStage::Started(_) if self.is_out_of_reach(&order) => {
                     tracing::error!(job = %order.job, "a step waits: its programs would be bound by this sandbox; see why \
-                        systemd does not start them; once its bus is there, the next executor goes on");
+                        systemd does not start them; the next executor goes on, which comes by itself once the bus is there, \
+                        or with `systemctl restart windlass-executor`");
                 }
                 JobStage::Accepted => self.spawn_work(order, work::Beginning::Recovered(None)),
                 JobStage::Started(mark) => self.spawn_work(order, work::Beginning::Recovered(Some(mark))),

@@ -16,7 +16,8 @@ use windlass_tests::bastion::Bastion;
 use windlass_tests::modelled::ModelledNode;
 use windlass_tests::wait::{LONG, wait_until};
 
-use super::steering::{UPDATE, are_well, held_up, outdated, shows, times};
+use super::fleet::{are_well, outdated, shows};
+use super::steering::{UPDATE, held_up, times};
 
 const SPEC: &str = "apiVersion: windlass/v1\nkind: Cluster\nmetadata: {name: k8s1}\nspec:\n  provider: {existing: {}}\n  \
                     nodes: [{name: node1}, {name: node2}]\n  packages: {update: all}\n  settings:\n    files: [{path: \

@@ -4,7 +4,8 @@
 use windlass_agent::host::fake::ModelPackage;
 use windlass_tests::bastion::Bastion;
 use windlass_tests::modelled::{ModelledNode, WATCHED_SERVICE};
-use windlass_tests::wait::{LONG, wait_until};
+
+use super::fleet::shows;
 
 const OLD: &str = "6.1-1.x86_64";
 const NEW: &str = "6.2-1.x86_64";
@@ -25,10 +26,6 @@ async fn fleet(bastion: &Bastion) -> [ModelledNode; 2] {
     nodes[0].host.change(|node| node.sick_kernels = vec![NEW.to_owned()]);
     shows(bastion, "status", "2 nodes, all healthy").await;
     nodes
-}
-
-async fn shows(bastion: &Bastion, words: &str, said: &str) {
-    wait_until(said, LONG, || async { bastion.words(words).await.stdout.contains(said) }).await;
 }
 
 /// Somebody mends what made it ill. Its agent looks every minute, and is asked for now.

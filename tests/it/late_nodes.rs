@@ -9,17 +9,14 @@ use windlass_tests::bastion::Bastion;
 use windlass_tests::dying_store::Moment;
 use windlass_tests::modelled::ModelledNode;
 use windlass_tests::process::Answer;
-use windlass_tests::wait::{LONG, wait_until};
+
+use super::fleet::shows;
 
 /// What the model counts when it reboots.
 const REBOOT: &str = "reboot";
 
 /// Two of the three may be down, one of which is the one that is away.
 const ROLL: &str = "reboot --rolling --all --yes --max-unavailable 2";
-
-async fn says(bastion: &Bastion, words: &str, said: &str) {
-    wait_until(said, LONG, || async { bastion.words(words).await.stdout.contains(said) }).await;
-}
 
 /// Three nodes, of which the last is away.
 async fn fleet(bastion: &Bastion) -> [ModelledNode; 3] {
@@ -28,9 +25,9 @@ async fn fleet(bastion: &Bastion) -> [ModelledNode; 3] {
         ModelledNode::start(bastion, "node2").await,
         ModelledNode::start(bastion, "node3").await,
     ];
-    says(bastion, "status", "3 nodes, all healthy").await;
+    shows(bastion, "status", "3 nodes, all healthy").await;
     nodes[2].switch_off();
-    says(bastion, "status", "1 of 3 nodes not healthy").await;
+    shows(bastion, "status", "1 of 3 nodes not healthy").await;
     nodes
 }
 
@@ -44,7 +41,7 @@ const EACH_ONCE: [(&str, u64); 3] = [("node1", 1), ("node2", 1), ("node3", 1)];
 async fn waiting(bastion: &Bastion) -> tokio::task::JoinHandle<Answer> {
     let mut rolling = bastion.command(ROLL);
     let rolling = tokio::spawn(async move { windlass_tests::process::run(&mut rolling).await });
-    says(bastion, "run show r1", "2 of 2 steps done").await;
+    shows(bastion, "run show r1", "2 of 2 steps done").await;
     rolling
 }
 
@@ -120,14 +117,14 @@ async fn a_new_repository_and_a_new_node_and_the_packages_of_both_take_one_apply
     let spec = bastion.write("cluster.yaml", PACKAGES);
     let node1 = ModelledNode::start(&bastion, "node1").await;
     outdated(&node1);
-    says(&bastion, "status", "1 node, healthy").await;
+    shows(&bastion, "status", "1 node, healthy").await;
     let planned = bastion.words(&format!("plan -f {spec}")).await.ok();
     for said in ["the rest of node1 is planned after set/node1/", "the rest of node2 is planned after adopt/node2"] {
         assert!(planned.replace("\n    ", " ").contains(said), "no {said:?} in {planned}");
     }
     let mut applying = bastion.command(&format!("apply -f {spec} --yes"));
     let applying = tokio::spawn(async move { windlass_tests::process::run(&mut applying).await });
-    says(&bastion, "run show r1", "done       packages/node1").await;
+    shows(&bastion, "run show r1", "done       packages/node1").await;
     let node2 = ModelledNode::start(&bastion, "node2").await;
     outdated(&node2);
     let applied = applying.await.expect("it ends");
@@ -142,7 +139,7 @@ async fn a_new_repository_and_a_new_node_and_the_packages_of_both_take_one_apply
     assert!(again.code == 0 && again.stderr.contains("othing to do"), "{again:?}");
     let mut away = node2;
     away.switch_off();
-    says(&bastion, "status", "1 of 2 nodes not healthy").await;
+    shows(&bastion, "status", "1 of 2 nodes not healthy").await;
     let nobody = bastion.words(&format!("apply -f {spec} --yes")).await;
     nobody.assert_refused(4, "nothing of it can be done now", "bringing back one that is not connected");
 }
@@ -169,7 +166,7 @@ async fn killed_at(nth: u64, moment: Moment) -> bool {
     }
     let first = rolling.await.expect("it ends");
     bastion.words("run attach r1").await.done();
-    says(&bastion, "status", "3 nodes, all healthy").await;
+    shows(&bastion, "status", "3 nodes, all healthy").await;
     let at = format!("killed {moment:?} write {nth}: {first:?}");
     assert_eq!(reboots(&nodes), BTreeMap::from(EACH_ONCE), "{at}");
     assert_eq!(bastion.words("status -o json").await.json()["holds"], serde_json::json!([]), "{at}");

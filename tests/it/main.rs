@@ -13,6 +13,7 @@
 //! - [`copies`]: files both ways, through crashes.
 //! - [`drift`]: what differs from a spec, and plans and runs that do not fit the world any more.
 //! - [`example_config`]: the example configurations and the manual's table against the programs.
+//! - [`fleet`]: nodes of tests of runs.
 //! - [`fuzz_short`]: readers of input from elsewhere, fed with what they do not expect.
 //! - [`grid`]: a roll with every kind of step, killed, repeated and failing at every point.
 //! - [`hooks`]: what is done before and after nodes go down, whoever takes them down.
@@ -49,6 +50,7 @@ mod contract_style;
 mod copies;
 mod drift;
 mod example_config;
+mod fleet;
 mod fuzz_short;
 mod grid;
 mod hooks;

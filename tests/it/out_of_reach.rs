@@ -4,36 +4,15 @@
 
 use std::time::Duration;
 
-use windlass_agent::host::fake::{ModelPackage, Node};
+use windlass_agent::host::fake::Node;
 use windlass_controller::store::{Change, Transaction};
 use windlass_tests::bastion::Bastion;
 use windlass_tests::dying_store::Moment;
 use windlass_tests::modelled::ModelledNode;
-use windlass_tests::wait::{LONG, wait_until};
+use windlass_tests::wait::LONG;
 use windlass_types::facts::ServiceState;
 
-/// Holds up a package transaction of the model.
-const TRANSACTION: Option<&str> = Some("dnf -C -y");
-
-async fn shows(bastion: &Bastion, words: &str, said: &str) {
-    wait_until(said, LONG, || async { bastion.words(words).await.stdout.contains(said) }).await;
-}
-
-async fn outdated(bastion: &Bastion, names: &[&str]) -> Vec<ModelledNode> {
-    let mut nodes = Vec::new();
-    for name in names {
-        let node = ModelledNode::start(bastion, name).await;
-        node.host.change(|node| {
-            node.packages = vec![ModelPackage::new("words", "1-1")];
-            node.repository = vec![ModelPackage::new("words", "2-1")];
-        });
-        nodes.push(node);
-    }
-    let all =
-        if names.len() == 1 { "1 node, healthy".to_owned() } else { format!("{} nodes, all healthy", names.len()) };
-    shows(bastion, "status", &all).await;
-    nodes
-}
+use super::fleet::{TRANSACTION, outdated, shows};
 
 fn version(node: &ModelledNode) -> String {
     node.host.node().packages[0].version.clone()

@@ -2,7 +2,6 @@
 //! Nodes that leave a cluster: each is removed under its lease, when it may go down, and not beside another that is down. With
 //! a whole cluster nobody is left to be asked for.
 
-use windlass_agent::host::fake::ModelPackage;
 use windlass_controller::store::{Change, Transaction};
 use windlass_tests::bastion::Bastion;
 use windlass_tests::dying_store::Moment;
@@ -11,9 +10,7 @@ use windlass_tests::modelled::ModelledNode;
 use windlass_tests::process::Answer;
 use windlass_tests::wait::{LONG, wait_until};
 
-async fn shows(bastion: &Bastion, words: &str, said: &str) {
-    wait_until(said, LONG, || async { bastion.words(words).await.stdout.contains(said) }).await;
-}
+use super::fleet::{TRANSACTION, outdate, shows};
 
 /// A cluster of node1 and so on, on machines of the provider's.
 async fn cluster(bastion: &Bastion, count: usize) -> Vec<ModelledNode> {
@@ -85,11 +82,8 @@ async fn nodes_that_left_the_spec_go_one_after_the_other_and_not_beside_one_that
 async fn a_node_is_not_removed_while_another_run_has_one_down() {
     let bastion = Bastion::start().await;
     let nodes = cluster(&bastion, 2).await;
-    nodes[0].host.change(|node| {
-        node.packages = vec![ModelPackage::new("words", "1-1")];
-        node.repository = vec![ModelPackage::new("words", "2-1")];
-    });
-    nodes[0].hold_programs(Some("dnf -C -y"));
+    outdate(&nodes[0]);
+    nodes[0].hold_programs(TRANSACTION);
     assert_eq!(bastion.words("update packages node1 --yes --detach").await.code, 7);
     shows(&bastion, "run show r2", "running    packages/node1").await;
     let begun = bastion.words("destroy --cluster k8s1 --node node2 --confirm k8s1 --detach").await;

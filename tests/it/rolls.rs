@@ -14,6 +14,8 @@ use windlass_tests::modelled::ModelledNode;
 use windlass_tests::process::Answer;
 use windlass_tests::wait::{LONG, wait_until};
 
+use super::fleet::are_well;
+
 /// What the model counts when it reboots.
 const REBOOT: &str = "reboot";
 
@@ -24,11 +26,6 @@ async fn fleet(bastion: &Bastion, names: &[&str]) -> Vec<ModelledNode> {
     }
     are_well(bastion, names.len()).await;
     nodes
-}
-
-async fn are_well(bastion: &Bastion, count: usize) {
-    let said = if count == 1 { "1 node, healthy".to_owned() } else { format!("{count} nodes, all healthy") };
-    wait_until(&said, LONG, || async { bastion.words("status").await.stdout.contains(&said) }).await;
 }
 
 fn reboots(nodes: &[ModelledNode]) -> BTreeMap<&str, u64> {

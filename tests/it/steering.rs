@@ -3,14 +3,11 @@
 //! node fails; which nodes a reboot takes; and waiting until all is well.
 
 use tokio::task::JoinHandle;
-use windlass_agent::host::fake::ModelPackage;
 use windlass_tests::bastion::Bastion;
 use windlass_tests::modelled::ModelledNode;
 use windlass_tests::process::{self, Answer};
-use windlass_tests::wait::{LONG, wait_until};
 
-/// Holds up a package transaction of the model.
-pub(super) const TRANSACTION: Option<&str> = Some("dnf -C -y");
+use super::fleet::{TRANSACTION, outdated, shows};
 
 /// What the model counts when it is updated, and when it reboots.
 pub(super) const UPDATE: &str = "install words-2-1.x86_64";
@@ -20,32 +17,6 @@ const REBOOT: &str = "reboot";
 const NEWER: &str = "5.14.0-503.el9.x86_64";
 
 const THREE: [&str; 3] = ["node1", "node2", "node3"];
-
-/// Waits until a command says this.
-pub(super) async fn shows(bastion: &Bastion, words: &str, said: &str) {
-    wait_until(said, LONG, || async { bastion.words(words).await.stdout.contains(said) }).await;
-}
-
-/// Healthy nodes with a package that is out of date.
-pub(super) async fn outdated(bastion: &Bastion, names: &[&str]) -> Vec<ModelledNode> {
-    let mut nodes = Vec::new();
-    for name in names {
-        let node = ModelledNode::start(bastion, name).await;
-        node.host.change(|node| {
-            node.packages = vec![ModelPackage::new("words", "1-1")];
-            node.repository = vec![ModelPackage::new("words", "2-1")];
-        });
-        nodes.push(node);
-    }
-    are_well(bastion, names.len()).await;
-    nodes
-}
-
-/// Waits until all of so many nodes are healthy.
-pub(super) async fn are_well(bastion: &Bastion, count: usize) {
-    let all = if count == 1 { "1 node, healthy".to_owned() } else { format!("{count} nodes, all healthy") };
-    shows(bastion, "status", &all).await;
-}
 
 /// How often it happened on each node.
 pub(super) fn times(nodes: &[ModelledNode], effect: &str) -> Vec<u64> {

@@ -89,14 +89,20 @@ struct State {
 
 /// The model of a node.
 #[derive(Debug, Clone)]
-pub struct FakeHost(Arc<Mutex<State>>, Arc<tokio::sync::Notify>, Arc<Answers>);
+pub struct FakeHost {
+    state: Arc<Mutex<State>>,
+    /// Its agent was killed.
+    killed: Arc<tokio::sync::Notify>,
+    /// What its agent keeps.
+    answers: Arc<Answers>,
+}
 
 impl FakeHost {
     /// A healthy node of that host name.
     #[must_use]
     pub fn new(hostname: &str) -> Self {
         let state = State { node: Node::new(hostname), ..State::default() };
-        Self(Arc::new(Mutex::new(state)), Arc::default(), Arc::default())
+        Self { state: Arc::new(Mutex::new(state)), killed: Arc::default(), answers: Arc::default() }
     }
 
     /// The node as it is now.
@@ -203,7 +209,7 @@ impl FakeHost {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -306,11 +312,11 @@ impl Observe for FakeHost {
     }
 
     async fn answer(&self, question: (&Argv, Source), look: Look, ask: Asking<'_>) -> Result<Ran, ToolError> {
-        self.2.answer(self, question, look, ask).await
+        self.answers.answer(self, question, look, ask).await
     }
 
     fn learn(&self, question: (&Argv, Source), answer: Ran) {
-        self.2.keep(self, question, answer);
+        self.answers.keep(self, question, answer);
     }
 }
 

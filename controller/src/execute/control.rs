@@ -113,8 +113,10 @@ impl Runs {
             return Err(Refusal::new(Reason::BadRequest, format!("nothing of run {id} failed")).advise(advice));
         }
         let known = run.record().clone();
-        let state = known.state.becomes(RunState::Running);
-        let state = state.map_err(|invalid| Refusal::new(Reason::BadRequest, format!("run {id}: {invalid}")))?;
+        let state = known.state.becomes(RunState::Running).map_err(|invalid| {
+            Refusal::new(Reason::BadRequest, format!("run {id}: {invalid}"))
+                .advise("a new plan says what is left to do")
+        })?;
         let (ended_at, stop_requested, paused) = (None, false, None);
         let record = RunRecord { state, ended_at, stop_requested, paused, failed: BTreeSet::new(), ..known };
         if let Err(error) = self.with.records.reopen(&record, &again).await {

@@ -62,16 +62,12 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tokio_util::sync::CancellationToken;
     use windlass_plan::{PlannedStep, Policy};
     use windlass_types::name::NodeName;
     use windlass_types::node_step::NodeStep;
 
     use super::*;
-    use crate::audit::{AuditLog, MemorySink};
-    use crate::clock::SystemClock;
-    use crate::config::Settings;
-    use crate::server::{Controller, Parts};
+    use crate::server::testing::controller;
     use crate::store::memory::MemoryStore;
 
     const PRUNE: NodeStep = NodeStep::PruneKernels { remove: Vec::new() };
@@ -80,22 +76,7 @@ mod tests {
 
     async fn runs() -> Arc<Runs> {
         let directory = tempfile::tempdir().expect("a directory");
-        let clock = Arc::new(SystemClock);
-        let controller = Controller::open(Parts {
-            store: MemoryStore::new(),
-            database: None,
-            audit: AuditLog::in_memory(MemorySink::default(), clock.clone()),
-            clock,
-            settings: Settings::for_tests(directory.path()),
-            agent_endpoint: "bastion:7600".to_owned(),
-            join_endpoint: "bastion:7601".to_owned(),
-            providers: Vec::new(),
-            stop: CancellationToken::new(),
-            ballast: None,
-        })
-        .await
-        .expect("it opens");
-        Arc::clone(&controller.runs)
+        Arc::clone(&controller(MemoryStore::new(), directory.path()).await.runs)
     }
 
     /// On each node these steps, each with whether it needs the lease.

@@ -197,6 +197,29 @@ mod tests {
     }
 
     #[test]
+    fn services_that_start_or_cannot_be_asked_are_not_healthy_yet() {
+        let service = |active: &str| {
+            Fact::Services(vec![ServiceState {
+                unit: "docker.service".into(),
+                active: active.into(),
+                sub: String::new(),
+            }])
+        };
+        let silent = Fact::Unavailable { subject: Subject::Services, reason: "no answer".into() };
+        let other = Fact::Unavailable { subject: Subject::Disks, reason: "no lsblk".into() };
+        for (fact, healthy) in [
+            (service("active"), true),
+            (service("reloading"), true),
+            (service("activating"), false),
+            (silent, false),
+            (other, true),
+        ] {
+            let (conditions, _) = judge(Facts::from([known(fact.clone())]), true, 0);
+            assert_eq!(holds(&conditions, ConditionKind::Healthy), healthy, "{fact:?}");
+        }
+    }
+
+    #[test]
     fn a_clock_off_by_more_than_the_limit_is_skewed_either_way() {
         for (offset, skewed) in [(0, false), (10_000, false), (10_001, true), (-10_001, true), (i64::MIN, true)] {
             let (conditions, _) = judge(Facts::new(), true, offset);

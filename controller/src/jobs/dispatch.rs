@@ -55,9 +55,9 @@ impl From<NotConnected> for Unsent {
 }
 
 /// When an order must have begun.
-fn begins_within(record: &JobRecord) -> Duration {
-    let is_leased = matches!(&record.action, Action::Step(order) if order.lease.is_some());
-    if is_leased { record.timeout.min(BEGINS_WITHIN) } else { record.timeout }
+fn begins_within(action: &Action, timeout: Duration) -> Duration {
+    let is_leased = matches!(action, Action::Step(order) if order.lease.is_some());
+    if is_leased { timeout.min(BEGINS_WITHIN) } else { timeout }
 }
 
 /// How a node ends that was released before its order left: it was told nothing.
@@ -146,7 +146,12 @@ impl Jobs {
                 node: node.to_string(),
                 epoch: self.epoch.number(),
                 sequence: 0,
-                expires_unix_millis: self.clock.now().plus(begins_within(record)).plus(SILENCE).0,
+                expires_unix_millis: self
+                    .clock
+                    .now()
+                    .plus(begins_within(&record.action, record.timeout))
+                    .plus(SILENCE)
+                    .0,
                 timeout_millis: u64::try_from(record.timeout.as_millis()).unwrap_or(u64::MAX),
                 output_limit_bytes: self.output_limit_bytes,
                 action: Some((&record.action).into()),
@@ -315,6 +320,19 @@ mod tests {
         let job = jobs.create(new).await.expect("stored");
         let mut answers = jobs.answers(&job.id, None).await.expect("known");
         answers.remove(&node()).expect("it has ended").outcome.ending
+    }
+
+    #[test]
+    fn an_order_under_a_lease_begins_within_minutes_however_long_it_may_take() {
+        let hours = Duration::from_secs(2 * 3600);
+        let action = |lease| {
+            let step = NodeStep::RepairPackages;
+            Action::Step(Box::new(StepOrder { run: None, id: "packages/node1".to_owned(), step, lease }))
+        };
+        let lease = Lease { number: 1, node: node(), run: RunId::new("r1").expect("an id") };
+        assert_eq!(begins_within(&action(Some(lease.clone())), hours), BEGINS_WITHIN);
+        assert_eq!(begins_within(&action(Some(lease)), Duration::from_secs(9)), Duration::from_secs(9));
+        assert_eq!(begins_within(&action(None), hours), hours);
     }
 
     #[tokio::test]

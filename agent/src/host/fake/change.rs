@@ -97,7 +97,7 @@ impl FakeHost {
 
     /// Waits until the agent is killed, by [`FakeHost::kill_at`] or because the machine goes down.
     pub async fn killed(&self) {
-        self.1.notified().await;
+        self.killed.notified().await;
     }
 
     /// Whether a step has begun to change something.
@@ -124,8 +124,8 @@ impl FakeHost {
     }
 
     async fn die(&self) -> ! {
-        self.2.forget();
-        self.1.notify_one();
+        self.answers.forget();
+        self.killed.notify_one();
         std::future::pending().await
     }
 
@@ -267,7 +267,7 @@ impl FakeHost {
     /// The machine loses power and boots again: nothing that ran goes on, and nobody knows how it ended.
     pub fn lose_power(&self) {
         self.state().course.left = None;
-        self.2.forget();
+        self.answers.forget();
         self.change(programs::boot);
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn objection(scene: &Scene<'_>, unavailable: &BTreeSet<&NodeName>, no
     let is_down = scene.removes(node) && unavailable.contains(node);
     let is_lost = |other: &NodeName| is_down && scene.removes(other) && scene.snapshot.lease(other).is_none();
     let counted = || unavailable.iter().filter(|other| **other != node && !is_lost(other));
+    // Nobody else is looked at for one of thousands of nodes that is not such a one.
     let others = if is_down { counted().count() } else { unavailable.len() - usize::from(unavailable.contains(node)) };
     if (others as u64) < u64::from(scene.policy.max_unavailable) {
         return None;

@@ -6,18 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use windlass_plan::{Plan, Policy};
 use windlass_types::name::RunId;
 use windlass_types::run::RunState;
 use windlass_types::time::UnixMillis;
 
-use crate::audit::{AuditLog, MemorySink};
-use crate::clock::SystemClock;
-use crate::config::Settings;
 use crate::execute::record::{Inputs, RunRecord};
 use crate::execute::{ActiveRun, Runs};
-use crate::server::{Controller, Parts};
+use crate::server::testing::controller;
 use crate::store::memory::MemoryStore;
 use crate::store::{Change, Committed, Entry, Store, StoreError, Transaction, Watch};
 
@@ -60,22 +56,7 @@ impl Store for Slow {
 }
 
 async fn runs(store: Arc<Slow>, directory: &std::path::Path) -> Arc<Runs> {
-    let clock = Arc::new(SystemClock);
-    let controller = Controller::open(Parts {
-        store,
-        database: None,
-        audit: AuditLog::in_memory(MemorySink::default(), clock.clone()),
-        clock,
-        settings: Settings::for_tests(directory),
-        agent_endpoint: "bastion:7600".to_owned(),
-        join_endpoint: "bastion:7601".to_owned(),
-        providers: Vec::new(),
-        stop: CancellationToken::new(),
-        ballast: None,
-    })
-    .await
-    .expect("it opens");
-    Arc::clone(&controller.runs)
+    Arc::clone(&controller(store, directory).await.runs)
 }
 
 /// A run without steps, which is at its end as soon as it begins.
