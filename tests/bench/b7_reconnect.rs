@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tokio::time::Instant;
 
-use crate::load::HOLD;
+use crate::load::{HOLD, PING};
 use crate::measure::median;
 use crate::memory::count;
 use crate::process::pause;
@@ -56,7 +56,7 @@ fn once(stage: &mut Stage, lost: &mut f64) -> Result<(f64, f64)> {
     stage.simulated.wait(agents - agents / 100, PATIENCE)?;
     let most = begun.elapsed().as_secs_f64();
     stage.simulated.wait(agents, PATIENCE)?;
-    stage.controller.exec_all(&["ping"])?;
+    stage.controller.exec_all(&[PING])?;
     let all = begun.elapsed().as_secs_f64();
     *lost += not_done(stage, &job)?;
     Ok((most, all))

@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 
+use crate::load::PING;
 use crate::measure::{Contender, Series, sample};
 use crate::memory::{Memory, count};
 use crate::process::run;
@@ -24,8 +25,8 @@ pub(crate) struct Size {
 /// If an agent does not answer.
 pub(crate) fn measure(stage: &Stage, report: &mut Report) -> Result<Size> {
     let agents = stage.simulated.agents;
-    stage.controller.exec_all(&["ping"])?;
-    let exec = series(stage, |_| stage.controller.exec_all(&["ping"]))?;
+    stage.controller.exec_all(&[PING])?;
+    let exec = series(stage, |_| stage.controller.exec_all(&[PING]))?;
     let list = series(stage, |_| run(&mut stage.controller.windlass(&["get", "nodes"])).map(drop))?;
     report.value(format!("growth {agents}: command on all, wall"), exec.wall(), "s");
     let each = exec.control_cpu() / count(agents) * 1e6;

@@ -81,6 +81,9 @@ impl Models {
 /// The program whose model runs for [`HOLD_FOR`]; all others end at once.
 pub(crate) const HOLD: &str = "hold";
 
+/// The program of a command that costs nothing but to be told.
+pub(crate) const PING: &str = "ping";
+
 /// Longer than a controller is away when it is killed and started again.
 const HOLD_FOR: Duration = Duration::from_secs(4);
 
@@ -116,7 +119,7 @@ async fn hold(arguments: &LoadArguments) -> Result<()> {
         let host = FakeHost::new(&node.name);
         let runner = match &ledger {
             Some(ledger) => ledger.runner(&host, &node.name),
-            None => FakeRunner::new(play),
+            None => plain(&host),
         };
         let agent = node.agent(host, Arc::new(runner));
         tokio::spawn(count(agent.status.subscribe(), Arc::clone(&connected)));
@@ -146,9 +149,17 @@ async fn count(mut status: watch::Receiver<String>, connected: Arc<AtomicUsize>)
     }
 }
 
-fn play(argv: &Argv) -> Script {
-    let takes = if argv.program() == HOLD { HOLD_FOR } else { Duration::ZERO };
-    Script { takes, ..Script::default() }
+/// Tools of the operating system, which steps ask and use, do to the model what they do; programs of the benchmark do nothing.
+fn plain(host: &FakeHost) -> FakeRunner {
+    let host = host.clone();
+    FakeRunner::new(move |argv: &Argv| match argv.program() {
+        HOLD => Script { takes: HOLD_FOR, ..Script::default() },
+        PING => Script::default(),
+        _ => {
+            let scripted = host.run(argv);
+            Script { stdout: scripted.stdout.into_bytes(), code: scripted.exit_code, ..Script::default() }
+        }
+    })
 }
 
 /// A node that has joined.

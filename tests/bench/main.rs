@@ -6,8 +6,8 @@
 //! - [`rival`]: Ansible, pyinfra, Salt, plain ssh; installed into a cache and tuned.
 //! - [`ours`], [`load`]: a controller and agents, real and simulated.
 //! - [`spec`]: clusters to apply.
-//! - `b…`, [`growth`], [`planning`], [`no_op`]: one benchmark each; [`simulation`] holds those with thousands of agents
-//!   together.
+//! - `b…`, [`growth`], [`growth_of_runs`], [`planning`], [`no_op`]: one benchmark each; [`simulation`] holds those with
+//!   thousands of agents together, but for runs, which leave something in the controller's memory.
 
 mod account;
 mod b10_heartbeats;
@@ -25,6 +25,7 @@ mod b9_rolling;
 mod bench;
 mod compare;
 mod growth;
+mod growth_of_runs;
 mod load;
 mod measure;
 mod memory;
@@ -87,7 +88,7 @@ enum Command {
 }
 
 /// What can be asked for by itself; B6 makes the nodes that B1 to B5, B8 and the no-op apply work on. Of B10 it is the half
-/// about runs and jobs; the half about heartbeats is in the simulation.
+/// about runs and jobs; the half about heartbeats is in the simulation. Runs are those of which the growth is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     B1,
@@ -99,13 +100,14 @@ enum Part {
     B10,
     NoOp,
     Planning,
+    Runs,
     Salt,
     Simulation,
 }
 
 impl Part {
     fn needs_real_agents(self) -> bool {
-        !matches!(self, Self::B9 | Self::B10 | Self::Simulation | Self::Planning)
+        !matches!(self, Self::B9 | Self::B10 | Self::Simulation | Self::Planning | Self::Runs)
     }
 }
 
@@ -190,6 +192,10 @@ fn measure_all(bench: &Bench, only: &[Part], report: &mut Report) -> Result<()> 
     if is_wanted(Part::Simulation) {
         let simulated = simulation::run_bench(bench, report);
         left_out(report, "the part with simulated agents", simulated);
+    }
+    if is_wanted(Part::Runs) {
+        let grown = growth_of_runs::run_bench(bench, report);
+        left_out(report, "growth of runs", grown);
     }
     Ok(())
 }

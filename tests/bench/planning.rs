@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How long the planner thinks: for a cluster in which every node lacks everything, of 1,000 and of 5,000 nodes, and for the
-//! question which of them may go down now. It is asked again whenever a node finishes.
+//! How long the planner thinks: for a cluster in which every node lacks everything, of 100, 1,000 and 5,000 nodes, and for
+//! the question which of them may go down now. It is asked again whenever a node finishes.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -17,8 +17,12 @@ use windlass_types::setting::Setting;
 use windlass_types::survey::{Found, KernelChannel, KernelDue, KernelWish, Kernels, SCHEMA, SettingDue, Survey};
 use windlass_types::time::UnixMillis;
 
+use crate::memory::count;
 use crate::report::Report;
 
+const SIZES: [usize; 3] = [100, 1000, 5000];
+
+/// Times that the largest is planned; smaller ones so often that each is measured for as long.
 const RUNS: usize = 5;
 
 /// What a system that was not looked after for half a year has.
@@ -26,15 +30,21 @@ const PACKAGES: usize = 200;
 
 const SETTINGS: usize = 20;
 
-/// Measures both sizes.
+/// Measures all sizes, and compares neighbours: 1 is linear.
 ///
 /// # Errors
 /// If a name of the scene is not one.
 pub(crate) fn run_bench(report: &mut Report) -> Result<()> {
-    let small = measure(1000, report)?;
-    let large = measure(5000, report)?;
-    // A tenth for what the machine does besides.
-    report.at_most("planning 1000 to 5000: time per node", large / small / 5.0, "times", 1.1);
+    let mut before: Option<(usize, f64)> = None;
+    for nodes in SIZES {
+        let each = measure(nodes, report)? / count(nodes);
+        report.value(format!("planning {nodes} nodes: time per node"), each * 1e6, "us");
+        if let Some((fewer, of_fewer)) = before {
+            // A tenth for what the machine does besides.
+            report.at_most(format!("planning {fewer} to {nodes}: time per node"), each / of_fewer, "times", 1.1);
+        }
+        before = Some((nodes, each));
+    }
     Ok(())
 }
 
@@ -42,7 +52,8 @@ pub(crate) fn run_bench(report: &mut Report) -> Result<()> {
 fn measure(nodes: usize, report: &mut Report) -> Result<f64> {
     let (snapshot, spec) = scene(nodes)?;
     let policy = Policy::default();
-    let seconds = best(|| black_box(plan(&snapshot, &spec, &policy, UnixMillis(0))).steps.len());
+    let runs = RUNS * SIZES[SIZES.len() - 1] / nodes;
+    let seconds = best(runs, || black_box(plan(&snapshot, &spec, &policy, UnixMillis(0))).steps.len());
     let name = format!("planning {nodes} nodes that lack everything");
     if nodes == 1000 {
         report.at_most(name, seconds, "s", 0.2);
@@ -50,21 +61,21 @@ fn measure(nodes: usize, report: &mut Report) -> Result<f64> {
         report.value(name, seconds, "s");
     }
     let made = plan(&snapshot, &spec, &policy, UnixMillis(0));
-    report.value(format!("planning {nodes} nodes: its hash"), best(|| black_box(made.hash())), "s");
-    report.value(format!("planning {nodes} nodes: its text"), best(|| black_box(made.to_string()).len()), "s");
+    report.value(format!("planning {nodes} nodes: its hash"), best(RUNS, || black_box(made.hash())), "s");
+    report.value(format!("planning {nodes} nodes: its text"), best(RUNS, || black_box(made.to_string()).len()), "s");
     let run = RunId::new("r1")?;
     let leaving = made.leaving();
     let scene = Scene { snapshot: &snapshot, run: &run, policy: &policy, leaving: &leaving, now: UnixMillis(0) };
     let last = snapshot.nodes.last().map(|node| node.name.clone()).unwrap_or_else(|| made.turns[0].node.clone());
-    let asked = best(|| black_box(objections(&scene, &last)).len());
+    let asked = best(RUNS, || black_box(objections(&scene, &last)).len());
     report.value(format!("planning {nodes} nodes: may this one go down"), asked * 1e6, "us");
     Ok(seconds)
 }
 
 /// Seconds of the best run: what disturbs one only ever adds.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-fn best<T>(mut work: impl FnMut() -> T) -> f64 {
-    let times = (0..RUNS).map(|_| {
+fn best<T>(runs: usize, mut work: impl FnMut() -> T) -> f64 {
+    let times = (0..runs).map(|_| {
         let begun = Instant::now();
         let _done = work();
         begun.elapsed().as_secs_f64()

@@ -15,6 +15,7 @@ use windlass_controller::audit::{AuditLog, MemorySink};
 use windlass_controller::config::Settings;
 use windlass_controller::listener::tls::ServerConfigs;
 use windlass_controller::listener::{Authentication, Connection, Gatekeeper, Incoming, Origin};
+use windlass_controller::provider::existing::ExistingProvider;
 use windlass_controller::server::{Controller, Parts};
 use windlass_controller::store::Store;
 use windlass_controller::store::memory::MemoryStore;
@@ -104,7 +105,7 @@ impl Bastion {
             settings,
             agent_endpoint: format!("{BASTION}:{AGENT_PORT}"),
             join_endpoint: format!("{BASTION}:{JOIN_PORT}"),
-            providers: Vec::new(),
+            providers: vec![Arc::new(ExistingProvider)],
             stop: CancellationToken::new(),
             ballast: None,
         })

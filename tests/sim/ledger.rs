@@ -236,6 +236,17 @@ impl Ledger {
         })
     }
 
+    /// Every step that a node was ordered to do, each order once.
+    pub(crate) fn orders_to(&self, node: &NodeName) -> Vec<StepOrder> {
+        let book = self.book();
+        let jobs = book.eras.iter().flat_map(|era| &era.jobs).filter(|(_, job)| job.nodes.contains(node));
+        let orders = jobs.filter_map(|(id, job)| match &job.action {
+            Action::Step(order) => Some((id.clone(), StepOrder::clone(order))),
+            _ => None,
+        });
+        orders.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
     /// Names of those that have joined and that nobody revokes.
     pub(crate) fn usable_nodes<'a>(&self, nodes: impl Iterator<Item = &'a Arc<Node>>) -> Vec<String> {
         let book = self.book();

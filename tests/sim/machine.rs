@@ -24,7 +24,7 @@ use windlass_types::action::Argv;
 use windlass_types::name::JobId;
 use windlass_types::time::UnixMillis;
 
-pub(crate) use self::tools::Act;
+pub(crate) use self::tools::{Act, Deed};
 use crate::schedule::JobWish;
 
 /// A machine.
@@ -41,6 +41,10 @@ struct State {
     running: BTreeMap<JobId, Program>,
     /// Tools that change something, since somebody asked.
     acts: Vec<Act>,
+    /// And what they did when they ended.
+    deeds: Vec<Deed>,
+    /// What the clock of the node has come to.
+    clock: Duration,
     /// When it goes down, and what told it to.
     goes_down: Option<(Duration, JobId)>,
 }
@@ -111,7 +115,8 @@ fn now() -> Duration {
 impl Machine {
     pub(crate) fn new(name: &str, seed: u64) -> Self {
         let rng = Rng::with_seed(seed);
-        let state = State { rng, started: Vec::new(), running: BTreeMap::new(), acts: Vec::new(), goes_down: None };
+        let (started, running, acts, deeds, clock, goes_down) = Default::default();
+        let state = State { rng, started, running, acts, deeds, clock, goes_down };
         Self { host: FakeHost::new(name), state: Arc::new(Mutex::new(state)) }
     }
 

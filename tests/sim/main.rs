@@ -21,7 +21,9 @@
 //! 13. never are more nodes down by our doing than the run that took the last of them may have;
 //! 14. whatever a run changes on a node, it holds the lease on it from before until the node is back and whole, also when
 //!     the controller is killed; and a node never goes from one run to another;
-//! 15. no effect happens twice: a reboot ends the boot it was planned for, a package comes and goes once;
+//! 15. no effect happens twice: a reboot ends the boot it was planned for, and whatever else is done is done once by an order
+//!     and by a run, a kernel is made the default only if it is not, a service is restarted once for each version that came,
+//!     a file is written as often as somebody ordered it; only hooks may be run again, where a machine went down under them;
 //! 16. a run ends, or says what it waits for;
 //! 17. a run is told as succeeded only if its nodes are as it was planned;
 //! 18. a restored controller orders nothing before it is confirmed, and goes on with no run of its backup;

@@ -60,8 +60,8 @@ pub(crate) enum Wish {
     Quarantine(usize),
     /// A node taken back.
     Release(usize),
-    /// All runs at their end, and nothing left to do.
-    Settle,
+    /// All runs at their end, and nothing left to do: of what one spec says, or of what commands ask for.
+    Settle { by_spec: bool },
 }
 
 /// The operator.
@@ -134,7 +134,7 @@ impl Operator {
             }
             Wish::Quarantine(node) => self.quarantine(&self.nodes[node]).await,
             Wish::Release(node) => self.release(&self.nodes[node]).await,
-            Wish::Settle => self.settle().await,
+            Wish::Settle { by_spec } => self.settle(by_spec).await,
         };
         match answer {
             Ok(answer) => trace::line(|| format!("{text}: {answer}")),

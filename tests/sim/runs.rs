@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Runs in a simulation: nodes get packages and kernels and reboot, for several operators at once, with everything going
-//! wrong meanwhile that can.
+//! Runs in a simulation: nodes get settings, packages and kernels and reboot, between hooks or without, for several operators
+//! at once, with everything going wrong meanwhile that can.
 //!
 //! - [`schedule`]: what happens, as data. [`reaction`]: what happens when something else does.
-//! - [`operators`]: what people ask for. [`settle`]: how they bring everything to its end.
+//! - [`operators`]: what people do. [`wishes`]: what they ask for. [`settle`]: how they bring everything to its end.
 //! - [`power`]: machines that go down and come back. [`model`]: what is on them.
-//! - [`book`], [`check`], [`outcome`]: what must hold.
+//! - [`book`], [`check`], [`deeds`], [`files`], [`outcome`]: what must hold.
 
 pub(crate) mod book;
 pub(crate) mod check;
+pub(crate) mod deeds;
+pub(crate) mod files;
 pub(crate) mod model;
 pub(crate) mod operators;
 pub(crate) mod outcome;
@@ -16,6 +18,7 @@ pub(crate) mod power;
 pub(crate) mod reaction;
 pub(crate) mod schedule;
 pub(crate) mod settle;
+pub(crate) mod wishes;
 
 use windlass_types::name::RunId;
 
@@ -78,6 +81,13 @@ pub(crate) struct RunWish {
     pub(crate) what: What,
     /// Which, as far as they have joined.
     pub(crate) nodes: Vec<usize>,
+    /// Under which rules.
+    pub(crate) rules: Rules,
+}
+
+/// The rules of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rules {
     /// How many may be down.
     pub(crate) max_unavailable: u32,
     /// As on the command line.
@@ -97,6 +107,21 @@ pub(crate) enum What {
     Packages,
     /// They get their packages, and reboot if they need it.
     PackagesAndReboot,
+    /// What the package manager of one of them did last is undone.
+    Undo,
     /// They get another kernel.
     Kernel,
+    /// All of them become as the spec of their cluster says.
+    Spec(SpecWish),
+}
+
+/// What a spec says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SpecWish {
+    /// Of a parameter, and in a file: no other spec says the same.
+    pub(crate) value: u32,
+    /// Something is run before a node goes down and after it is back, also by later runs.
+    pub(crate) has_hooks: bool,
+    /// Packages and kernel are to be current.
+    pub(crate) is_whole: bool,
 }

@@ -73,6 +73,7 @@ pub(crate) struct World<'a> {
     restored: Option<Arc<MemoryStore>>,
     confirm_at: Option<Duration>,
     clock_was_wrong: bool,
+    settles_by_spec: bool,
 }
 
 /// A directory in memory where there is one: the simulation kills processes, not the kernel, and need not wait for disks.
@@ -150,6 +151,7 @@ impl World<'_> {
             restored: None,
             confirm_at: None,
             clock_was_wrong: false,
+            settles_by_spec: schedule.runs.as_ref().is_some_and(|runs| runs.settles_by_spec),
         }
     }
 

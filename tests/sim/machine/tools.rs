@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use windlass_agent::host::fake::Scripted;
 use windlass_agent::host::systemctl;
 use windlass_types::action::Argv;
 use windlass_types::name::JobId;
@@ -29,6 +30,21 @@ pub(crate) struct Act {
     pub(crate) boot: u64,
 }
 
+/// A tool that changes something has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deed {
+    /// The number of its program, which ends with that of the job.
+    pub(crate) program: JobId,
+    /// The tool and its arguments.
+    pub(crate) what: String,
+    /// The boot in which it was done.
+    pub(crate) boot: u64,
+    /// What it did, as the model counts it.
+    pub(crate) effects: Vec<String>,
+    /// It says that all is well, and everything is as it was before.
+    pub(crate) was_in_vain: bool,
+}
+
 /// Whether a tool changes something.
 fn changes(argv: &Argv) -> bool {
     let words: Vec<_> = argv.as_slice().iter().map(String::as_str).collect();
@@ -37,7 +53,7 @@ fn changes(argv: &Argv) -> bool {
         "dnf" => has("-y") && !has("--downloadonly") && !has("makecache"),
         "rpm" => has("-e"),
         "systemctl" => !has("show"),
-        "test" | "grep" | "lsinitrd" | "grub2-probe" => false,
+        "test" | "grep" | "cat" | "lsinitrd" | "grub2-probe" => false,
         _ => true,
     }
 }
@@ -69,6 +85,11 @@ impl Machine {
         std::mem::take(&mut self.state().acts)
     }
 
+    /// What they did that have ended, since the last time.
+    pub(crate) fn deeds(&self) -> Vec<Deed> {
+        std::mem::take(&mut self.state().deeds)
+    }
+
     /// The boot it is in.
     pub(crate) fn boot(&self) -> u64 {
         let mut boots = 0;
@@ -79,6 +100,8 @@ impl Machine {
     /// Tools whose time has come do their work.
     pub(crate) fn work(&self, now: Duration) {
         let mut state = self.state();
+        let passed = now.saturating_sub(std::mem::replace(&mut state.clock, now));
+        self.host.advance(passed);
         let is_due = |program: &Program| program.ends_at <= now && program.killed.is_none();
         let due = state.running.iter().filter(|(_, program)| is_due(program));
         let due: Vec<_> = due.filter_map(|(id, program)| Some((id.clone(), program.tool.clone()?))).collect();
@@ -89,14 +112,37 @@ impl Machine {
                 let stopping = Duration::from_millis(state.rng.u64(0..MOST_STOPPING_MILLIS));
                 state.goes_down.get_or_insert((now + stopping, id.clone()));
             } else {
-                let scripted = self.host.run(&argv);
+                let (scripted, deed) = self.run(&id, &argv);
                 (says, code) = (scripted.stdout.into_bytes(), scripted.exit_code);
+                state.deeds.extend(deed);
             }
             if let Some(program) = state.running.get_mut(&id) {
                 (program.tool, program.says, program.code) = (None, says, code);
                 program.changed.notify_waiters();
             }
         }
+    }
+
+    /// Runs a tool on the model of the node; what it did, if it is one that changes something.
+    fn run(&self, program: &JobId, argv: &Argv) -> (Scripted, Option<Deed>) {
+        if !changes(argv) {
+            return (self.host.run(argv), None);
+        }
+        let (node, before) = (self.host.node(), self.host.effects());
+        let scripted = self.host.run(argv);
+        let times = |effect: &String| before.get(effect).copied().unwrap_or_default();
+        let mut effects = Vec::new();
+        for (effect, after) in self.host.effects() {
+            effects.extend((times(&effect)..after).map(|_| effect.clone()));
+        }
+        let deed = Deed {
+            program: program.clone(),
+            what: argv.to_string(),
+            boot: node.boots,
+            effects,
+            was_in_vain: scripted.exit_code == 0 && node == self.host.node(),
+        };
+        (scripted, Some(deed))
     }
 
     /// What told the machine to reboot, if its services have stopped by now.

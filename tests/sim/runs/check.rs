@@ -14,6 +14,7 @@ use windlass_types::run::{RunState, StepState};
 use windlass_types::time::UnixMillis;
 
 use super::book::Dealings;
+use super::deeds::Deeds;
 use super::power::{Happened, Power};
 use crate::ledger::Ledger;
 use crate::node::Node;
@@ -46,6 +47,7 @@ pub(crate) struct RunChecker {
     acted_under: BTreeSet<(usize, u64)>,
     /// In which boot a run changed the packages of a node, last.
     changed_in: BTreeMap<(RunId, NodeName), u64>,
+    deeds: Deeds,
     looked_at: Duration,
     /// Since when runs say nothing.
     speechless: BTreeMap<RunId, Duration>,
@@ -56,7 +58,7 @@ pub(crate) struct RunChecker {
 }
 
 /// The job of a program: its number stands after that of the program, which has five digits.
-fn job_of(program: &JobId) -> Option<JobId> {
+pub(super) fn job_of(program: &JobId) -> Option<JobId> {
     JobId::new(program.as_str().get(5..)?).ok()
 }
 
@@ -73,6 +75,7 @@ impl RunChecker {
             rebooted_by: BTreeSet::new(),
             acted_under: BTreeSet::new(),
             changed_in: BTreeMap::new(),
+            deeds: Deeds::default(),
             looked_at: Duration::ZERO,
             speechless: BTreeMap::new(),
             ended: Vec::new(),
@@ -134,11 +137,18 @@ impl RunChecker {
         match happened {
             Happened::Acts { node, program, what, boot } => {
                 let (era, order) = self.ordered(*node, program, what)?;
+                let begun = self.deeds.begins((*node, *boot), (program, what), (era, &order), &self.ledger);
+                begun.map_err(|why| format!("(15) {} {why}", self.nodes[*node].name))?;
                 self.acted_under.extend(order.lease.as_ref().map(|lease| (era, lease.number)));
                 if let (NodeStep::ChangePackages(_), Some(run)) = (&order.step, order.run) {
                     self.changed_in.insert((run, self.nodes[*node].name.clone()), *boot);
                 }
                 Ok(())
+            }
+            Happened::Did { node, deed } => {
+                let name = &self.nodes[*node].name;
+                let ended = self.deeds.ended(*node, name, deed, &self.ledger);
+                ended.map_err(|why| format!("(15) {name} {why}"))
             }
             Happened::GoesDown { node, program, boot } => {
                 let (era, order) = self.ordered(*node, program, "reboot")?;
@@ -222,7 +232,8 @@ impl RunChecker {
         let ended = self.ledger.with_book(|book| book.ended());
         self.ended.clone_from(&ended);
         let check = |run: &RunId| {
-            self.ledger.with_book(|book| super::outcome::told_truly(book, run, &self.nodes, &self.changed_in))
+            self.ledger
+                .with_book(|book| super::outcome::told_truly(book, run, &self.nodes, &self.changed_in, &self.deeds))
         };
         ended.iter().filter_map(check).collect()
     }
@@ -234,10 +245,14 @@ impl RunChecker {
             let of_era = self.down.values().filter(|(of, lease)| *of == era && !broken.contains(&lease.number));
             let leases: Vec<_> = of_era.map(|(_, lease)| lease).collect();
             let last = leases.iter().max_by_key(|lease| lease.number)?;
-            let most = self.ledger.with_era_at(era, |era| {
-                era.book.runs.get(&last.run).map_or(0, |record| record.plan.policy.max_unavailable)
+            let (most, members) = self.ledger.with_era_at(era, |era| {
+                let record = era.book.runs.get(&last.run);
+                record.map_or((0, Vec::new()), |run| (run.plan.policy.max_unavailable, run.members.clone()))
             });
-            (leases.len() > most as usize).then(|| format!("(13) {most} may be down, and these are: {leases:?}"))
+            // Nodes of other clusters do not count, and of a node that is in none nobody knows who needs it.
+            let counted: Vec<_> =
+                leases.into_iter().filter(|lease| members.is_empty() || members.contains(&lease.node)).collect();
+            (counted.len() > most as usize).then(|| format!("(13) {most} may be down, and these are: {counted:?}"))
         })
     }
 

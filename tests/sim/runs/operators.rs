@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What operators ask for: a plan, that it be carried out, and what is told to runs and done to nodes.
+//! What operators do: they have plans made and carried out, tell runs something, and take nodes from them.
 
 use std::time::Duration;
 
-use tonic::transport::Channel;
 use tonic::{Response, Status};
-use windlass_plan::Plan;
+use windlass_plan::Step;
 use windlass_proto::v1;
 use windlass_proto::v1::node_service_client::NodeServiceClient;
-use windlass_proto::v1::nodes_wish::Wish as Wire;
-use windlass_proto::v1::plan_service_client::PlanServiceClient;
 use windlass_proto::v1::run_service_client::RunServiceClient;
 
-use super::{RunWish, Tell, What};
+use super::wishes::{apply, plan};
+use super::{RunWish, Tell};
 use crate::node::Node;
-use crate::operator::{Operator, connect, until_answered};
-
-/// Whoever asks for a plan waits longer than the controller waits for nodes.
-const PLAN_WITHIN: Duration = Duration::from_secs(400);
+use crate::operator::{Operator, until_answered};
 
 /// What is said to whoever was let wait in vain.
 const IN_VAIN: [&str; 2] = ["Timeout expired", "did not answer within"];
@@ -25,70 +20,16 @@ const IN_VAIN: [&str; 2] = ["Timeout expired", "did not answer within"];
 /// How often a plan is asked for.
 const ATTEMPTS: usize = 3;
 
-/// A plan as it was shown.
-pub(crate) struct Shown {
-    pub(crate) plan: Plan,
-    answer: v1::PlanNodesResponse,
-    wish: v1::NodesWish,
-}
-
-/// Asks once.
-async fn once<T>(ask: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>) -> Result<T, Status> {
-    let lost = |_| Status::unavailable("no answer in time");
-    let asked = async {
-        let channel = connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        ask(channel).await
-    };
-    tokio::time::timeout(PLAN_WITHIN, asked).await.map_err(lost)?.map(Response::into_inner)
-}
-
-/// Asks for a plan.
-pub(crate) async fn plan(wish: &v1::NodesWish) -> Result<Shown, Status> {
-    let request = v1::PlanNodesRequest { wish: Some(wish.clone()) };
-    let answer = once(async |channel| PlanServiceClient::new(channel).plan_nodes(request).await).await?;
-    let plan = serde_json::from_str(&answer.plan).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(Shown { plan, answer, wish: wish.clone() })
-}
-
-/// Has a plan carried out; the run, if there is anything to do.
-pub(crate) async fn apply(shown: Shown) -> Result<Option<String>, Status> {
-    let v1::PlanNodesResponse { plan, sha256, .. } = shown.answer;
-    let request = v1::ApplyNodesRequest { wish: Some(shown.wish), plan, sha256 };
-    let answer = once(async |channel| PlanServiceClient::new(channel).apply_nodes(request).await).await?;
-    Ok((!answer.run.is_empty()).then_some(answer.run))
-}
-
-/// What becomes of nodes, as it is asked for.
-pub(crate) fn on_wire(what: What, names: Vec<String>) -> v1::NodesWish {
-    let packages = |reboot_if_needed| v1::UpdatePackages { reboot_if_needed, ..v1::UpdatePackages::default() };
-    let kernel = v1::UpgradeKernel { channel: "elrepo-lt".to_owned(), ..v1::UpgradeKernel::default() };
-    let wish = match what {
-        What::Reboot => Wire::Reboot(v1::Reboot { if_needed: false }),
-        What::RebootIfNeeded => Wire::Reboot(v1::Reboot { if_needed: true }),
-        What::Packages => Wire::Packages(packages(false)),
-        What::PackagesAndReboot => Wire::Packages(packages(true)),
-        What::Kernel => Wire::Kernel(kernel),
-    };
-    let selector = Some(v1::NodeSelector { names, ..v1::NodeSelector::default() });
-    v1::NodesWish { selector, wish: Some(wish), ..v1::NodesWish::default() }
-}
-
 impl Operator {
     /// Plans and applies, as the command line does. An answer that is lost is not asked for again: the run may be under
     /// way.
     pub(crate) async fn begin_run(&self, wish: &RunWish, era: usize) -> Result<String, Status> {
-        let names = self.ledger.usable_nodes(wish.nodes.iter().filter_map(|index| self.nodes.get(*index)));
-        let wire = v1::NodesWish {
-            max_unavailable: wish.max_unavailable,
-            on_failure: wish.on_failure.to_owned(),
-            unreachable: wish.unreachable.to_owned(),
-            ..on_wire(wish.what, names)
-        };
-        let mut shown = plan(&wire).await;
+        let mut shown = plan(&self.asked(wish.what, &wish.nodes, wish.rules)).await;
         for _ in 1..ATTEMPTS {
             if shown.is_err() {
                 tokio::time::sleep(Duration::from_secs(2)).await;
-                shown = plan(&wire).await;
+                // A restored controller may know other nodes.
+                shown = plan(&self.asked(wish.what, &wish.nodes, wish.rules)).await;
             }
         }
         if let Some(status) =
@@ -98,6 +39,10 @@ impl Operator {
         }
         let shown = shown?;
         let steps = shown.plan.steps.len();
+        if shown.plan.steps.iter().any(|planned| matches!(planned.step, Step::AdoptMachine { .. })) {
+            // Who has joined another controller than the one that answers does not join again.
+            return Ok("a node of the spec has not joined".to_owned());
+        }
         match apply(shown).await? {
             None => Ok("nothing to do".to_owned()),
             Some(run) => {

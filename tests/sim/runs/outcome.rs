@@ -2,6 +2,7 @@
 //! Whether a run that has ended is told truly: what its steps say adds up, and the nodes are as they say.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use windlass_agent::host::fake::Node as Model;
@@ -9,8 +10,11 @@ use windlass_plan::Step;
 use windlass_types::name::{NodeName, RunId};
 use windlass_types::node_step::NodeStep;
 use windlass_types::run::{RunState, StepState};
+use windlass_types::setting::Setting;
 
 use super::book::Book;
+use super::deeds::Deeds;
+use super::model::{number, path_of};
 use crate::node::Node;
 
 /// What is wrong with the end of a run.
@@ -19,6 +23,7 @@ pub(crate) fn told_truly(
     run: &RunId,
     nodes: &[Arc<Node>],
     changed_in: &BTreeMap<(RunId, NodeName), u64>,
+    deeds: &Deeds,
 ) -> Option<String> {
     let record = &book.runs[run];
     let states: Vec<_> = record.plan.steps.iter().map(|planned| book.step(run, planned.id.as_str())).collect();
@@ -51,6 +56,12 @@ pub(crate) fn told_truly(
                 return None;
             }
         }
+        if matches!(step.as_ref(), NodeStep::Hook { .. })
+            && !state.was_done
+            && !deeds.has_begun(run, planned.id.as_str())
+        {
+            return Some(format!("(17) run {run} has succeeded, and {} was never run", planned.id));
+        }
         is_not(&model, step).map(|why| format!("(17) run {run} has succeeded, and {} is not done: {why}", planned.id))
     })
 }
@@ -76,18 +87,31 @@ fn is_not(node: &Model, step: &NodeStep) -> Option<String> {
             let is_default = node.default_kernel.as_deref() == Some(release.as_str());
             (!is_default).then(|| format!("the default is {:?}", node.default_kernel))
         }
-        NodeStep::Survey(_)
-        | NodeStep::ApplySetting { .. }
-        | NodeStep::RepairPackages
-        | NodeStep::PruneKernels { .. }
-        | NodeStep::RestartServices { .. }
-        | NodeStep::Hook { .. } => None,
+        NodeStep::ApplySetting { setting, .. } => is_not_set(node, setting),
+        NodeStep::RestartServices { units } => units.iter().find_map(|unit| {
+            let started = node.started.get(unit.as_str()).copied().unwrap_or(node.booted_at);
+            let is_its = |name: &str| unit.as_str().strip_suffix(".service") == Some(name);
+            let newer = node.packages.iter().find(|p| is_its(&p.name) && p.at * 1000 > started.0)?;
+            Some(format!("{unit} runs since {started:?}, and {} came later", newer.full()))
+        }),
+        NodeStep::Survey(_) | NodeStep::RepairPackages | NodeStep::PruneKernels { .. } | NodeStep::Hook { .. } => None,
     }
 }
 
-/// The number of a version, as the model has them: without what stands before and behind it. Somebody else may have
-/// brought a newer one.
-fn number(version: &str) -> u32 {
-    let version = version.rsplit(':').next().unwrap_or_default();
-    version.split('-').next().and_then(|number| number.parse().ok()).unwrap_or_default()
+fn is_not_set(node: &Model, setting: &Setting) -> Option<String> {
+    let is = |path: &Path, wished: &str| {
+        let there = node.files.get(path).map_or("", String::as_str);
+        (there.trim() != wished.trim()).then(|| format!("{} has {there:?}", path.display()))
+    };
+    match setting {
+        Setting::File(file) => is(Path::new(file.path.as_str()), &file.content),
+        Setting::Sysctl { key, value } => is(&path_of(key.as_str()), value),
+        Setting::Repository(_)
+        | Setting::PackageLocks { .. }
+        | Setting::SwapOff
+        | Setting::TimeSync
+        | Setting::Selinux { .. }
+        | Setting::User(_)
+        | Setting::Service { .. } => None,
+    }
 }

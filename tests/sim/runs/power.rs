@@ -10,6 +10,7 @@ use fastrand::Rng;
 use windlass_agent::host::systemctl;
 use windlass_types::name::JobId;
 
+use crate::machine::Deed;
 use crate::node::Node;
 
 /// How long most boots take, slow ones, and very slow ones; milliseconds.
@@ -23,6 +24,8 @@ const HEALED_BOOT_MILLIS: u64 = 8_000;
 pub(crate) enum Happened {
     /// A tool that changes something was started, in this boot.
     Acts { node: usize, program: JobId, what: String, boot: u64 },
+    /// Such a tool has ended.
+    Did { node: usize, deed: Deed },
     /// It reboots because a program told it to; it was in this boot.
     GoesDown { node: usize, program: JobId, boot: String },
     /// It lost power.
@@ -36,6 +39,7 @@ impl Happened {
     pub(crate) const fn node(&self) -> usize {
         match self {
             Self::Acts { node, .. }
+            | Self::Did { node, .. }
             | Self::GoesDown { node, .. }
             | Self::LostPower { node }
             | Self::ComesUp { node } => *node,
@@ -115,6 +119,7 @@ impl Power {
                 what: act.what,
                 boot: act.boot,
             }));
+            happened.extend(machine.deeds().into_iter().map(|deed| Happened::Did { node, deed }));
             if self.down.get(&node).is_some_and(|until| until.is_some_and(|until| until <= now)) {
                 self.down.remove(&node);
                 self.up_since[node] = now;

@@ -79,7 +79,7 @@ impl Reactions {
             Happened::Acts { .. } => Moment::Acts,
             Happened::GoesDown { .. } => Moment::GoesDown,
             Happened::ComesUp { .. } => Moment::ComesUp,
-            Happened::LostPower { .. } => return,
+            Happened::Did { .. } | Happened::LostPower { .. } => return,
         };
         for Reaction { after, fault, lasts, .. } in self.due_at(moment) {
             let Some((breaks, mends)) = steps(fault, happened.node()) else { continue };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::reaction::{Fault, Moment, Reaction};
-use super::{RunStep, RunWish, Tell, What};
+use super::{Rules, RunStep, RunWish, SpecWish, Tell, What};
 use crate::schedule::{Maker, Schedule, Step};
 
 /// Everything that goes wrong does so before this moment; then all is healed.
@@ -19,6 +19,10 @@ const GIVEN_UP_ONE_IN: u64 = 50;
 /// One in this many seeds restores a backup and meets the older controller again.
 const RESTORE_ONE_IN: u64 = 6;
 
+/// The number of the wish that comes first where there is a spec before everything else, and what that says.
+const FIRST_SPEC: usize = 100;
+const FIRST_VALUE: u32 = 100;
+
 /// Sets these seeds apart from those without runs.
 const OTHER: u64 = 1 << 40;
 
@@ -29,11 +33,14 @@ impl Schedule {
         let nodes = rng.usize(3..=6);
         let restores = seed % RESTORE_ONE_IN == 4;
         let is_given_up = seed % GIVEN_UP_ONE_IN == 11;
-        let kernels_become_default = rng.bool();
+        let (kernels_become_default, settles_by_spec) = (rng.bool(), rng.bool());
         let mut maker = Maker::new(rng, restores, nodes);
         for node in 0..nodes {
             let at = maker.at(0..3_000);
             maker.add(at, Step::Enrol(node));
+        }
+        if maker.rng.bool() {
+            maker.spec_with_hooks();
         }
         let runs = maker.rng.usize(2..=5);
         for number in 0..runs {
@@ -59,7 +66,7 @@ impl Schedule {
             steps,
             heal_at: if is_given_up { HEAL_LATE_AT } else { HEAL_AT },
             certificate_life: None,
-            runs: Some(RunSchedule { reactions, kernels_become_default }),
+            runs: Some(RunSchedule { reactions, kernels_become_default, settles_by_spec }),
         }
     }
 }
@@ -71,6 +78,8 @@ pub(crate) struct RunSchedule {
     pub(crate) reactions: Vec<Reaction>,
     /// The distribution's scripts make a new kernel the default.
     pub(crate) kernels_become_default: bool,
+    /// In the end nodes become as one spec says, and not by one command after the other.
+    pub(crate) settles_by_spec: bool,
 }
 
 impl Maker {
@@ -83,18 +92,35 @@ impl Maker {
         RunWish {
             number,
             desk: self.rng.usize(0..2),
-            what: match self.rng.u8(0..9) {
+            what: match self.rng.u8(0..13) {
                 0..=2 => What::Reboot,
                 3 => What::RebootIfNeeded,
-                4 => What::Packages,
-                5 | 6 => What::PackagesAndReboot,
-                _ => What::Kernel,
+                4 | 5 => What::Packages,
+                6 | 7 => What::PackagesAndReboot,
+                8 | 9 => What::Kernel,
+                10 => What::Undo,
+                _ => self.spec(number),
             },
             nodes,
-            max_unavailable: if self.rng.bool() { 1 } else { self.rng.u32(1..=3) },
-            on_failure: ["", "pause", "continue:1", "continue:5"][self.rng.usize(0..4)],
-            unreachable: ["", "wait", "skip", "fail"][self.rng.usize(0..4)],
+            rules: Rules {
+                max_unavailable: if self.rng.bool() { 1 } else { self.rng.u32(1..=3) },
+                on_failure: ["", "pause", "continue:1", "continue:5"][self.rng.usize(0..4)],
+                unreachable: ["", "wait", "skip", "fail"][self.rng.usize(0..4)],
+            },
         }
+    }
+
+    fn spec(&mut self, number: usize) -> What {
+        let value = u32::try_from(number).expect("few");
+        What::Spec(SpecWish { value, has_hooks: self.rng.bool(), is_whole: self.rng.u8(0..3) == 0 })
+    }
+
+    /// A spec before everything else, so that what follows is done between hooks.
+    fn spec_with_hooks(&mut self) {
+        let at = self.at(4_500..6_000);
+        let what = What::Spec(SpecWish { value: FIRST_VALUE, has_hooks: true, is_whole: false });
+        let wish = RunWish { what, ..self.wish(FIRST_SPEC) };
+        self.add(at, Step::Run(RunStep::Begin(wish)));
     }
 
     /// A run, perhaps one that somebody else wants at the same time, and what it is told.
@@ -105,6 +131,10 @@ impl Maker {
         if self.rng.u8(0..3) == 0 {
             let other = RunWish { desk: 1 - wish.desk, ..self.wish(2 * number + 1) };
             let after = self.at(0..2_000);
+            self.add(at + after, Step::Run(RunStep::Begin(other)));
+        } else if matches!(wish.what, What::Packages | What::PackagesAndReboot) && self.rng.bool() {
+            let other = RunWish { what: What::Undo, ..self.wish(2 * number + 1) };
+            let after = self.at(10_000..40_000);
             self.add(at + after, Step::Run(RunStep::Begin(other)));
         }
         for _ in 0..self.rng.usize(0..=2) {

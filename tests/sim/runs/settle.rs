@@ -9,8 +9,9 @@ use tonic::Status;
 use windlass_proto::v1;
 use windlass_proto::v1::run_service_client::RunServiceClient;
 
-use super::operators::{apply, on_wire, plan, tell};
-use super::{Tell, What};
+use super::operators::tell;
+use super::wishes::{apply, plan};
+use super::{Rules, SpecWish, Tell, What};
 use crate::operator::{Operator, until_answered};
 use crate::trace;
 
@@ -20,13 +21,25 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// the nodes from it: one that failed counts as down, and the others wait for it.
 const PATIENCE: u32 = 40;
 
-/// What all nodes become in the end.
-const WISHES: [What; 3] = [What::PackagesAndReboot, What::Kernel, What::RebootIfNeeded];
+/// What the last spec says of settings.
+pub(crate) const LAST_VALUE: u32 = 1000;
+
+/// What all nodes become in the end: all that one spec says, or only their settings by a spec and the rest by commands.
+static BY_SPEC: [What; 1] = [What::Spec(SpecWish { value: LAST_VALUE, has_hooks: true, is_whole: true })];
+static BY_COMMANDS: [What; 4] = [
+    What::Spec(SpecWish { value: LAST_VALUE, has_hooks: true, is_whole: false }),
+    What::PackagesAndReboot,
+    What::Kernel,
+    What::RebootIfNeeded,
+];
+
+const RULES: Rules = Rules { max_unavailable: 3, on_failure: "continue:100", unreachable: "" };
 
 impl Operator {
     /// Does all that, until it is done.
-    pub(crate) async fn settle(&self) -> Result<String, Status> {
-        let mut settling = Settling { operator: self, retried: BTreeSet::new(), looks: BTreeMap::new() };
+    pub(crate) async fn settle(&self, by_spec: bool) -> Result<String, Status> {
+        let wishes = if by_spec { &BY_SPEC[..] } else { &BY_COMMANDS[..] };
+        let mut settling = Settling { operator: self, wishes, retried: BTreeSet::new(), looks: BTreeMap::new() };
         for round in 1.. {
             let left = settling.once().await.unwrap_or_else(|status| Some(status.message().to_owned()));
             let is_done = left.is_none();
@@ -42,6 +55,7 @@ impl Operator {
 
 struct Settling<'a> {
     operator: &'a Operator,
+    wishes: &'static [What],
     retried: BTreeSet<String>,
     /// How often a run was seen with so many steps done.
     looks: BTreeMap<(String, u32), u32>,
@@ -110,11 +124,9 @@ impl Settling<'_> {
     }
 
     async fn plan_what_is_left(&self) -> Result<Option<String>, Status> {
-        for what in WISHES {
-            let names = self.operator.ledger.usable_nodes(self.operator.nodes.iter());
-            let wish =
-                v1::NodesWish { on_failure: "continue:100".to_owned(), max_unavailable: 3, ..on_wire(what, names) };
-            let shown = plan(&wish).await?;
+        let nodes: Vec<_> = (0..self.operator.nodes.len()).collect();
+        for what in self.wishes {
+            let shown = plan(&self.operator.asked(*what, &nodes, RULES)).await?;
             if shown.plan.is_empty() {
                 continue;
             }

@@ -5,7 +5,7 @@ use super::{BACK_WITHIN, OTHER_DESK, World};
 use crate::bastion::BASTION;
 use crate::operator::Wish;
 use crate::runs::power::Happened;
-use crate::runs::{RunStep, model};
+use crate::runs::{RunStep, files, model};
 use crate::trace;
 
 /// How many packages are installed before the power fails.
@@ -52,7 +52,7 @@ impl World<'_> {
             trace::line(|| format!("{one:?}"));
             let node = one.node();
             match one {
-                Happened::Acts { .. } => {}
+                Happened::Acts { .. } | Happened::Did { .. } => {}
                 Happened::GoesDown { .. } | Happened::LostPower { .. } => self.crash(node),
                 Happened::ComesUp { .. } => self.start(node),
             }
@@ -89,7 +89,7 @@ impl World<'_> {
             node.machine.host.change(|node| node.power_fails_after = None);
             model::break_kernel(&node.machine.host, false);
         }
-        self.wish(Wish::Settle);
+        self.wish(Wish::Settle { by_spec: self.settles_by_spec });
     }
 
     /// Of nodes that are missing, those whose machine is up for so long that they should not be.
@@ -124,8 +124,9 @@ impl World<'_> {
         for node in &self.nodes {
             let host = &node.machine.host;
             let unfinished = model::unfinished(&host.node()).map(|what| format!("(19) {} {what}", node.name));
-            let twice = model::twice(&host.effects()).map(|what| format!("(15) {} {what}", node.name));
-            broken.extend(unfinished.into_iter().chain(twice));
+            let orders = self.ledger.orders_to(&node.name);
+            let too_often = files::too_often(&host.effects(), host.boots(), &orders);
+            broken.extend(unfinished.into_iter().chain(too_often.map(|what| format!("(15) {} {what}", node.name))));
         }
         if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
     }
