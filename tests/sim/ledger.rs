@@ -236,12 +236,12 @@ impl Ledger {
         })
     }
 
-    /// Every step that a node was ordered to do, each order once.
+    /// Every step that a node was ordered to do, each order once, the oldest first.
     pub(crate) fn orders_to(&self, node: &NodeName) -> Vec<StepOrder> {
         let book = self.book();
         let jobs = book.eras.iter().flat_map(|era| &era.jobs).filter(|(_, job)| job.nodes.contains(node));
         let orders = jobs.filter_map(|(id, job)| match &job.action {
-            Action::Step(order) => Some((id.clone(), StepOrder::clone(order))),
+            Action::Step(order) => Some(((id.as_str().len(), id.clone()), StepOrder::clone(order))),
             _ => None,
         });
         orders.collect::<BTreeMap<_, _>>().into_values().collect()

@@ -15,6 +15,7 @@ use windlass_types::time::UnixMillis;
 
 use super::book::Dealings;
 use super::deeds::Deeds;
+use super::outcome::Seen;
 use super::power::{Happened, Power};
 use crate::ledger::Ledger;
 use crate::node::Node;
@@ -93,7 +94,9 @@ impl RunChecker {
         for run in self.under_way() {
             let Some(Ok(view)) = controller.runs.view(&run).now_or_never() else { continue };
             trace::line(|| {
-                format!("run {run}: {:?}, paused: {:?}, holds {:?}", view.record.state, view.record.paused, view.holds)
+                let (record, holds) = (&view.record, &view.holds);
+                let (state, paused, queued) = (record.state, &record.paused, &record.plan.queued);
+                format!("run {run}: {state:?}, paused: {paused:?}, holds {holds:?}, waits for {queued:?}")
             });
             for (id, step) in &view.steps {
                 trace::line(|| format!("run {run}: {id}: {:?} {} {}", step.state, step.attempt, step.message));
@@ -135,46 +138,47 @@ impl RunChecker {
 
     fn take(&mut self, happened: &Happened) -> Result<(), String> {
         match happened {
-            Happened::Acts { node, program, what, boot } => {
-                let (era, order) = self.ordered(*node, program, what)?;
-                let begun = self.deeds.begins((*node, *boot), (program, what), (era, &order), &self.ledger);
-                begun.map_err(|why| format!("(15) {} {why}", self.nodes[*node].name))?;
-                self.acted_under.extend(order.lease.as_ref().map(|lease| (era, lease.number)));
-                if let (NodeStep::ChangePackages(_), Some(run)) = (&order.step, order.run) {
-                    self.changed_in.insert((run, self.nodes[*node].name.clone()), *boot);
-                }
-                Ok(())
-            }
+            Happened::Acts { node, program, what, boot } => self.acts(*node, program, what, *boot),
             Happened::Did { node, deed } => {
                 let name = &self.nodes[*node].name;
                 let ended = self.deeds.ended(*node, name, deed, &self.ledger);
                 ended.map_err(|why| format!("(15) {name} {why}"))
             }
-            Happened::GoesDown { node, program, boot } => {
-                let (era, order) = self.ordered(*node, program, "reboot")?;
-                let name = &self.nodes[*node].name;
-                let NodeStep::Boot { boot_id, once } = &order.step else {
-                    return Err(format!("(15) {name} reboots for the step {}", order.id));
-                };
-                // After a power cut a kernel is still to be tried, from the boot that came of it. No order does so twice.
-                let is_right = boot_id.as_str() == boot || once.is_some();
-                let job = job_of(program).expect("it was ordered");
-                if !is_right
-                    || !self.reboots.insert((*node, boot.clone()))
-                    || !self.rebooted_by.insert((*node, era, job))
-                {
-                    return Err(format!("(15) {name} was to leave boot {boot_id} and leaves {boot}"));
-                }
-                let lease = order.lease.ok_or_else(|| format!("(14) {name} reboots without a lease"))?;
-                self.down.insert(*node, (era, lease));
-                Ok(())
-            }
+            Happened::GoesDown { node, program, boot } => self.goes_down(*node, program, boot),
             // What becomes of it is nobody's doing any more.
             Happened::LostPower { node } | Happened::ComesUp { node } => {
                 self.down.remove(node);
                 Ok(())
             }
         }
+    }
+
+    fn acts(&mut self, node: usize, program: &JobId, what: &str, boot: u64) -> Result<(), String> {
+        let (era, order) = self.ordered(node, program, what)?;
+        let begun = self.deeds.begins((node, boot), (program, what), (era, &order), &self.ledger);
+        begun.map_err(|why| format!("(15) {} {why}", self.nodes[node].name))?;
+        self.acted_under.extend(order.lease.as_ref().map(|lease| (era, lease.number)));
+        if let (NodeStep::ChangePackages(_), Some(run)) = (&order.step, order.run) {
+            self.changed_in.insert((run, self.nodes[node].name.clone()), boot);
+        }
+        Ok(())
+    }
+
+    fn goes_down(&mut self, node: usize, program: &JobId, boot: &str) -> Result<(), String> {
+        let (era, order) = self.ordered(node, program, "reboot")?;
+        let name = &self.nodes[node].name;
+        let NodeStep::Boot { boot_id, once } = &order.step else {
+            return Err(format!("(15) {name} reboots for the step {}", order.id));
+        };
+        // After a power cut a kernel is still to be tried, from the boot that came of it. No order does so twice.
+        let is_right = boot_id.as_str() == boot || once.is_some();
+        let job = job_of(program).expect("it was ordered");
+        if !is_right || !self.reboots.insert((node, boot.to_owned())) || !self.rebooted_by.insert((node, era, job)) {
+            return Err(format!("(15) {name} was to leave boot {boot_id} and leaves {boot}"));
+        }
+        let lease = order.lease.ok_or_else(|| format!("(14) {name} reboots without a lease"))?;
+        self.down.insert(node, (era, lease));
+        Ok(())
     }
 
     /// A machine whose power somebody cut.
@@ -221,7 +225,9 @@ impl RunChecker {
                 broken.push(format!("(14) {lease:?} ended, and the node is not whole"));
             }
             let index = self.nodes.iter().position(|node| node.name == lease.node);
-            if index.is_some_and(|index| power.is_down(index) && self.down.contains_key(&index)) {
+            // What was done after a backup, the controller that was made of it does not know.
+            let is_known = |index| self.down.get(&index).is_some_and(|(era, _)| *era == self.ledger.era());
+            if index.is_some_and(|index| power.is_down(index) && is_known(index)) {
                 broken.push(format!("(14) {lease:?} ended, and the node is down"));
             }
         }
@@ -232,8 +238,10 @@ impl RunChecker {
         let ended = self.ledger.with_book(|book| book.ended());
         self.ended.clone_from(&ended);
         let check = |run: &RunId| {
-            self.ledger
-                .with_book(|book| super::outcome::told_truly(book, run, &self.nodes, &self.changed_in, &self.deeds))
+            let (changed_in, deeds) = (&self.changed_in, &self.deeds);
+            let orders = self.nodes.iter().map(|node| (node.name.clone(), self.ledger.orders_to(&node.name))).collect();
+            let seen = Seen { nodes: &self.nodes, changed_in, deeds, orders };
+            self.ledger.with_book(|book| seen.told_truly(book, run))
         };
         ended.iter().filter_map(check).collect()
     }
@@ -308,6 +316,9 @@ impl RunChecker {
         for run in silent {
             let since = *self.speechless.entry(run.clone()).or_insert(now);
             if now - since > SPEECHLESS {
+                if let Some(controller) = controller {
+                    self.tell(controller);
+                }
                 broken.push(format!("(16) run {run} stands since {since:?} and does not say why"));
             }
         }
@@ -321,5 +332,7 @@ fn is_silent(controller: Option<&Controller>, run: &RunId) -> bool {
     let works = view.steps.values().any(|step| step.state == StepState::Running);
     let waits = view.steps.values().any(|step| step.state == StepState::Waiting && !step.message.is_empty());
     let is_paused = view.record.state == RunState::Paused && view.record.paused.is_some_and(|why| !why.is_empty());
-    !view.record.state.is_final() && !works && !waits && !is_paused
+    // Nodes that are away and are to be planned for when they are back.
+    let awaits = view.record.plan.queued.iter().any(|queued| !queued.reason.is_empty());
+    !view.record.state.is_final() && !works && !waits && !is_paused && !awaits
 }

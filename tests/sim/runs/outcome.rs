@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use windlass_agent::host::fake::Node as Model;
-use windlass_plan::Step;
+use windlass_controller::execute::run::StepRecord;
+use windlass_plan::{PlannedStep, Step};
 use windlass_types::name::{NodeName, RunId};
-use windlass_types::node_step::NodeStep;
+use windlass_types::node_step::{NodeStep, StepOrder};
 use windlass_types::run::{RunState, StepState};
 use windlass_types::setting::Setting;
 
@@ -17,53 +18,79 @@ use super::deeds::Deeds;
 use super::model::{number, path_of};
 use crate::node::Node;
 
-/// What is wrong with the end of a run.
-pub(crate) fn told_truly(
-    book: &Book,
-    run: &RunId,
-    nodes: &[Arc<Node>],
-    changed_in: &BTreeMap<(RunId, NodeName), u64>,
-    deeds: &Deeds,
-) -> Option<String> {
-    let record = &book.runs[run];
-    let states: Vec<_> = record.plan.steps.iter().map(|planned| book.step(run, planned.id.as_str())).collect();
-    if let Some(open) = states.iter().position(|step| !step.state.is_final()) {
-        return Some(format!("(16) run {run} has ended, and {} has not", record.plan.steps[open].id));
+/// What was seen of the nodes.
+pub(crate) struct Seen<'a> {
+    pub(crate) nodes: &'a [Arc<Node>],
+    /// In which boot a run changed the packages of a node, last.
+    pub(crate) changed_in: &'a BTreeMap<(RunId, NodeName), u64>,
+    pub(crate) deeds: &'a Deeds,
+    /// What each was ordered to do, the oldest first.
+    pub(crate) orders: BTreeMap<NodeName, Vec<StepOrder>>,
+}
+
+impl Seen<'_> {
+    /// What is wrong with the end of a run.
+    pub(crate) fn told_truly(&self, book: &Book, run: &RunId) -> Option<String> {
+        let record = &book.runs[run];
+        let states: Vec<_> = record.plan.steps.iter().map(|planned| book.step(run, planned.id.as_str())).collect();
+        if let Some(open) = states.iter().position(|step| !step.state.is_final()) {
+            return Some(format!("(16) run {run} has ended, and {} has not", record.plan.steps[open].id));
+        }
+        let all_done = states.iter().all(|step| step.state == StepState::Done);
+        if all_done != (record.state == RunState::Succeeded) {
+            return Some(format!("(17) run {run} is told as {:?}, its steps are {states:?}", record.state));
+        }
+        let silent = states.iter().position(|step| step.state == StepState::Failed && step.message.is_empty());
+        if let Some(silent) = silent {
+            return Some(format!("(16) run {run}: {} failed and does not say why", record.plan.steps[silent].id));
+        }
+        if !all_done {
+            return None;
+        }
+        let mut steps = record.plan.steps.iter().zip(&states);
+        let lie = steps.find_map(|(planned, state)| self.is_not_so(run, planned, state));
+        lie.map(|why| format!("(17) run {run} has succeeded, and {why}"))
     }
-    let all_done = states.iter().all(|step| step.state == StepState::Done);
-    if all_done != (record.state == RunState::Succeeded) {
-        return Some(format!("(17) run {run} is told as {:?}, its steps are {states:?}", record.state));
-    }
-    let silent = states.iter().position(|step| step.state == StepState::Failed && step.message.is_empty());
-    if let Some(silent) = silent {
-        return Some(format!("(16) run {run}: {} failed and does not say why", record.plan.steps[silent].id));
-    }
-    if !all_done {
-        return None;
-    }
-    record.plan.steps.iter().zip(&states).find_map(|(planned, state)| {
+
+    /// Why a step that is told as done is not.
+    fn is_not_so(&self, run: &RunId, planned: &PlannedStep, state: &StepRecord) -> Option<String> {
         let Step::OnNode { node, step } = &planned.step else { return None };
-        let model = nodes.iter().find(|other| other.name == *node)?.machine.host.node();
-        if matches!(step.as_ref(), NodeStep::Boot { .. }) {
-            let changed_in = changed_in.get(&(run.clone(), node.clone())).copied();
-            if let Some(boot) = changed_in.filter(|boot| *boot == model.boots) {
-                return Some(format!(
-                    "(17) run {run} has succeeded, and {node} is in boot {boot}, in which it was changed"
-                ));
+        let model = self.nodes.iter().find(|other| other.name == *node)?.machine.host.node();
+        match step.as_ref() {
+            NodeStep::Boot { .. } => {
+                let changed_in = self.changed_in.get(&(run.clone(), node.clone())).copied();
+                if let Some(boot) = changed_in.filter(|boot| *boot == model.boots) {
+                    return Some(format!("{node} is in boot {boot}, in which it was changed"));
+                }
+                if state.was_done {
+                    // When the node was asked again, nothing spoke for a reboot any more.
+                    return None;
+                }
             }
-            if state.was_done {
-                // When the node was asked again, nothing spoke for a reboot any more.
-                return None;
+            NodeStep::Hook { .. } if !state.was_done && !self.deeds.has_begun(run, planned.id.as_str()) => {
+                return Some(format!("{} was never run", planned.id));
             }
+            step if self.is_anothers_by_now(run, node, step) => return None,
+            _ => {}
         }
-        if matches!(step.as_ref(), NodeStep::Hook { .. })
-            && !state.was_done
-            && !deeds.has_begun(run, planned.id.as_str())
-        {
-            return Some(format!("(17) run {run} has succeeded, and {} was never run", planned.id));
-        }
-        is_not(&model, step).map(|why| format!("(17) run {run} has succeeded, and {} is not done: {why}", planned.id))
-    })
+        is_not(&model, step).map(|why| format!("{} is not done: {why}", planned.id))
+    }
+
+    /// Whether another run was the last to have the same thing changed. What a run has done it does not do again when it is
+    /// tried again, whatever became of that since.
+    fn is_anothers_by_now(&self, run: &RunId, node: &NodeName, step: &NodeStep) -> bool {
+        let is_the_same = |order: &&StepOrder| match (step, &order.step) {
+            (NodeStep::ApplySetting { setting, .. }, NodeStep::ApplySetting { setting: other, .. }) => {
+                setting.key() == other.key()
+            }
+            (step, NodeStep::ChangePackages(_)) => {
+                matches!(step, NodeStep::ChangePackages(_) | NodeStep::RestartServices { .. })
+            }
+            _ => false,
+        };
+        let last = self.orders.get(node).and_then(|orders| orders.iter().rfind(is_the_same));
+        last.is_some_and(|order| order.run.as_ref() != Some(run))
+    }
 }
 
 /// Why a step is not done on a node.

@@ -33,13 +33,13 @@ impl Schedule {
         let nodes = rng.usize(3..=6);
         let restores = seed % RESTORE_ONE_IN == 4;
         let is_given_up = seed % GIVEN_UP_ONE_IN == 11;
-        let (kernels_become_default, settles_by_spec) = (rng.bool(), rng.bool());
+        let (kernels_become_default, settles_by_spec) = (rng.bool(), rng.u8(0..4) > 0);
         let mut maker = Maker::new(rng, restores, nodes);
         for node in 0..nodes {
             let at = maker.at(0..3_000);
             maker.add(at, Step::Enrol(node));
         }
-        if maker.rng.bool() {
+        if maker.rng.u8(0..3) == 0 {
             maker.spec_with_hooks();
         }
         let runs = maker.rng.usize(2..=5);
