@@ -230,19 +230,33 @@ impl Runs {
     /// If the store cannot be read.
     pub async fn open(with: Foundations, restored: bool) -> Result<Arc<Self>, RecordError> {
         let mut active = HashMap::new();
-        for mut record in with.records.unfinished().await? {
-            // A plan of another version may mean something else by now.
-            let is_foreign = record.plan.schema != SCHEMA;
-            if (restored || is_foreign) && !record.stop_requested {
-                // Stored, because the next start will not know any more where this state came from.
-                record.stop_requested = true;
-                with.records.save(&record).await?;
+        for id in with.records.unfinished().await? {
+            match Self::read(&with, &id, restored).await {
+                Ok(run) => active.extend(run.map(|run| (id, run))),
+                // Of all that is there, one run cannot go on: no reason for a fleet to be without a controller.
+                Err(error @ RecordError::Unreadable { .. }) => {
+                    let why = ErrorChain(&error);
+                    let message = format!("run {id} does not go on, and keeps what it has: {why}");
+                    with.events.emit_in_run(EventKind::RunPaused, None, &id, message);
+                }
+                Err(error) => return Err(error),
             }
-            let known = with.records.steps(&record).await?;
-            active.insert(record.id.clone(), ActiveRun::new(record, known));
         }
         let (active, machines) = (Mutex::new(active), signal::channel(0).0);
         Ok(Arc::new(Self { with, active, reopening: tokio::sync::Mutex::default(), machines }))
+    }
+
+    async fn read(with: &Foundations, id: &RunId, restored: bool) -> Result<Option<Arc<ActiveRun>>, RecordError> {
+        let Some(mut record) = with.records.get(id).await? else { return Ok(None) };
+        // A plan of another version may mean something else by now.
+        let is_foreign = record.plan.schema != SCHEMA;
+        if (restored || is_foreign) && !record.stop_requested {
+            // Stored, because the next start will not know any more where this state came from.
+            record.stop_requested = true;
+            with.records.save(&record).await?;
+        }
+        let known = with.records.steps(&record).await?;
+        Ok(Some(ActiveRun::new(record, known)))
     }
 
     /// Continues the runs a former process left under way.
@@ -317,16 +331,18 @@ impl Runs {
         known.leases.into_iter().filter(|(_, held)| held.lease.run == *id).map(|(node, _)| node).collect()
     }
 
-    /// The newest runs, and after them those under way, however old.
+    /// The newest runs, and after them those under way, however old, each as it is `shown`.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn list(&self, limit: usize) -> Result<Vec<RunRecord>, Refusal> {
-        let mut listed = self.with.records.newest(limit).await.map_err(|error| refusal(&error))?;
+    pub async fn list<T>(&self, limit: usize, shown: impl Fn(&RunRecord) -> T) -> Result<Vec<T>, Refusal> {
+        let with_id = |record: &RunRecord| (record.id.clone(), shown(record));
+        let newest = self.with.records.newest(limit, with_id).await.map_err(|error| refusal(&error))?;
+        let (ids, mut listed): (BTreeSet<_>, Vec<_>) = newest.into_iter().unzip();
         let mut older: Vec<_> = self.under_way_now().iter().map(|run| self.seen(run).record).collect();
-        older.retain(|run| listed.iter().all(|known| known.id != run.id));
+        older.retain(|run| !ids.contains(&run.id));
         older.sort_by_key(|run| Reverse((run.created_at, run.id.as_str().len(), run.id.clone())));
-        listed.extend(older);
+        listed.extend(older.iter().map(shown));
         Ok(listed)
     }
 
@@ -388,8 +404,7 @@ pub(crate) fn refusal(error: &RecordError) -> Refusal {
         RecordError::Store(error) => crate::join::store(error),
         RecordError::Busy(Busy { run, .. }) => Refusal::new(Reason::RunInProgress, error.to_string())
             .advise(format!("watch it with `windlass run attach {run}`, or end it with `windlass run stop {run}`")),
-        RecordError::Unreadable { .. } => {
-            Refusal::new(Reason::Other, ErrorChain(error).to_string()).advise("see the controller's log")
-        }
+        RecordError::Unreadable { .. } => Refusal::new(Reason::Other, ErrorChain(error).to_string())
+            .advise("another version wrote it, or it is damaged: start that version, or restore a backup"),
     }
 }

@@ -16,7 +16,7 @@ use windlass_tests::bastion::Bastion;
 use windlass_tests::modelled::ModelledNode;
 use windlass_tests::wait::{LONG, wait_until};
 
-use super::fleet::{are_well, outdated, shows};
+use super::fleet::{TRANSACTION, are_well, outdated, shows};
 use super::steering::{UPDATE, held_up, times};
 
 const SPEC: &str = "apiVersion: windlass/v1\nkind: Cluster\nmetadata: {name: k8s1}\nspec:\n  provider: {existing: {}}\n  \
@@ -164,11 +164,19 @@ async fn a_plan_of_another_version_is_refused_by_the_controller_although_its_has
 
 /// Has the stored run be one that another version of Windlass planned. The controller is down.
 async fn planned_before(bastion: &Bastion) {
+    rewritten(bastion, |run| {
+        assert_eq!(run["plan"]["schema"], SCHEMA);
+        run["plan"]["schema"] = BEFORE.into();
+    })
+    .await;
+}
+
+/// Changes the stored run. The controller is down.
+async fn rewritten(bastion: &Bastion, change: impl FnOnce(&mut Value)) {
     let (disk, key) = (bastion.disk(), format!("runs/{:0>20}", 1));
     let stored = disk.get(&key).await.expect("readable").expect("a run");
     let mut run: Value = serde_json::from_slice(&stored.value).expect("JSON");
-    assert_eq!(run["plan"]["schema"], SCHEMA);
-    run["plan"]["schema"] = BEFORE.into();
+    change(&mut run);
     let written = disk.commit(Transaction::new().put(key, run.to_string())).await.expect("there is room");
     assert!(matches!(written, Committed::Yes(_)));
 }
@@ -194,4 +202,32 @@ async fn a_run_that_another_version_planned_is_brought_to_its_end_and_gives_way_
     bastion.words("node release node1 --reason looked-at").await.done();
     bastion.words("update packages --all --yes").await.done();
     assert_eq!(times(&nodes, UPDATE), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_understood_keeps_what_it_has_until_it_is_taken_away() {
+    let mut bastion = Bastion::start().await;
+    let nodes = outdated(&bastion, &["node1", "node2"]).await;
+    nodes[0].hold_programs(TRANSACTION);
+    let begun = bastion.words("update packages node1 --yes --detach").await;
+    assert_eq!((begun.code, begun.stdout.as_str()), (7, "r1\n"), "{begun:?}");
+    nodes[0].until_program_is_held().await;
+    bastion.kill9().await;
+    rewritten(&bastion, |run| run["plan"] = "of a later version".into()).await;
+    bastion.restart().await;
+    nodes[0].hold_programs(None);
+    shows(&bastion, "events", "run r1 does not go on, and keeps what it has").await;
+    are_well(&bastion, 2).await;
+    let begun = bastion.words("update packages node2 --yes --detach").await;
+    assert_eq!((begun.code, begun.stdout.as_str()), (7, "r2\n"), "{begun:?}");
+    shows(&bastion, "run show r2", "1 down or in hand, and 1 may be: node1").await;
+    for words in ["run show r1", "run stop r1", "reboot node1 --yes"] {
+        let refused = bastion.words(words).await;
+        refused.assert_refused(1, "is not one that this version of Windlass understands", "start that version");
+    }
+    bastion.words("node release node1 --reason looked-at").await.done();
+    bastion.words("run attach r2").await.done();
+    assert_eq!(times(&nodes, UPDATE), [1, 1]);
+    let listed = bastion.words("run list").await.ok();
+    assert!(listed.contains("r2") && !listed.contains("r1"), "{listed}");
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use windlass_plan::{NodeWish, Plan, StepId};
+use windlass_types::error_chain::ErrorChain;
 use windlass_types::name::{NodeName, RunId};
 use windlass_types::run::RunState;
 use windlass_types::time::UnixMillis;
@@ -106,8 +107,8 @@ pub enum RecordError {
     /// Another run is under way there.
     #[error("run {} is under way on {}, begun by {}", .0.run, .0.what, .0.by)]
     Busy(Busy),
-    /// A record cannot be read.
-    #[error("understand the stored record {key}")]
+    /// A record is none of this version's: another one wrote it, or it is damaged.
+    #[error("the stored record {key} is not one that this version of Windlass understands")]
     Unreadable {
         /// Its key.
         key: String,
@@ -142,8 +143,7 @@ impl Records {
         loop {
             self.require_free(&record.plan).await?;
             let entry = self.store.get(NEXT).await?;
-            let number: u64 =
-                entry.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()).unwrap_or(1);
+            let number = next_number(entry.as_ref());
             record.id = id(number);
             let counter = match &entry {
                 Some(entry) => Compare::Unchanged(entry.key.clone(), entry.revision),
@@ -209,8 +209,10 @@ impl Records {
     async fn forget_old(&self, transaction: Transaction, number: u64) -> Result<Transaction, RecordError> {
         let Some(old) = number.checked_sub(KEEP).filter(|old| *old > 0) else { return Ok(transaction) };
         let old = id(old);
-        if self.get(&old).await?.is_some_and(|record| !record.state.is_final()) {
-            return Ok(transaction);
+        match self.get(&old).await {
+            Ok(Some(record)) if !record.state.is_final() => return Ok(transaction),
+            Ok(_) | Err(RecordError::Unreadable { .. }) => {}
+            Err(error) => return Err(error),
         }
         Ok(transaction.delete(run_key(&old)).delete_prefix(format!("run-steps/{old}/")))
     }
@@ -219,17 +221,13 @@ impl Records {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn unfinished(&self) -> Result<Vec<RunRecord>, RecordError> {
+    pub async fn unfinished(&self) -> Result<BTreeSet<RunId>, StoreError> {
         let mut ids = BTreeSet::new();
         for locks in [CLUSTER_LOCKS, NODE_LOCKS] {
             let entries = self.store.range(locks, None, usize::MAX).await?;
             ids.extend(entries.into_iter().filter_map(|entry| RunId::new(String::from_utf8(entry.value).ok()?).ok()));
         }
-        let mut found = Vec::new();
-        for id in ids {
-            found.extend(self.get(&id).await?);
-        }
-        Ok(found)
+        Ok(ids)
     }
 
     /// A run.
@@ -245,15 +243,27 @@ impl Records {
         Ok(Some(record).filter(|record| record.id == *id))
     }
 
-    /// All runs, newest first.
+    /// The newest runs, newest first, each as it is `shown`: one plan at a time is in memory. One that cannot be understood
+    /// is reported and left out; it must not hide all others.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub async fn newest(&self, limit: usize) -> Result<Vec<RunRecord>, RecordError> {
-        let entries = self.store.range(RUNS, None, usize::MAX).await?;
-        let failed = |entry: &Entry, source| RecordError::Unreadable { key: entry.key.clone(), source };
-        let read = |entry: &Entry| serde_json::from_slice(&entry.value).map_err(|source| failed(entry, source));
-        entries.iter().rev().take(limit).map(read).collect()
+    pub async fn newest<T>(&self, limit: usize, shown: impl Fn(&RunRecord) -> T) -> Result<Vec<T>, RecordError> {
+        let next = next_number(self.store.get(NEXT).await?.as_ref());
+        let mut found = Vec::new();
+        for number in (next.saturating_sub(KEEP).max(1)..next).rev() {
+            if found.len() == limit {
+                break;
+            }
+            match self.get(&id(number)).await {
+                Ok(record) => found.extend(record.as_ref().map(&shown)),
+                Err(error @ RecordError::Unreadable { .. }) => {
+                    tracing::error!(error = %ErrorChain(&error), "a run is not listed");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 
     /// Where the steps of a run stand.
@@ -340,6 +350,10 @@ fn taking(transaction: Transaction, record: &RunRecord) -> Transaction {
     locks(&record.plan).into_iter().fold(transaction, |transaction, (key, _)| {
         transaction.when(Compare::Absent(key.clone())).put(key, record.id.as_str())
     })
+}
+
+fn next_number(entry: Option<&Entry>) -> u64 {
+    entry.and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()).unwrap_or(1)
 }
 
 fn id(number: u64) -> RunId {

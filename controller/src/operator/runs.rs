@@ -47,8 +47,7 @@ impl RunService for RunApi {
             0 => MOST_RUNS,
             newest => newest.min(MOST_RUNS),
         };
-        let records = self.0.runs.list(limit).await?;
-        let runs = records.iter().map(|record| self.listed(record)).collect();
+        let runs = self.0.runs.list(limit, |record| self.listed(record)).await?;
         Ok(Response::new(v1::ListRunsResponse { runs }))
     }
 

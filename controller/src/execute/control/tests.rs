@@ -109,10 +109,7 @@ async fn a_run_under_way_is_listed_however_many_are_newer() {
     for _ in 0..10 {
         runs.with.records.create(empty(), None).await.expect("stored");
     }
-    let listed = async |limit| {
-        let listed = runs.list(limit).await.expect("readable");
-        listed.into_iter().map(|run| run.id.to_string()).collect::<Vec<_>>()
-    };
+    let listed = async |limit| runs.list(limit, |run| run.id.to_string()).await.expect("readable");
     assert_eq!(listed(2).await, ["r11", "r10", "r1"]);
     assert_eq!(listed(200).await.len(), 11, "once");
 }
