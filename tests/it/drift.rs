@@ -30,7 +30,7 @@ const KEPT: &str = "Kept by Windlass\n";
 const BEFORE: u32 = SCHEMA - 1;
 
 /// Two nodes that have all to become as the spec says, which is beside it.
-async fn site(bastion: &Bastion) -> (Vec<ModelledNode>, String) {
+pub(super) async fn site(bastion: &Bastion) -> (Vec<ModelledNode>, String) {
     let nodes = outdated(bastion, &["node1", "node2"]).await;
     nodes.iter().for_each(|node| set_motd(node, "Welcome\n"));
     (nodes, bastion.write("cluster.yaml", SPEC))

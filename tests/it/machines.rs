@@ -232,7 +232,7 @@ async fn a_second_run_is_refused_and_the_first_can_be_attached_and_stopped() {
     assert_eq!((detached.code, detached.stdout.as_str()), (7, "r1\n"), "{detached:?}");
     let booting = async || bastion.words("events --since 0").await.stdout.contains("node1: cloud-init");
     wait_until("the machine to boot", LONG, booting).await;
-    let second = bastion.words(&format!("apply -f {spec} --yes")).await;
+    let second = bastion.words(&format!("apply -f {spec} --yes --detach")).await;
     second.assert_refused(6, "run r1 is under way", "windlass run attach r1");
     let attached = tokio::spawn({
         let mut attach = bastion.command("run attach r1");

@@ -28,10 +28,12 @@
 //! - [`machines_refused`]: what this machine lacks for machines on it.
 //! - [`manual`]: links between the pages of the manual.
 //! - [`out_of_reach`]: nodes that are away at their turn, orders that are given up, and a state that cannot be written.
+//! - [`power`]: machines that lose their power while a run has something to do on them.
 //! - [`removals`]: nodes that leave a cluster go one after the other, when they may go down.
 //! - [`renewal`]: certificates that end or whose CA is replaced.
 //! - [`restore`]: a backup, and a controller that comes back from it.
 //! - [`rolls`]: rolling reboots and updates, and a controller killed at every write.
+//! - [`secrets`]: what a spec calls a secret comes to the node and to nobody's eyes.
 //! - [`steering`]: runs that are paused, resumed, stopped and tried again, and waiting until all is well.
 //! - [`systemd`]: both programs as installed, under a real systemd in a container.
 //! - [`token_timing`]: whether the time of a refusal tells anything about a token's secret.

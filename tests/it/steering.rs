@@ -2,11 +2,15 @@
 //! Runs that people steer: paused, let go on, stopped and tried again; by the rules for what becomes of the others when a
 //! node fails; which nodes a reboot takes; and waiting until all is well.
 
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::task::JoinHandle;
 use windlass_tests::bastion::Bastion;
 use windlass_tests::modelled::ModelledNode;
 use windlass_tests::process::{self, Answer};
 
+use super::drift::site;
 use super::fleet::{TRANSACTION, outdated, shows};
 
 /// What the model counts when it is updated, and when it reboots.
@@ -93,6 +97,32 @@ async fn a_stopped_run_ends_what_it_has_in_hand_and_a_retry_does_the_rest_and_no
     assert_eq!(bastion.words("run stop r1").await.ok(), "run r1 has ended: windlass run attach r1\n");
     bastion.words("run retry r1").await.done();
     assert_eq!(times(&nodes, UPDATE), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn whoever_applies_again_after_a_lost_connection_comes_to_the_same_end() {
+    let bastion = Bastion::start().await;
+    let (nodes, spec) = site(&bastion).await;
+    nodes[0].hold_programs(TRANSACTION);
+    let apply = || bastion.command(&format!("apply -f {spec} --yes"));
+    let mut first = apply().spawn().expect("it starts");
+    nodes[0].until_program_is_held().await;
+    first.kill().await.expect("it is there");
+    let mut second = apply().stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut said = BufReader::new(second.stderr.take().expect("piped")).lines();
+    assert_eq!(
+        said.next_line().await.expect("text").as_deref(),
+        Some("run r1 is under way there, and is followed first")
+    );
+    nodes[0].hold_programs(None);
+    let mut all = Vec::new();
+    while let Some(line) = said.next_line().await.expect("text") {
+        all.push(line);
+    }
+    assert!(second.wait().await.expect("it ends").success(), "{all:?}");
+    assert!(all.iter().any(|line| line.contains("run r1 succeeded")), "{all:?}");
+    assert!(all.iter().any(|line| line.ends_with("nothing to do.")), "{all:?}");
+    assert_eq!(times(&nodes, UPDATE), [1, 1]);
 }
 
 /// Updates three nodes by these rules, which fails on so many of the first ones.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `windlass apply` and `windlass destroy`: have a plan carried out, and follow it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -15,11 +15,11 @@ use super::completion::node_names;
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::{Cause, Failure};
-use super::nodes_wish;
 use super::plan::{self, Proposed};
 use super::run_watch::{self, RunFormat};
 use super::saved_plan;
 use super::select::node_name;
+use super::{get, nodes_wish};
 use crate::spec::Cluster;
 
 /// What may be said beforehand, and how it is shown.
@@ -76,7 +76,13 @@ pub(crate) async fn run(context: &Context, arguments: ApplyArgs) -> Result<Exit,
     let ApplyArgs { file, plan: planfile, yes, pace } = arguments;
     let (request, plan, sha256) = match (file, planfile) {
         (Some(file), _) => {
-            let proposed = plan::propose(context, plan::from_spec(&file)?).await?;
+            let request = plan::from_spec(&file)?;
+            if !pace.detach
+                && let Some(exit) = followed(context, &cluster(&file)?, &pace).await?
+            {
+                return Ok(exit);
+            }
+            let proposed = plan::propose(context, request).await?;
             if let Some(exit) = nothing_to_do(context, &proposed) {
                 keep(context, proposed).await?;
                 return exit;
@@ -95,6 +101,21 @@ pub(crate) async fn run(context: &Context, arguments: ApplyArgs) -> Result<Exit,
     begin(context, v1::ApplyPlanRequest { confirmation, ..wire(request, &plan, sha256)? }, &pace).await
 }
 
+/// Follows a run that is under way on a cluster to its end, so that the same command comes to the same end also for somebody
+/// who lost the first one. The exit code if that was no good end.
+async fn followed(context: &Context, cluster: &Cluster, pace: &PaceArgs) -> Result<Option<Exit>, Failure> {
+    let runs = get::runs_under_way(context).await?;
+    let Some(run) = runs.into_iter().find(|run| run.cluster == cluster.name.as_str()) else { return Ok(None) };
+    context.terminal.say(format_args!("run {} is under way there, and is followed first", Escaped(&run.id)));
+    let exit = run_watch::watch(context, &run.id, pace.output).await?;
+    Ok(Some(exit).filter(|exit| *exit != Exit::Done))
+}
+
+fn cluster(file: &Path) -> Result<Cluster, Failure> {
+    let failed = |error| Failure::new(Cause::Misconfigured, file.display().to_string()).because_of(&error);
+    Cluster::read(file).map_err(failed)
+}
+
 /// Plans the end of a cluster or of some of its nodes, asks, and has it done.
 ///
 /// # Errors
@@ -103,9 +124,7 @@ pub(crate) async fn destroy(context: &Context, arguments: DestroyArgs) -> Result
     let (cluster, provider) = match (&arguments.cluster, &arguments.file) {
         (Some(cluster), _) => (cluster.to_string(), String::new()),
         (None, Some(file)) => {
-            let understood = Cluster::read(file);
-            let failed = |error| Failure::new(Cause::Misconfigured, file.display().to_string()).because_of(&error);
-            let understood = understood.map_err(failed)?;
+            let understood = cluster(file)?;
             (understood.name.to_string(), understood.provider().to_string())
         }
         (None, None) => return Err(Failure::new(Cause::Usage, "destroy").because("no cluster was given")),

@@ -347,3 +347,15 @@ pub(crate) async fn runs(context: &Context, newest: u32) -> Result<Vec<RunView>,
     let runs = answer.map_err(|status| Failure::call("list the runs", &status))?.into_inner().runs;
     Ok(runs.into_iter().map(RunView::from).collect())
 }
+
+/// Runs that have not ended.
+///
+/// # Errors
+/// If the controller cannot be reached or refuses.
+pub(crate) async fn runs_under_way(context: &Context) -> Result<Vec<v1::Run>, Failure> {
+    // They are listed however many are newer.
+    let answer = context.runs().await?.list_runs(v1::ListRunsRequest { newest: 1 }).await;
+    let mut runs = answer.map_err(|status| Failure::call("list the runs", &status))?.into_inner().runs;
+    runs.retain(|run| matches!(run.state(), v1::RunState::Running | v1::RunState::Paused));
+    Ok(runs)
+}

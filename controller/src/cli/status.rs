@@ -29,10 +29,6 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Steps that wait and are named; a run of many nodes has many, all for the same reason.
 const MOST_WAITING: usize = 3;
 
-/// Runs that are looked through for those under way. A controller adds those to them, however old; one of an earlier version
-/// does not.
-const NEWEST_RUNS: u32 = 50;
-
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -139,9 +135,7 @@ async fn look(context: &Context) -> Result<StatusView, Failure> {
     let held = client.list_holds(v1::ListHoldsRequest {}).await;
     let held = held.map_err(|status| Failure::call("list who holds what", &status))?.into_inner().holds;
     view.holds = held.into_iter().map(HoldView::from).collect();
-    let listed = client.list_runs(v1::ListRunsRequest { newest: NEWEST_RUNS }).await;
-    let listed = listed.map_err(|status| Failure::call("list the runs", &status))?.into_inner().runs;
-    for listed in listed.iter().filter(|run| matches!(run.state(), v1::RunState::Running | v1::RunState::Paused)) {
+    for listed in get::runs_under_way(context).await? {
         view.runs.push(UnderWay::from(now(context, &listed.id).await?));
     }
     view.is_well = view.ill.is_empty() && view.quarantined().next().is_none();

@@ -83,7 +83,8 @@ fn failures(plan: &Plan, all: &mut Vec<String>) {
             format!("If {failure}, the run waits until you resume it; that node counts as down then, too.")
         }
         OnFailure::Continue { most } => {
-            format!("If more than {} fail, no other is begun.", many(most as usize, "node"))
+            let fail = if most == 1 { "fails" } else { "fail" };
+            format!("If more than {} {fail}, no other is begun.", many(most as usize, "node"))
         }
     });
     let most_down = plan.policy.max_unavailable;
