@@ -5,6 +5,7 @@ use windlass_agent::host::fake::{ModelPackage, Node};
 use windlass_tests::bastion::Bastion;
 use windlass_tests::fake_provider::Guest;
 use windlass_tests::modelled::ModelledNode;
+use windlass_tests::modelled::trap::{Point, Victim};
 use windlass_tests::wait::{LONG, wait_until};
 
 const TRANSACTION: &str = "dnf -C -y";
@@ -187,6 +188,29 @@ async fn a_kernel_that_was_being_tried_when_the_power_failed_is_tried_again() {
 async fn a_kernel_that_was_not_the_default_yet_when_the_power_failed_is_tried_again() {
     keeps_the_new_kernel("confirm-kernel", "--set-default=/boot/vmlinuz-6.2-1", 1, 2, false).await;
     keeps_the_new_kernel("confirm-kernel", "--set-default=/boot/vmlinuz-6.2-1", 1, 2, true).await;
+}
+
+/// What GRUB does where the choice is in the file system's journal only, which it does not read.
+#[tokio::test]
+async fn a_kernel_that_the_boot_loader_does_not_know_as_the_default_yet_when_the_power_failed_is_tried_again() {
+    let mut bastion = Bastion::start().await;
+    let mut node = with_old_kernel(&bastion).await;
+    held_up(&bastion, &node, "upgrade kernel node1 --channel elrepo-lt", "confirm-kernel", "--set-default=").await;
+    bastion.kill9().await;
+    node.kill_at(Victim::Executor, "confirm-kernel/node1", Point::AfterResult);
+    node.hold_programs(None);
+    wait_until("it to be the default", LONG, || async { node.kills() == 1 }).await;
+    node.lose_power();
+    node.host.change(|node| OLD.clone_into(&mut node.running_kernel));
+    bastion.provider.kill("node1");
+    bastion.restart().await;
+    is_switched_on(&bastion).await;
+    node.switch_on();
+    let ended = bastion.words("run attach r2").await;
+    assert!(ended.code == 0 && ended.stderr.contains("boot/node1 is done again"), "{ended:?}");
+    let now = node.host.node();
+    assert_eq!((now.running_kernel.as_str(), now.default_kernel.as_deref()), (NEW, Some(NEW)), "{ended:?}");
+    assert_eq!(node.effect(REBOOT), 2, "{ended:?}");
 }
 
 #[tokio::test]

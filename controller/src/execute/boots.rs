@@ -6,7 +6,7 @@
 //!
 //! A node that comes back in its old kernel has tried the new one in vain, unless the run had to switch its machine on
 //! meanwhile: then the kernel is tried once more. So it is when the node is started again before the new kernel is its
-//! default. Where nobody here can tell that the power failed, a person decides, and tries again.
+//! default, or right after, as GRUB may not know it yet. Where nobody here can tell that the power failed, a person decides, and tries again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +105,14 @@ impl Runs {
                     return Ok(Attempt::Ended(end));
                 }
                 let message = format!("{node} came back with kernel {release} and was started again without it");
+                StepFailure::said(message, format!("see its console, then `windlass run retry {}`", run.id()))
+            }
+            (Attempt::Ended(end), NodeStep::ConfirmKernel { release }) => {
+                if trial_of(run, node, release).is_none() || !self.runs_another(run, node, release).await? {
+                    return Ok(Attempt::Ended(end));
+                }
+                // GRUB does not read a file system's journal: what was chosen right before the power failed it may not see.
+                let message = format!("{node} has kernel {release} as its default and was started again without it");
                 StepFailure::said(message, format!("see its console, then `windlass run retry {}`", run.id()))
             }
             (attempt, _) => return Ok(attempt),
