@@ -116,7 +116,7 @@ enum Command {
         cluster.yaml --yes -o json\n\n\
         With a saved plan exactly this is done, or nothing if the world changed.\n\
         Ctrl-C leaves the run running: windlass run attach RUN, windlass run stop RUN.\n\
-        With a spec, a run that is under way there already is followed to its end first."
+        With a spec and without --detach, a run that applies one there already is followed to its end first."
     )]
     Apply(apply::ApplyArgs),
     /// Destroy a cluster's machines, or some of them, with all their data

@@ -122,6 +122,8 @@ pub struct Foundations {
 pub struct Runs {
     pub(crate) with: Foundations,
     active: Mutex<HashMap<RunId, Arc<ActiveRun>>>,
+    /// Those that were under way and cannot be understood.
+    left: Mutex<BTreeSet<RunId>>,
     /// Who makes a run that has ended one that is under way: one after the other.
     reopening: tokio::sync::Mutex<()>,
     /// Changes whenever something happened to a machine.
@@ -229,21 +231,24 @@ impl Runs {
     /// # Errors
     /// If the store cannot be read.
     pub async fn open(with: Foundations, restored: bool) -> Result<Arc<Self>, RecordError> {
-        let mut active = HashMap::new();
+        let (mut active, mut left) = (HashMap::new(), BTreeSet::new());
         for id in with.records.unfinished().await? {
             match Self::read(&with, &id, restored).await {
                 Ok(run) => active.extend(run.map(|run| (id, run))),
                 // Of all that is there, one run cannot go on: no reason for a fleet to be without a controller.
                 Err(error @ RecordError::Unreadable { .. }) => {
                     let why = ErrorChain(&error);
-                    let message = format!("run {id} does not go on, and keeps what it has: {why}");
+                    let message = format!(
+                        "run {id} does not go on, and keeps what it has: {why}; windlass run stop {id} gives it up"
+                    );
                     with.events.emit_in_run(EventKind::RunPaused, None, &id, message);
+                    left.insert(id);
                 }
                 Err(error) => return Err(error),
             }
         }
-        let (active, machines) = (Mutex::new(active), signal::channel(0).0);
-        Ok(Arc::new(Self { with, active, reopening: tokio::sync::Mutex::default(), machines }))
+        let (active, left, machines) = (Mutex::new(active), Mutex::new(left), signal::channel(0).0);
+        Ok(Arc::new(Self { with, active, left, reopening: tokio::sync::Mutex::default(), machines }))
     }
 
     async fn read(with: &Foundations, id: &RunId, restored: bool) -> Result<Option<Arc<ActiveRun>>, RecordError> {
@@ -336,10 +341,12 @@ impl Runs {
     /// # Errors
     /// If the store cannot be read.
     pub async fn list<T>(&self, limit: usize, shown: impl Fn(&RunRecord) -> T) -> Result<Vec<T>, Refusal> {
+        let mut older: Vec<_> = self.under_way_now().iter().map(|run| self.seen(run).record).collect();
         let with_id = |record: &RunRecord| (record.id.clone(), shown(record));
         let newest = self.with.records.newest(limit, with_id).await.map_err(|error| refusal(&error))?;
-        let (ids, mut listed): (BTreeSet<_>, Vec<_>) = newest.into_iter().unzip();
-        let mut older: Vec<_> = self.under_way_now().iter().map(|run| self.seen(run).record).collect();
+        let left = self.left().clone();
+        let newest = newest.into_iter().filter(|(id, _)| !left.contains(id));
+        let (ids, mut listed): (BTreeSet<_>, Vec<_>) = newest.unzip();
         older.retain(|run| !ids.contains(&run.id));
         older.sort_by_key(|run| Reverse((run.created_at, run.id.as_str().len(), run.id.clone())));
         listed.extend(older.iter().map(shown));
@@ -382,6 +389,10 @@ impl Runs {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn left(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn spawn(self: &Arc<Self>, run: &Arc<ActiveRun>) {
         let (runs, run) = (Arc::clone(self), Arc::clone(run));
         tokio::spawn(async move {
@@ -404,7 +415,8 @@ pub(crate) fn refusal(error: &RecordError) -> Refusal {
         RecordError::Store(error) => crate::join::store(error),
         RecordError::Busy(Busy { run, .. }) => Refusal::new(Reason::RunInProgress, error.to_string())
             .advise(format!("watch it with `windlass run attach {run}`, or end it with `windlass run stop {run}`")),
-        RecordError::Unreadable { .. } => Refusal::new(Reason::Other, ErrorChain(error).to_string())
-            .advise("another version wrote it, or it is damaged: start that version, or restore a backup"),
+        RecordError::Unreadable { .. } => Refusal::new(Reason::Other, ErrorChain(error).to_string()).advise(
+            "another version wrote it, or it is damaged: start that version, or give it up: windlass run stop RUN",
+        ),
     }
 }

@@ -204,8 +204,8 @@ async fn a_run_that_another_version_planned_is_brought_to_its_end_and_gives_way_
     assert_eq!(times(&nodes, UPDATE), [1, 1]);
 }
 
-#[tokio::test]
-async fn a_run_that_cannot_be_understood_keeps_what_it_has_until_it_is_taken_away() {
+/// A run that has node1 in hand, of which something is as no version of Windlass has written it.
+async fn is_given_up(damage: impl AsyncFnOnce(&Bastion)) {
     let mut bastion = Bastion::start().await;
     let nodes = outdated(&bastion, &["node1", "node2"]).await;
     nodes[0].hold_programs(TRANSACTION);
@@ -213,21 +213,38 @@ async fn a_run_that_cannot_be_understood_keeps_what_it_has_until_it_is_taken_awa
     assert_eq!((begun.code, begun.stdout.as_str()), (7, "r1\n"), "{begun:?}");
     nodes[0].until_program_is_held().await;
     bastion.kill9().await;
-    rewritten(&bastion, |run| run["plan"] = "of a later version".into()).await;
+    damage(&bastion).await;
     bastion.restart().await;
     nodes[0].hold_programs(None);
     shows(&bastion, "events", "run r1 does not go on, and keeps what it has").await;
     are_well(&bastion, 2).await;
+    let shown = bastion.words("run show r1").await;
+    shown.assert_refused(1, "is not one that this version of Windlass understands", "windlass run stop RUN");
+    bastion.words("reboot node1 --yes").await.assert_refused(6, "run r1 is under way on node1", "windlass run stop r1");
     let begun = bastion.words("update packages node2 --yes --detach").await;
     assert_eq!((begun.code, begun.stdout.as_str()), (7, "r2\n"), "{begun:?}");
     shows(&bastion, "run show r2", "1 down or in hand, and 1 may be: node1").await;
-    for words in ["run show r1", "run stop r1", "reboot node1 --yes"] {
-        let refused = bastion.words(words).await;
-        refused.assert_refused(1, "is not one that this version of Windlass understands", "start that version");
-    }
-    bastion.words("node release node1 --reason looked-at").await.done();
-    bastion.words("run attach r2").await.done();
-    assert_eq!(times(&nodes, UPDATE), [1, 1]);
     let listed = bastion.words("run list").await.ok();
     assert!(listed.contains("r2") && !listed.contains("r1"), "{listed}");
+    let stopped = bastion.words("run stop r1").await.ok();
+    assert!(stopped.contains("run r1 has ended"), "{stopped}");
+    assert!(bastion.words("run show r1").await.ok().contains("holds node1"), "nobody looked at it since");
+    bastion.words("node release node1 --reason looked-at").await.done();
+    bastion.words("run attach r2").await.done();
+    bastion.words("reboot node1 --yes").await.done();
+    assert_eq!(times(&nodes, UPDATE), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_understood_keeps_what_it_has_until_it_is_given_up() {
+    is_given_up(async |bastion| rewritten(bastion, |run| run["plan"] = "of a later version".into()).await).await;
+}
+
+#[tokio::test]
+async fn a_run_with_a_step_that_cannot_be_understood_keeps_what_it_has_until_it_is_given_up() {
+    let damage = async |bastion: &Bastion| {
+        let written = Transaction::new().put("run-steps/r1/packages/node1", "of a later version");
+        assert!(matches!(bastion.disk().commit(written).await.expect("there is room"), Committed::Yes(_)));
+    };
+    is_given_up(damage).await;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `windlass apply` and `windlass destroy`: have a plan carried out, and follow it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -78,7 +78,7 @@ pub(crate) async fn run(context: &Context, arguments: ApplyArgs) -> Result<Exit,
         (Some(file), _) => {
             let request = plan::from_spec(&file)?;
             if !pace.detach
-                && let Some(exit) = followed(context, &cluster(&file)?, &pace).await?
+                && let Some(exit) = followed(context, &request, &pace).await?
             {
                 return Ok(exit);
             }
@@ -101,19 +101,24 @@ pub(crate) async fn run(context: &Context, arguments: ApplyArgs) -> Result<Exit,
     begin(context, v1::ApplyPlanRequest { confirmation, ..wire(request, &plan, sha256)? }, &pace).await
 }
 
-/// Follows a run that is under way on a cluster to its end, so that the same command comes to the same end also for somebody
-/// who lost the first one. The exit code if that was no good end.
-async fn followed(context: &Context, cluster: &Cluster, pace: &PaceArgs) -> Result<Option<Exit>, Failure> {
-    let runs = get::runs_under_way(context).await?;
-    let Some(run) = runs.into_iter().find(|run| run.cluster == cluster.name.as_str()) else { return Ok(None) };
+/// Follows a run that makes a cluster as some spec says to its end, so that the same command comes to the same end also for
+/// somebody who lost the first one. The exit code if that was no good end. One that is paused or stopping, or destroys, is not
+/// waited for: the controller says that it is in the way.
+async fn followed(
+    context: &Context,
+    request: &v1::PlanClusterRequest,
+    pace: &PaceArgs,
+) -> Result<Option<Exit>, Failure> {
+    let Some(v1::plan_cluster_request::Wish::Spec(spec)) = &request.wish else { return Ok(None) };
+    let Ok(cluster) = Cluster::parse(&spec.text) else { return Ok(None) };
+    let is_it = |run: &v1::Run| {
+        let goes_on = run.state() == v1::RunState::Running && !run.stop_requested && !run.only_destroys;
+        goes_on && run.cluster == cluster.name.as_str()
+    };
+    let Some(run) = get::runs_under_way(context).await?.into_iter().find(is_it) else { return Ok(None) };
     context.terminal.say(format_args!("run {} is under way there, and is followed first", Escaped(&run.id)));
     let exit = run_watch::watch(context, &run.id, pace.output).await?;
     Ok(Some(exit).filter(|exit| *exit != Exit::Done))
-}
-
-fn cluster(file: &Path) -> Result<Cluster, Failure> {
-    let failed = |error| Failure::new(Cause::Misconfigured, file.display().to_string()).because_of(&error);
-    Cluster::read(file).map_err(failed)
 }
 
 /// Plans the end of a cluster or of some of its nodes, asks, and has it done.
@@ -124,7 +129,9 @@ pub(crate) async fn destroy(context: &Context, arguments: DestroyArgs) -> Result
     let (cluster, provider) = match (&arguments.cluster, &arguments.file) {
         (Some(cluster), _) => (cluster.to_string(), String::new()),
         (None, Some(file)) => {
-            let understood = cluster(file)?;
+            let understood = Cluster::read(file);
+            let failed = |error| Failure::new(Cause::Misconfigured, file.display().to_string()).because_of(&error);
+            let understood = understood.map_err(failed)?;
             (understood.name.to_string(), understood.provider().to_string())
         }
         (None, None) => return Err(Failure::new(Cause::Usage, "destroy").because("no cluster was given")),

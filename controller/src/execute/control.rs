@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use windlass_plan::plan::SCHEMA;
+use windlass_plan::{Plan, Policy};
 use windlass_proto::refusal::{Reason, Refusal};
 use windlass_types::action::Action;
 use windlass_types::event::EventKind;
 use windlass_types::name::{NodeName, RunId};
 use windlass_types::run::{RunState, StepState};
 
-use super::record::RunRecord;
+use super::record::{Inputs, RunRecord};
 use super::run::{Progress, Told};
 use super::{ActiveRun, RunView, Runs, refusal};
 use crate::arbiter::Held;
@@ -23,7 +24,12 @@ impl Runs {
     /// # Errors
     /// If there is no such run or the store cannot be written.
     pub async fn stop(&self, id: &RunId, by: &str) -> Result<RunView, Refusal> {
-        let Some(run) = self.find(id) else { return self.view(id).await };
+        let Some(run) = self.find(id) else {
+            if self.left().contains(id) {
+                self.give_up(id, by).await?;
+            }
+            return self.view(id).await;
+        };
         let recording = run.recording.lock().await;
         let stopping = RunRecord { stop_requested: true, paused: None, ..run.record().clone() };
         if stopping.state.is_final() {
@@ -40,6 +46,32 @@ impl Runs {
         run.nudge.notify_one();
         run.signal();
         Ok(self.seen(&run))
+    }
+
+    /// Gives up a run that cannot be understood. Nodes that it holds stay so: nobody knows how they are.
+    async fn give_up(&self, id: &RunId, by: &str) -> Result<(), Refusal> {
+        let now = self.with.clock.now();
+        let record = RunRecord {
+            id: id.clone(),
+            plan: Plan::empty(None, Policy::default()),
+            inputs: Inputs::default(),
+            created_by: "nobody knows whom".to_owned(),
+            created_at: now,
+            first_event: self.with.events.durable(),
+            stop_requested: true,
+            paused: None,
+            members: Vec::new(),
+            revision: 0,
+            failed: BTreeSet::new(),
+            state: RunState::Stopped,
+            ended_at: Some(now),
+            done_count: None,
+        };
+        self.with.records.give_up(&record).await.map_err(|error| crate::join::store(&error))?;
+        self.left().remove(id);
+        let message = format!("{by} gave up run {id}, which this version of Windlass does not understand");
+        self.with.events.emit_in_run(EventKind::RunStopRequested, None, id, message);
+        Ok(())
     }
 
     /// Lets a run begin no further node; those in its hands are brought to their end.

@@ -198,8 +198,11 @@ impl Records {
         for (key, what) in locks(plan) {
             let entry = self.store.get(&key).await?;
             if let Some(run) = entry.and_then(|entry| RunId::new(String::from_utf8(entry.value).ok()?).ok()) {
-                let by =
-                    self.get(&run).await?.map_or_else(|| "nobody knows whom".to_owned(), |record| record.created_by);
+                let record = match self.get(&run).await {
+                    Err(RecordError::Unreadable { .. }) => None,
+                    record => record?,
+                };
+                let by = record.map_or_else(|| "nobody knows whom".to_owned(), |record| record.created_by);
                 return Ok(Some(Busy { run, what, by }));
             }
         }
@@ -211,10 +214,29 @@ impl Records {
         let old = id(old);
         match self.get(&old).await {
             Ok(Some(record)) if !record.state.is_final() => return Ok(transaction),
+            Err(RecordError::Unreadable { .. }) if self.unfinished().await?.contains(&old) => return Ok(transaction),
             Ok(_) | Err(RecordError::Unreadable { .. }) => {}
             Err(error) => return Err(error),
         }
         Ok(transaction.delete(run_key(&old)).delete_prefix(format!("run-steps/{old}/")))
+    }
+
+    /// Stores that a run which cannot be understood is given up: in its place there is one without steps, and what it took
+    /// for itself is free.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn give_up(&self, record: &RunRecord) -> Result<(), StoreError> {
+        let mut transaction = Transaction::new()
+            .put(run_key(&record.id), json(record))
+            .delete_prefix(format!("run-steps/{}/", record.id));
+        for locks in [CLUSTER_LOCKS, NODE_LOCKS] {
+            let entries = self.store.range(locks, None, usize::MAX).await?;
+            let its = entries.into_iter().filter(|entry| entry.value == record.id.as_str().as_bytes());
+            transaction = its.fold(transaction, |transaction, entry| transaction.delete(entry.key));
+        }
+        let _: Committed = self.store.commit(transaction).await?;
+        Ok(())
     }
 
     /// Runs that were under way.
@@ -258,7 +280,7 @@ impl Records {
             match self.get(&id(number)).await {
                 Ok(record) => found.extend(record.as_ref().map(&shown)),
                 Err(error @ RecordError::Unreadable { .. }) => {
-                    tracing::error!(error = %ErrorChain(&error), "a run is not listed");
+                    tracing::warn!(error = %ErrorChain(&error), "a run is not listed");
                 }
                 Err(error) => return Err(error),
             }

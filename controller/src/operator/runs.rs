@@ -230,15 +230,19 @@ fn head(record: &RunRecord, plan_sha256: Bytes) -> v1::Run {
         queued: queued.collect(),
         plan_revision: record.revision,
         what: what(record),
+        only_destroys: only_destroys(plan),
     }
+}
+
+fn only_destroys(plan: &windlass_plan::Plan) -> bool {
+    !plan.destroyed().is_empty() && plan.count(Mark::Add) + plan.count(Mark::Change) == 0
 }
 
 /// What a run does, in a few words.
 fn what(record: &RunRecord) -> String {
     let plan = &record.plan;
     if let Some(cluster) = &plan.cluster {
-        let only_destroys = !plan.destroyed().is_empty() && plan.count(Mark::Add) + plan.count(Mark::Change) == 0;
-        let verb = if only_destroys { "destroy in" } else { "apply" };
+        let verb = if only_destroys(plan) { "destroy in" } else { "apply" };
         return format!("{verb} {cluster}");
     }
     let mut wishes = record.inputs.wishes.iter();

@@ -128,3 +128,30 @@ async fn a_retry_of_nothing_leaves_those_that_were_not_there_counted_as_failed()
     assert!(refused.message.contains("because node1 was not there"), "{}", refused.message);
     assert!(run.progress().has_failed_too_often(), "no further node may begin");
 }
+
+/// Also one that cannot be understood: some version does, and it is to find all of it.
+#[tokio::test]
+async fn only_runs_that_have_ended_are_forgotten() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = MemoryStore::new();
+    let runs = Arc::clone(&controller(store.clone(), directory.path()).await.runs);
+    let records = &runs.with.records;
+    let cluster = Some("k8s1".parse().expect("a name"));
+    let under_way = RunRecord { plan: Plan::empty(cluster, Policy::default()), ..empty() };
+    records.create(under_way, None).await.expect("stored");
+    for _ in 0..3 {
+        records.create(RunRecord { state: RunState::Failed, ..empty() }, None).await.expect("stored");
+    }
+    for number in [1, 2] {
+        let damaged = Transaction::new().put(format!("runs/{number:0>20}"), "of a later version");
+        assert!(matches!(store.commit(damaged).await.expect("there is room"), Committed::Yes(_)));
+    }
+    let listed = records.newest(10, |run| run.id.to_string()).await.expect("readable");
+    assert_eq!(listed, ["r4", "r3"], "one that cannot be understood hides no other");
+    for _ in 0..200 {
+        records.create(empty(), None).await.expect("stored");
+    }
+    let left = store.range("runs/", None, usize::MAX).await.expect("readable");
+    let left: Vec<_> = left.iter().map(|entry| entry.key.trim_start_matches(['r', 'u', 'n', 's', '/', '0'])).collect();
+    assert_eq!(left[..2], ["1", "5"]);
+}
