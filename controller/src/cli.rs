@@ -116,7 +116,8 @@ enum Command {
         cluster.yaml --yes -o json\n\n\
         With a saved plan exactly this is done, or nothing if the world changed.\n\
         Ctrl-C leaves the run running: windlass run attach RUN, windlass run stop RUN.\n\
-        With a spec and without --detach, a run that applies one there already is followed to its end first."
+        A run that applies a spec there already is followed to its end first, unless\n\
+        --detach is given."
     )]
     Apply(apply::ApplyArgs),
     /// Destroy a cluster's machines, or some of them, with all their data
