@@ -8,6 +8,8 @@ use windlass_tests::modelled::ModelledNode;
 use windlass_tests::modelled::trap::{Point, Victim};
 use windlass_tests::wait::{LONG, wait_until};
 
+use super::fleet::shows;
+
 const TRANSACTION: &str = "dnf -C -y";
 
 const OLD: &str = "6.1-1.x86_64";
@@ -15,10 +17,6 @@ const NEW: &str = "6.2-1.x86_64";
 
 /// What the model counts when it reboots.
 const REBOOT: &str = "reboot";
-
-async fn shows(bastion: &Bastion, words: &str, said: &str) {
-    wait_until(said, LONG, || async { bastion.words(words).await.stdout.contains(said) }).await;
-}
 
 /// A node on a machine of the provider's.
 async fn node_on_machine(bastion: &Bastion, prepare: impl FnOnce(&mut Node)) -> ModelledNode {

@@ -4,7 +4,7 @@
 
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::task::JoinHandle;
 use windlass_tests::bastion::Bastion;
 use windlass_tests::modelled::ModelledNode;
@@ -99,29 +99,54 @@ async fn a_stopped_run_ends_what_it_has_in_hand_and_a_retry_does_the_rest_and_no
     assert_eq!(times(&nodes, UPDATE), [1, 1, 1]);
 }
 
-#[tokio::test]
-async fn whoever_applies_again_after_a_lost_connection_comes_to_the_same_end() {
+/// The command that applies a spec is lost, and typed again in this way: what the second says on both ends.
+async fn applied_again(output: &str) -> (String, String) {
     let bastion = Bastion::start().await;
     let (nodes, spec) = site(&bastion).await;
     nodes[0].hold_programs(TRANSACTION);
-    let apply = || bastion.command(&format!("apply -f {spec} --yes"));
+    let apply = || bastion.command(&format!("apply -f {spec} --yes -o {output}"));
     let mut first = apply().spawn().expect("it starts");
     nodes[0].until_program_is_held().await;
     first.kill().await.expect("it is there");
-    let mut second = apply().stderr(Stdio::piped()).spawn().expect("it starts");
-    let mut said = BufReader::new(second.stderr.take().expect("piped")).lines();
-    assert_eq!(
-        said.next_line().await.expect("text").as_deref(),
-        Some("run r1 is under way there, and is followed first")
-    );
+    let (stdout, stderr) = (Stdio::piped(), Stdio::piped());
+    let mut second = apply().stdout(stdout).stderr(stderr).spawn().expect("it starts");
+    let mut said = BufReader::new(second.stderr.take().expect("piped"));
+    let mut all = String::new();
+    said.read_line(&mut all).await.expect("text");
+    assert_eq!(all, "run r1 is under way there, and is followed first\n");
     nodes[0].hold_programs(None);
-    let mut all = Vec::new();
-    while let Some(line) = said.next_line().await.expect("text") {
-        all.push(line);
-    }
-    assert!(second.wait().await.expect("it ends").success(), "{all:?}");
-    assert!(all.iter().any(|line| line.contains("run r1 succeeded")), "{all:?}");
-    assert!(all.iter().any(|line| line.ends_with("nothing to do.")), "{all:?}");
+    let (rest, answer) = tokio::join!(said.read_to_string(&mut all), second.wait_with_output());
+    let answer = answer.expect("it ends");
+    assert!(rest.is_ok() && answer.status.success(), "{all}");
+    assert_eq!(times(&nodes, UPDATE), [1, 1]);
+    (String::from_utf8(answer.stdout).expect("text"), all)
+}
+
+#[tokio::test]
+async fn whoever_applies_again_after_a_lost_connection_comes_to_the_same_end() {
+    let (_, said) = applied_again("text").await;
+    assert_in_order(&said, &["run r1 succeeded", "nothing to do."]);
+    let (told, said) = applied_again("json").await;
+    assert!(said.ends_with("nothing to do.\n\n"), "{said:?}");
+    let last = told.lines().last().expect("a line");
+    let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    assert_eq!((&last["kind"], &last["id"]), (&"Run".into(), &"r1".into()), "{told}");
+}
+
+#[tokio::test]
+async fn whoever_applies_beside_a_run_that_is_paused_does_not_wait_for_it() {
+    let bastion = Bastion::start().await;
+    let (nodes, spec) = site(&bastion).await;
+    nodes[0].hold_programs(TRANSACTION);
+    bastion.words(&format!("apply -f {spec} --yes --detach")).await;
+    nodes[0].until_program_is_held().await;
+    bastion.words("run pause r1").await.done();
+    nodes[0].hold_programs(None);
+    shows(&bastion, "run show r1", "done       packages/node1").await;
+    let refused = bastion.words(&format!("apply -f {spec} --yes")).await;
+    refused.assert_refused(6, "run r1 is under way on this cluster", "windlass run attach r1");
+    bastion.words("run resume r1").await.done();
+    bastion.words("run attach r1").await.done();
     assert_eq!(times(&nodes, UPDATE), [1, 1]);
 }
 

@@ -16,7 +16,6 @@ use windlass_types::digest::Sha256Digest;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::machine::ProviderKind;
 use windlass_types::name::{ClusterName, NodeName, RunId};
-use windlass_types::run::RunState;
 use windlass_types::survey::SurveyRequest;
 use windlass_types::time::UnixMillis;
 
@@ -160,22 +159,8 @@ impl Runs {
             return Err(obstacle);
         }
         let members = counted(&proposal.plan, proposal.members);
-        let record = RunRecord {
-            id: RunId::new("r0").expect("an r and a digit"),
-            plan: proposal.plan,
-            inputs: proposal.inputs,
-            created_by: by,
-            created_at: now,
-            first_event: self.with.events.durable(),
-            stop_requested: false,
-            paused: None,
-            members,
-            revision: 0,
-            failed: BTreeSet::new(),
-            state: RunState::Running,
-            ended_at: None,
-            done_count: None,
-        };
+        let (inputs, first_event) = (proposal.inputs, self.with.events.durable());
+        let record = RunRecord { inputs, members, ..RunRecord::new(proposal.plan, by, now, first_event) };
         let record = self.with.records.create(record, cluster.as_ref()).await.map_err(|error| refusal(&error))?;
         let id = record.id.clone();
         self.begin(record);

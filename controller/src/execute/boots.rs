@@ -6,7 +6,8 @@
 //!
 //! A node that comes back in its old kernel has tried the new one in vain, unless the run had to switch its machine on
 //! meanwhile: then the kernel is tried once more. So it is when the node is started again before the new kernel is its
-//! default, or right after, as GRUB may not know it yet. Where nobody here can tell that the power failed, a person decides, and tries again.
+//! default, or right after, as GRUB may not know it yet. Where nobody here can tell that the power failed, a person decides,
+//! and tries again.
 
 use std::sync::Arc;
 use std::time::Duration;

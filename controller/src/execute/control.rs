@@ -12,7 +12,7 @@ use windlass_types::event::EventKind;
 use windlass_types::name::{NodeName, RunId};
 use windlass_types::run::{RunState, StepState};
 
-use super::record::{Inputs, RunRecord};
+use super::record::RunRecord;
 use super::run::{Progress, Told};
 use super::{ActiveRun, RunView, Runs, refusal};
 use crate::arbiter::Held;
@@ -50,22 +50,14 @@ impl Runs {
 
     /// Gives up a run that cannot be understood. Nodes that it holds stay so: nobody knows how they are.
     async fn give_up(&self, id: &RunId, by: &str) -> Result<(), Refusal> {
-        let now = self.with.clock.now();
+        let (now, by_whom) = (self.with.clock.now(), "nobody knows whom".to_owned());
+        let empty = Plan::empty(None, Policy::default());
         let record = RunRecord {
             id: id.clone(),
-            plan: Plan::empty(None, Policy::default()),
-            inputs: Inputs::default(),
-            created_by: "nobody knows whom".to_owned(),
-            created_at: now,
-            first_event: self.with.events.durable(),
             stop_requested: true,
-            paused: None,
-            members: Vec::new(),
-            revision: 0,
-            failed: BTreeSet::new(),
             state: RunState::Stopped,
             ended_at: Some(now),
-            done_count: None,
+            ..RunRecord::new(empty, by_whom, now, self.with.events.durable())
         };
         self.with.records.give_up(&record).await.map_err(|error| crate::join::store(&error))?;
         self.left().remove(id);

@@ -66,6 +66,29 @@ pub struct RunRecord {
     pub done_count: Option<u32>,
 }
 
+impl RunRecord {
+    /// A run that begins. Its id is given by whoever stores it.
+    #[must_use]
+    pub fn new(plan: Plan, created_by: String, created_at: UnixMillis, first_event: u64) -> Self {
+        Self {
+            id: id(0),
+            plan,
+            inputs: Inputs::default(),
+            created_by,
+            created_at,
+            first_event,
+            stop_requested: false,
+            paused: None,
+            members: Vec::new(),
+            revision: 0,
+            failed: BTreeSet::new(),
+            state: RunState::Running,
+            ended_at: None,
+            done_count: None,
+        }
+    }
+}
+
 /// What new machines are told besides their plan, and what nodes shall become.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inputs {

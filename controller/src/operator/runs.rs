@@ -299,28 +299,11 @@ fn stage_time(stage: MachineStage, at: UnixMillis) -> v1::StageTime {
 #[cfg(test)]
 mod tests {
     use windlass_plan::{Plan, Policy};
-    use windlass_types::run::RunState;
 
     use super::*;
-    use crate::execute::record::Inputs;
 
     fn record() -> RunRecord {
-        RunRecord {
-            id: RunId::new("r1").expect("an id"),
-            plan: Plan::empty(None, Policy::default()),
-            inputs: Inputs::default(),
-            created_by: "root".to_owned(),
-            created_at: UnixMillis(0),
-            first_event: 0,
-            stop_requested: false,
-            paused: None,
-            members: Vec::new(),
-            revision: 0,
-            failed: std::collections::BTreeSet::new(),
-            state: RunState::Running,
-            ended_at: None,
-            done_count: None,
-        }
+        RunRecord::new(Plan::empty(None, Policy::default()), "root".to_owned(), UnixMillis(0), 0)
     }
 
     #[test]

@@ -142,7 +142,8 @@ kinds! {
     StepDone = "step.done", Info;
     /// A step of a run failed.
     StepFailed = "step.failed", Warning;
-    /// A run was told to begin nothing further for a while, or told itself so after a failure.
+    /// A run was told to begin nothing further for a while, or told itself so after a failure; or it cannot be understood, and
+    /// does not go on.
     RunPaused = "run.paused", Warning;
     /// A paused run goes on.
     RunContinued = "run.continued", Info;

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use windlass_plan::{Plan, Policy};
-use windlass_types::name::RunId;
 use windlass_types::run::RunState;
 use windlass_types::time::UnixMillis;
 
-use crate::execute::record::{Inputs, RunRecord};
+use crate::execute::record::RunRecord;
 use crate::execute::{ActiveRun, Runs};
 use crate::server::testing::controller;
 use crate::store::memory::MemoryStore;
@@ -61,22 +60,7 @@ async fn runs(store: Arc<Slow>, directory: &std::path::Path) -> Arc<Runs> {
 
 /// A run without steps, which is at its end as soon as it begins.
 fn empty() -> RunRecord {
-    RunRecord {
-        id: RunId::new("r0").expect("an id"),
-        plan: Plan::empty(None, Policy::default()),
-        inputs: Inputs::default(),
-        created_by: "root".to_owned(),
-        created_at: UnixMillis(0),
-        first_event: 0,
-        stop_requested: false,
-        paused: None,
-        members: Vec::new(),
-        failed: BTreeSet::new(),
-        state: RunState::Running,
-        ended_at: None,
-        done_count: None,
-        revision: 0,
-    }
+    RunRecord::new(Plan::empty(None, Policy::default()), "root".to_owned(), UnixMillis(0), 0)
 }
 
 /// Found by the simulation, `WINDLASS_SIM_SEED=45` and 50 of `one_run_seed`: it was under way for ever after that, and had
