@@ -16,6 +16,7 @@ pub(crate) mod watch;
 mod withdraw;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,11 +68,13 @@ pub struct Jobs {
 pub(crate) struct ActiveJob {
     run: Mutex<Run>,
     changed: signal::Sender<u64>,
+    /// Nobody will ask for it once it has ended.
+    is_forgotten: AtomicBool,
 }
 
 impl ActiveJob {
     fn new(run: Run) -> Arc<Self> {
-        Arc::new(Self { run: Mutex::new(run), changed: signal::channel(0).0 })
+        Arc::new(Self { run: Mutex::new(run), changed: signal::channel(0).0, is_forgotten: AtomicBool::new(false) })
     }
 
     fn run(&self) -> MutexGuard<'_, Run> {
@@ -225,9 +228,11 @@ impl Jobs {
         self.records.is_known(request_id).await
     }
 
-    /// Removes all that is kept of a job that has ended, and nothing of one that has not.
+    /// Removes all that is kept of a job that has ended; of one that has not, once it has.
     pub async fn forget(&self, id: &JobId) {
-        if let Err(error) = self.records.forget(id).await {
+        // Told while nobody can take it from those under way: whoever ends it looks after it did that.
+        let is_under_way = self.active().get(id).map(|job| job.is_forgotten.store(true, Ordering::Relaxed)).is_some();
+        if !is_under_way && let Err(error) = self.records.forget(id).await {
             // It is forgotten with the others of its age.
             tracing::warn!(job = %id, error = %windlass_types::error_chain::ErrorChain(&error), "could not forget a job");
         }

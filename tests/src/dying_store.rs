@@ -20,7 +20,7 @@ pub enum Moment {
 }
 
 /// Keys that say how a run stands; the others change with the time of day.
-const COUNTED: [&str; 9] = [
+const COUNTED: [&str; 10] = [
     "runs/",
     "run-steps/",
     "node-run/",
@@ -30,6 +30,7 @@ const COUNTED: [&str; 9] = [
     "job-nodes/",
     "job-output/",
     "job-unfinished/",
+    "job-ended/",
 ];
 
 type Choice = Box<dyn FnMut(&Transaction) -> bool + Send>;

@@ -5,6 +5,7 @@
 //! awaited while it is held.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use windlass_proto::v1;
@@ -130,6 +131,9 @@ impl Jobs {
         self.emit(&record, EventKind::JobEnded, None, message);
         job.signal();
         self.active().remove(&record.id);
+        if job.is_forgotten.load(Ordering::Relaxed) {
+            self.forget(&record.id).await;
+        }
     }
 
     pub(super) fn send_order(&self, job: &ActiveJob, node: &NodeName) -> Result<(), Unsent> {
@@ -286,10 +290,12 @@ impl Jobs {
 mod tests {
     use windlass_types::name::RunId;
     use windlass_types::node_step::{Lease, NodeStep, StepOrder};
+    use windlass_types::time::UnixMillis;
 
     use super::*;
     use crate::arbiter::{Answer, Arbiter};
     use crate::jobs::NewJob;
+    use crate::jobs::run::Run;
     use crate::server::testing::controller;
     use crate::store::memory::MemoryStore;
 
@@ -305,10 +311,9 @@ mod tests {
         }
     }
 
-    /// How an order under this lease ends for a node that is not connected.
-    async fn ordered(jobs: &Arc<Jobs>, request_id: &str, lease: Option<Lease>) -> Ending {
+    fn new(request_id: &str, lease: Option<Lease>) -> NewJob {
         let order = StepOrder { run: None, id: "packages/node1".to_owned(), step: NodeStep::RepairPackages, lease };
-        let new = NewJob {
+        NewJob {
             request_id: request_id.to_owned(),
             action: Action::Step(Box::new(order)),
             nodes: vec![node()],
@@ -316,10 +321,29 @@ mod tests {
             max_failures: None,
             timeout: Duration::from_secs(1),
             created_by: "root".to_owned(),
-        };
-        let job = jobs.create(new).await.expect("stored");
+        }
+    }
+
+    /// How an order under this lease ends for a node that is not connected.
+    async fn ordered(jobs: &Arc<Jobs>, request_id: &str, lease: Option<Lease>) -> Ending {
+        let job = jobs.create(new(request_id, lease)).await.expect("stored");
         let mut answers = jobs.answers(&job.id, None).await.expect("known");
         answers.remove(&node()).expect("it has ended").outcome.ending
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_forgotten_under_way_is_kept_until_its_end_and_no_longer() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let controller = controller(MemoryStore::new(), directory.path()).await;
+        let jobs = &controller.jobs;
+        let (record, _) = jobs.records.create(new("survey", None), UnixMillis(0)).await.expect("stored");
+        let job = ActiveJob::new(Run::new(record.clone()));
+        jobs.active().insert(record.id.clone(), Arc::clone(&job));
+        jobs.forget(&record.id).await;
+        assert!(jobs.is_known("survey").await.expect("read"), "a restart must find it");
+        jobs.advance(&job).await;
+        assert!(!jobs.is_known("survey").await.expect("read"));
+        assert!(ordered(jobs, "kept", None).await == Ending::Unreachable && jobs.is_known("kept").await.expect("read"));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the store keeps of jobs.
 //!
-//! `jobs/ID` the record; `job-requests/REQUEST` finds it again; `job-nodes/ID/NODE` that a node has begun or how it
-//! ended; `job-output/ID/NODE/STREAM` short output. Ids are padded so that they sort.
+//! `jobs/ID` the record; `job-requests/REQUEST` finds it again; `job-unfinished/ID` until it ends, `job-ended/ID` when it
+//! did; `job-nodes/ID/NODE` that a node has begun or how it ended; `job-output/ID/NODE/STREAM` short output. Ids are padded so
+//! that they sort.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -27,14 +28,15 @@ use crate::store::{Change, Committed, Compare, Store, StoreError, Transaction};
 
 const JOBS: &str = "jobs/";
 const UNFINISHED: &str = "job-unfinished/";
+/// Old jobs are found by these: a record names all nodes of its job, and would have to be read as a whole.
+const ENDED: &str = "job-ended/";
 /// The store's key with the id of the next job.
 pub(crate) const NEXT_JOB: &str = "meta/next-job";
 
 /// Jobs kept; older ones are forgotten with their output.
 const KEEP: u64 = 1000;
 
-/// Old jobs are looked for with every so many that are made, and among so many of the oldest: one that never ends must not
-/// keep the others.
+/// Old jobs are looked for with every so many that are made, and among so many of the oldest that have ended.
 const LOOK_EVERY: u64 = 16;
 const LOOK_AT: usize = 64;
 
@@ -126,6 +128,7 @@ impl Records {
     fn without(&self, record: &JobRecord, mut transaction: Transaction) -> Transaction {
         let padded = padded(&record.id);
         transaction = transaction.delete(job_key(&record.id)).delete(request_key(&record.request_id));
+        transaction = transaction.delete(format!("{ENDED}{padded}"));
         transaction.changes.push(Change::DeletePrefix(format!("job-nodes/{padded}/")));
         transaction.changes.push(Change::DeletePrefix(format!("job-output/{padded}/")));
         self.outputs.remove(&record.id);
@@ -142,21 +145,32 @@ impl Records {
         let Some(newest) = number.checked_sub(KEEP).filter(|_| number.is_multiple_of(LOOK_EVERY)) else {
             return Ok(transaction);
         };
-        let is_over = |record: &JobRecord| record.ended_at.is_some_and(|at| now.since(at) > KEEP_AT_LEAST);
-        for entry in self.store.range(JOBS, None, LOOK_AT).await? {
-            let is_old = entry.key[JOBS.len()..].parse().is_ok_and(|number: u64| number <= newest);
-            if is_old && let Some(record) = readable(&entry.key, &entry.value).filter(is_over) {
-                transaction = self.without(&record, transaction);
+        for entry in self.store.range(ENDED, None, LOOK_AT).await? {
+            let id = &entry.key[ENDED.len()..];
+            let is_old = id.parse().is_ok_and(|number: u64| number <= newest);
+            if is_old && now.since(ended_at(&entry.value)) > KEEP_AT_LEAST {
+                transaction = self.forgotten(id, transaction).await?;
             }
         }
         Ok(transaction)
     }
 
+    /// Of a job whose record cannot be read only the mark that it has ended is removed.
+    async fn forgotten(&self, padded: &str, transaction: Transaction) -> Result<Transaction, StoreError> {
+        let entry = self.store.get(&format!("{JOBS}{padded}")).await?;
+        Ok(match entry.and_then(|entry| readable(&entry.key, &entry.value)) {
+            Some(record) => self.without(&record, transaction),
+            None => transaction.delete(format!("{ENDED}{padded}")),
+        })
+    }
+
     /// Stores a job's record.
     pub(super) async fn save(&self, record: &JobRecord) -> Result<(), StoreError> {
         let mut transaction = Transaction::new().put(job_key(&record.id), json(record));
-        if record.state.is_final() {
-            transaction = transaction.delete(format!("{UNFINISHED}{}", padded(&record.id)));
+        if let Some(ended_at) = record.ended_at {
+            let id = padded(&record.id);
+            transaction =
+                transaction.delete(format!("{UNFINISHED}{id}")).put(format!("{ENDED}{id}"), ended_at.0.to_string());
         }
         self.store.commit(transaction).await.map(|_| ())
     }
@@ -309,6 +323,12 @@ fn output_key(id: &JobId, node: &NodeName, stream: OutputStream) -> String {
 
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("records have string keys and no failing parts")
+}
+
+/// What is no moment is long ago: it was not written by this program.
+fn ended_at(value: &[u8]) -> UnixMillis {
+    let millis = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    UnixMillis(millis.unwrap_or(0))
 }
 
 /// A record that cannot be read is reported and left alone; one bad record must not hide all others.
