@@ -28,6 +28,7 @@
 mod absent;
 pub mod apply;
 mod as_planned;
+mod asked;
 mod boots;
 mod by_hand;
 pub mod console;

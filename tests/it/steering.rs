@@ -150,6 +150,20 @@ async fn whoever_applies_beside_a_run_that_is_paused_does_not_wait_for_it() {
     assert_eq!(times(&nodes, UPDATE), [1, 1]);
 }
 
+#[tokio::test]
+async fn whoever_applies_beside_a_run_that_is_to_stop_does_not_wait_for_it() {
+    let bastion = Bastion::start().await;
+    let (nodes, spec) = site(&bastion).await;
+    nodes[0].hold_programs(TRANSACTION);
+    bastion.words(&format!("apply -f {spec} --yes --detach")).await;
+    nodes[0].until_program_is_held().await;
+    bastion.words("run stop r1").await.done();
+    let refused = bastion.words(&format!("apply -f {spec} --yes")).await;
+    refused.assert_refused(6, "run r1 is under way on this cluster", "windlass run attach r1");
+    nodes[0].hold_programs(None);
+    shows(&bastion, "run show r1", "by root@localhost: stopped").await;
+}
+
 /// Updates three nodes by these rules, which fails on so many of the first ones.
 async fn failing(bastion: &Bastion, rules: &str, count: usize) -> (Vec<ModelledNode>, Answer) {
     let nodes = outdated(bastion, &THREE).await;

@@ -16,7 +16,6 @@ use windlass_types::digest::Sha256Digest;
 use windlass_types::error_chain::ErrorChain;
 use windlass_types::machine::ProviderKind;
 use windlass_types::name::{ClusterName, NodeName, RunId};
-use windlass_types::survey::SurveyRequest;
 use windlass_types::time::UnixMillis;
 
 use super::members::counted;
@@ -89,7 +88,7 @@ pub enum Metadata {
 }
 
 impl Metadata {
-    fn is_fetched_by(&self, node: &NodeName) -> bool {
+    pub(super) fn is_fetched_by(&self, node: &NodeName) -> bool {
         match self {
             Self::Fresh => true,
             Self::AsShown { unanswered } => unanswered.contains(node),
@@ -219,25 +218,6 @@ impl Runs {
         self.survey(&mut snapshot, wishes, metadata, by).await?;
         let plan = windlass_plan::plan_nodes(&snapshot, wishes, policy, self.with.clock.now());
         Ok((plan, Inputs { wishes: wishes.clone(), ..Inputs::default() }, members))
-    }
-
-    /// Asks the nodes for which something is wished how they are. Those that have not joined cannot be asked yet.
-    async fn survey(
-        &self,
-        snapshot: &mut Snapshot,
-        wishes: &BTreeMap<NodeName, NodeWish>,
-        metadata: &Metadata,
-        by: &str,
-    ) -> Result<(), Refusal> {
-        let ask = |(node, wish): (&NodeName, &NodeWish)| {
-            let is_known = !wish.is_empty() && snapshot.node(node).is_some();
-            let refresh = metadata.is_fetched_by(node) && (wish.packages.is_some() || wish.kernel.is_some());
-            is_known.then(|| (node.clone(), SurveyRequest { refresh, ..wish.request() }))
-        };
-        let surveyed = self.with.surveyor.ask(wishes.iter().filter_map(ask).collect(), by).await?;
-        (snapshot.surveys, snapshot.unsurveyed) = (surveyed.surveys, surveyed.unsurveyed);
-        self.with.arbiter.known().write(snapshot);
-        Ok(())
     }
 
     async fn plan_destruction(
