@@ -12,6 +12,7 @@ use crate::bench::Bench;
 use crate::load::Models;
 use crate::measure::{Contender, Series, sample};
 use crate::memory::count;
+use crate::process::run;
 use crate::report::Report;
 use crate::simulation::Stage;
 use crate::spec::{apply, head};
@@ -61,6 +62,8 @@ pub(crate) fn run_bench(bench: &Bench, report: &mut Report) -> Result<()> {
 
 fn measure(stage: &Stage, specs: &Specs, nodes: usize) -> Result<Size> {
     let caller = stage.controller.caller();
+    // A node that becomes healthy between plan and apply is another than was shown.
+    run(&mut caller.windlass(&["status", "--wait"]))?;
     // Whoever is asked for the first time looks at more.
     specs.write(nodes, "the first")?;
     apply(&caller, &specs.path)?;
