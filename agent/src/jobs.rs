@@ -107,6 +107,7 @@ impl Jobs {
             running: BTreeMap::new(),
             ready: BTreeMap::new(),
             outbox: VecDeque::new(),
+            refused: VecDeque::new(),
         });
         let [reports, acknowledged, settled] = std::array::from_fn(|_| Notify::new());
         Ok(Arc::new(Self {
@@ -224,7 +225,8 @@ impl Jobs {
                 tracing::error!(error = %unsigned, "an order is refused");
                 let Unsigned::Forged { job } = &unsigned else { return };
                 if let Ok(job) = JobId::new(job.clone()) {
-                    self.refuse(job, Ending::Refused { message: unsigned.to_string() });
+                    let ending = Ending::Refused { message: unsigned.to_string() };
+                    self.post(Report::Refused(job, Outcome::bare(ending)));
                 }
             }
         }
@@ -256,11 +258,20 @@ impl Jobs {
                 let ending = Ending::Unknown { message: why.to_owned() };
                 self.post(Report::Refused(job, Outcome::bare(ending)));
             }
-            Verdict::Refuse(message) => {
-                self.pass_over(number);
-                self.refuse(job, Ending::Refused { message });
+            Verdict::Refuse(message) => self.refuse(number, job, Ending::Refused { message }),
+            Verdict::Accept(order) => self.begin_unless_refused(order),
+        }
+    }
+
+    /// The controller orders a job anew whose refusal it has not heard of. It may be about to, and takes that for the end.
+    fn begin_unless_refused(self: &Arc<Self>, order: Order) {
+        let refusal = self.table().refusal(&order.job);
+        match refusal {
+            None => self.begin(order),
+            Some(outcome) => {
+                self.pass_over(Some((order.epoch, order.sequence)));
+                self.post(Report::Refused(order.job, outcome));
             }
-            Verdict::Accept(order) => self.begin(order),
         }
     }
 
@@ -276,17 +287,20 @@ impl Jobs {
         table.compact();
     }
 
-    fn refuse(&self, job: JobId, ending: Ending) {
+    fn refuse(&self, number: Option<(u64, u64)>, job: JobId, ending: Ending) {
         tracing::warn!(job = %job, "order refused: {ending}");
-        self.post(Report::Refused(job, Outcome::bare(ending)));
+        self.pass_over(number);
+        let outcome = Outcome::bare(ending);
+        self.table().keep_refusal(job.clone(), outcome.clone());
+        self.post(Report::Refused(job, outcome));
     }
 
     fn begin(self: &Arc<Self>, order: Order) {
         let accepted = self.table().journal.append_durably(Record::Accepted(order.clone()));
         if let Err(error) = accepted {
             let message = format!("the order cannot be recorded, so it was not begun: {}", ErrorChain(&error));
-            self.pass_over(Some((order.epoch, order.sequence)));
-            return self.refuse(order.job, Ending::Failed { message, class: ErrorClass::Operator });
+            let number = Some((order.epoch, order.sequence));
+            return self.refuse(number, order.job, Ending::Failed { message, class: ErrorClass::Operator });
         }
         tracing::info!(job = %order.job, "order accepted: {}", order.action);
         self.spawn_work(order, work::Beginning::Fresh);

@@ -214,6 +214,17 @@ async fn a_refused_order_that_comes_again_adds_nothing_to_the_journal() {
 }
 
 #[tokio::test]
+async fn a_job_that_was_told_as_refused_is_not_done_when_it_is_ordered_anew() {
+    let world = World::start();
+    let (mut session, _) = world.session().await;
+    session.tell(Told::Order(world.signed(1, v1::order::Action::Exec(v1::ExecAction::default())))).await;
+    let first = session.outcome().await;
+    session.tell(Told::Order(world.signed_for(1, 2, program()))).await;
+    assert_eq!(session.outcome().await, first);
+    assert_eq!((first.1.result(), world.runner.effects().len()), (v1::JobResult::Refused, 0));
+}
+
+#[tokio::test]
 async fn a_front_that_takes_no_reports_does_not_fill_the_memory() {
     let world = World::whose_programs_print(Vec::new());
     let (mut session, _) = world.session().await;

@@ -9,15 +9,13 @@ use windlass_types::name::JobId;
 use windlass_types::outcome::Outcome;
 
 use super::Jobs;
+use super::table::MOST_REFUSALS;
 use crate::output::{Spool, Stream};
 
 /// Output that is this short and came this soon travels with the outcome; everything else goes over a connection of its
 /// own. A job this short is not announced as started either: its outcome says so.
 const INLINE_BYTES: u64 = 4 * 1024;
 pub(super) const QUICK: Duration = Duration::from_millis(150);
-
-/// Refusals that wait for a session: whoever has orders forged by the thousand and takes no reports is not told of each.
-const MOST_REFUSALS: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Report {

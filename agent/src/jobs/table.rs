@@ -22,9 +22,28 @@ pub(super) struct Table {
     /// Ended, output stored, not acknowledged.
     pub(super) ready: BTreeMap<JobId, Outcome>,
     pub(super) outbox: VecDeque<Report>,
+    /// How jobs were refused of which the controller gave the order, which may have been told by now; the newest last.
+    pub(super) refused: VecDeque<(JobId, Outcome)>,
 }
 
+/// Refusals that are kept, and that wait for a session: whoever has orders forged by the thousand and takes no reports is not
+/// told of each.
+pub(super) const MOST_REFUSALS: usize = 256;
+
 impl Table {
+    /// Keeps how a job was refused, of the newest ones.
+    pub(super) fn keep_refusal(&mut self, job: JobId, outcome: Outcome) {
+        self.refused.retain(|(before, _)| *before != job);
+        self.refused.push_back((job, outcome));
+        let surplus = self.refused.len().saturating_sub(MOST_REFUSALS);
+        self.refused.drain(..surplus);
+    }
+
+    /// How a job was refused, if it was.
+    pub(super) fn refusal(&self, job: &JobId) -> Option<Outcome> {
+        self.refused.iter().find(|(before, _)| before == job).map(|(_, outcome)| outcome.clone())
+    }
+
     /// Whether a job was obeyed before.
     pub(super) fn known(&self, job: &JobId) -> Known {
         let state = self.journal.state();
