@@ -31,6 +31,7 @@ struct Size {
     nodes: usize,
     wall: f64,
     control: f64,
+    agents: f64,
 }
 
 /// Measures all sizes, each with a fleet of that size, and compares neighbours: 1 is linear.
@@ -50,6 +51,8 @@ pub(crate) fn run_bench(bench: &Bench, report: &mut Report) -> Result<()> {
             size.control * 1e3,
             "ms",
         );
+        // They share the processors, so that much of the wall time is theirs.
+        report.value(format!("growth {nodes}: the simulated agents, per node"), size.agents * 1e3, "ms");
         if let Some(before) = before {
             let name = format!("growth {} to {nodes}: apply of one setting", before.nodes);
             report.at_most(format!("{name}, wall per node"), size.wall / before.wall, "times", MOST_GROWTH);
@@ -82,7 +85,8 @@ fn measure(stage: &Stage, specs: &Specs, nodes: usize) -> Result<Size> {
     drop(contender);
     let again = apply(&caller, &specs.path)?;
     ensure!(again.is_as_wished, "something was left to do on {nodes} nodes:\n{}", again.said);
-    Ok(Size { nodes, wall: series.wall() / count(nodes), control: series.control_cpu() / count(nodes) })
+    let (wall, control) = (series.wall() / count(nodes), series.control_cpu() / count(nodes));
+    Ok(Size { nodes, wall, control, agents: series.cpu() / count(nodes) - control })
 }
 
 /// The spec, with another content each time.
