@@ -133,13 +133,19 @@ async fn whoever_applies_again_after_a_lost_connection_comes_to_the_same_end() {
     assert_eq!((&last["kind"], &last["id"]), (&"Run".into(), &"r1".into()), "{told}");
 }
 
-#[tokio::test]
-async fn whoever_applies_beside_a_run_that_is_paused_does_not_wait_for_it() {
-    let bastion = Bastion::start().await;
-    let (nodes, spec) = site(&bastion).await;
+/// A site to which a spec is applied, in the middle of its first node.
+async fn under_way(bastion: &Bastion) -> (Vec<ModelledNode>, String) {
+    let (nodes, spec) = site(bastion).await;
     nodes[0].hold_programs(TRANSACTION);
     bastion.words(&format!("apply -f {spec} --yes --detach")).await;
     nodes[0].until_program_is_held().await;
+    (nodes, spec)
+}
+
+#[tokio::test]
+async fn whoever_applies_beside_a_run_that_is_paused_does_not_wait_for_it() {
+    let bastion = Bastion::start().await;
+    let (nodes, spec) = under_way(&bastion).await;
     bastion.words("run pause r1").await.done();
     nodes[0].hold_programs(None);
     shows(&bastion, "run show r1", "done       packages/node1").await;
@@ -153,10 +159,7 @@ async fn whoever_applies_beside_a_run_that_is_paused_does_not_wait_for_it() {
 #[tokio::test]
 async fn whoever_applies_beside_a_run_that_is_to_stop_does_not_wait_for_it() {
     let bastion = Bastion::start().await;
-    let (nodes, spec) = site(&bastion).await;
-    nodes[0].hold_programs(TRANSACTION);
-    bastion.words(&format!("apply -f {spec} --yes --detach")).await;
-    nodes[0].until_program_is_held().await;
+    let (nodes, spec) = under_way(&bastion).await;
     bastion.words("run stop r1").await.done();
     let refused = bastion.words(&format!("apply -f {spec} --yes")).await;
     refused.assert_refused(6, "run r1 is under way on this cluster", "windlass run attach r1");
